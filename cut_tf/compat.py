@@ -1,0 +1,84 @@
+"""All that differs between the two supported stacks: TensorFlow 2.21 with Keras 3, and 2.15 with Keras 2.15."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
+
+
+def raw_variable(variable: object) -> tf.Variable:
+    """The tf.Variable behind a Keras variable (Keras 3 wraps it)."""
+    return variable.value if KERAS_3 and not isinstance(variable, tf.Variable) else variable
+
+
+def named_weights(network: keras.Model) -> dict[str, tf.Variable]:
+    """Weights of a network by `layer/weight`, the same names on both stacks.
+
+    Raises:
+      ValueError: if two layers of the network share a name.
+    """
+    weights = {}
+    for layer in network._flatten_layers(include_self=False, recursive=True):
+        children = layer._flatten_layers(include_self=False, recursive=True)
+        inherited = {id(weight) for child in children for weight in child.weights}
+        for weight in layer.weights:
+            if id(weight) in inherited:
+                continue
+            short = weight.name.split("/")[-1].split(":")[0]
+            name = f"{layer.name}/{short}"
+            if name in weights and weights[name] is not raw_variable(weight):
+                raise ValueError(f"{network.name}: two weights are called {name}")
+            weights[name] = raw_variable(weight)
+    return weights
+
+
+def compile_keras_model(model: keras.Model, optimizer: keras.optimizers.Optimizer, run_eagerly: bool) -> None:
+    """keras.Model.compile without the loss scaling that Keras 3 would wrap around the optimizer."""
+    extra = {"auto_scale_loss": False} if KERAS_3 else {}
+    keras.Model.compile(model, optimizer=optimizer, run_eagerly=run_eagerly, **extra)
+
+
+def build_optimizer(optimizer: keras.optimizers.Optimizer, variables: Sequence[object]) -> None:
+    """Creates the optimizer's slots, in the order of `variables`."""
+    optimizer.build(list(variables))
+
+
+def adam_slots(optimizer: keras.optimizers.Adam, variable: object) -> tuple[tf.Variable, tf.Variable]:
+    """Running means of gradient and squared gradient that belong to `variable`."""
+    if KERAS_3:
+        index = optimizer._get_variable_index(variable)
+    else:
+        index = optimizer._index_dict[optimizer._var_key(variable)]
+    return raw_variable(optimizer._momentums[index]), raw_variable(optimizer._velocities[index])
+
+
+def optimizer_state(optimizer: keras.optimizers.Optimizer, names: Sequence[str]) -> dict[str, tf.Variable]:
+    """State of a built optimizer by name, the same names on both stacks for Adam.
+
+    Args:
+      optimizer: built on as many variables as there are names.
+      names: names of those variables, in the order given to `build_optimizer`.
+    """
+    state = {"iterations": raw_variable(optimizer.iterations)}
+    if isinstance(optimizer, keras.optimizers.Adam):
+        for name, mean, square in zip(names, optimizer._momentums, optimizer._velocities):
+            state[f"mean/{name}"] = raw_variable(mean)
+            state[f"square/{name}"] = raw_variable(square)
+        return state
+    variables = optimizer.variables if KERAS_3 else optimizer.variables()
+    state.update({f"slot{index}": raw_variable(variable) for index, variable in enumerate(variables)})
+    return state
+
+
+def apply_summed_gradients(optimizer: keras.optimizers.Optimizer, gradients: Sequence[tf.Tensor],
+                           variables: Sequence[object]) -> None:
+    """apply_gradients for gradients that are summed over the replicas already; call in cross-replica context."""
+    pairs = list(zip(gradients, variables))
+    if KERAS_3:
+        optimizer.apply_gradients(pairs)
+    else:
+        optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)

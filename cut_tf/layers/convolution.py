@@ -1,0 +1,80 @@
+"""Convolutions padded as in PyTorch, with the papers' initialisation.
+
+TensorFlow's SAME padding is asymmetric for stride 2 and for even kernels, so padding is always made explicit here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import keras
+import tensorflow as tf
+
+# Normal, not truncated, with the standard deviation 0.02 * sqrt(2 / (fan_in + fan_out)).
+XAVIER_GAIN = 0.02
+
+
+def seeds_from(seed: int) -> Iterator[int]:
+    """An endless stream of initialiser seeds; two layers of a network never share one."""
+    state = seed * 1_000_003 + 1
+    while True:
+        state = (state * 6_364_136_223_846_793_005 + 1_442_695_040_888_963_407) % 2**63
+        yield (state >> 32) % (2**31 - 1)
+
+
+def xavier_normal(seed: int) -> keras.initializers.Initializer:
+    """The official initialisation of generator, discriminator and projector: Xavier, normal, gain 0.02."""
+    return keras.initializers.VarianceScaling(XAVIER_GAIN**2, "fan_avg", "untruncated_normal", seed=seed)
+
+
+class Convolution(keras.layers.Layer):
+    """Convolution, symmetric zero padding: [B, H, W, C] to [B, (H + 2 padding - kernel) // stride + 1, ..., filters].
+
+    Args:
+      filters: output channels.
+      kernel_px: side of the square kernel.
+      stride_px: step of the kernel.
+      padding_px: zeros added on each of the four sides.
+      use_bias: whether a bias is added.
+      seed: seed of the Xavier initialisation.
+    """
+
+    def __init__(self, filters: int, kernel_px: int, *, seed: int, stride_px: int = 1, padding_px: int = 0,
+                 use_bias: bool = True, name: str | None = None, dtype: str | None = None) -> None:
+        super().__init__(name=name, dtype=dtype)
+        # With stride 1 and an odd kernel, SAME is the same symmetric padding and saves a copy of the input.
+        same = stride_px == 1 and 2 * padding_px == kernel_px - 1
+        self._padding_px = 0 if same else padding_px
+        self.convolution = keras.layers.Conv2D(
+            filters, kernel_px, stride_px, "same" if same else "valid", use_bias=use_bias,
+            kernel_initializer=xavier_normal(seed), name=name, dtype=dtype)
+
+    def build(self, input_shape: tuple) -> None:
+        self.convolution.build(input_shape)
+        self.built = True
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        if self._padding_px:
+            side = [self._padding_px, self._padding_px]
+            inputs = tf.pad(inputs, [[0, 0], side, side, [0, 0]])
+        return self.convolution(inputs)
+
+
+class TransposedConvolution(keras.layers.Layer):
+    """3x3 transposed convolution, stride 2: [B, H, W, C] to [B, 2H, 2W, filters].
+
+    PyTorch's padding 1 with output padding 1: the full 2H + 1 result without its first row and column.
+    """
+
+    def __init__(self, filters: int, *, seed: int, use_bias: bool = True, name: str | None = None,
+                 dtype: str | None = None) -> None:
+        super().__init__(name=name, dtype=dtype)
+        self.convolution = keras.layers.Conv2DTranspose(
+            filters, 3, 2, "valid", use_bias=use_bias, kernel_initializer=xavier_normal(seed), name=name, dtype=dtype)
+
+    def build(self, input_shape: tuple) -> None:
+        self.convolution.build(input_shape)
+        self.built = True
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return self.convolution(inputs)[:, 1:, 1:, :]

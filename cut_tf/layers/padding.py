@@ -1,0 +1,44 @@
+"""Reflection padding, and padding to a multiple with the crop that undoes it."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+
+class ReflectionPadding(keras.layers.Layer):
+    """[B, H, W, C] to [B, H + 2 padding, W + 2 padding, C], mirrored at the borders without repeating them."""
+
+    def __init__(self, padding_px: int, name: str | None = None, dtype: str | None = None) -> None:
+        super().__init__(name=name, dtype=dtype)
+        self._padding_px = padding_px
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        side = [self._padding_px, self._padding_px]
+        return tf.pad(inputs, [[0, 0], side, side, [0, 0]], "REFLECT")
+
+
+def pad_to_multiple(images: tf.Tensor, multiple: int) -> tf.Tensor:
+    """Mirrors rows at the bottom and columns at the right until H and W are multiples of `multiple`.
+
+    Args:
+      images: [B, H, W, C] with H and W above `multiple`, static or not.
+      multiple: pixels.
+
+    Returns:
+      [B, H', W', C]; `crop_to` undoes it.
+    """
+    height, width = images.shape[1], images.shape[2]
+    if height is not None and width is not None and height % multiple == 0 and width % multiple == 0:
+        return images
+    shape = tf.shape(images)
+    bottom, right = -shape[1] % multiple, -shape[2] % multiple
+    return tf.pad(images, [[0, 0], [0, bottom], [0, right], [0, 0]], "REFLECT")
+
+
+def crop_to(output: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    """Cuts [B, H', W', C] to the height and width of `images`, from the top left corner."""
+    if output.shape[1:3].is_fully_defined() and output.shape[1:3] == images.shape[1:3]:
+        return output
+    shape = tf.shape(images)
+    return output[:, :shape[1], :shape[2], :]

@@ -1,0 +1,1 @@
+"""Losses: pure functions of tensors, no variables, no flags, no logging."""

@@ -1,0 +1,15 @@
+"""Training methods by name."""
+
+from __future__ import annotations
+
+from cut_tf import registry
+from cut_tf.methods.base import TranslationMethod
+from cut_tf.methods.cut import CUT
+from cut_tf.settings import Settings
+
+METHODS = {"cut": CUT}
+
+
+def build_method(settings: Settings) -> TranslationMethod:
+    """The method named by `settings.train.method`, with its networks. Raises ValueError for an unknown name."""
+    return registry.lookup(METHODS, settings.train.method, "--method")(settings)

@@ -1,0 +1,284 @@
+"""What all training methods share: networks, optimizers, replicas, mixed precision, running means, one step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cut_tf import compat, images
+from cut_tf.errors import InputError
+from cut_tf.optimizers import Adam
+from cut_tf.settings import Settings
+
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+_FIRST_LOSS_SCALE = 2.0**15
+_LOSS_SCALE_GROWTH_STEPS = 2000
+
+
+def step_variable(value: object, dtype: tf.DType) -> tf.Variable:
+    """A variable that every replica assigns the same value, so that the first one's counts."""
+    return tf.Variable(value, dtype=dtype, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+
+
+def replica_count() -> int:
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def replica_index() -> tf.Tensor:
+    return tf.convert_to_tensor(tf.distribute.get_replica_context().replica_id_in_sync_group)
+
+
+class TranslationMethod(keras.Model):
+    """Base of the methods: a keras.Model whose `fit` takes batches {"source": images, "target": images}.
+
+    A subclass makes its networks in `_build_networks`, draws nothing at random outside `self.draw_seed`, and
+    returns named scalar terms from `train_step`: `loss/<term>`, `metric/<name>`. Images are float32 [B, H, W, 3] in
+    [-1, 1]; B is the batch of one replica.
+
+    Args:
+      settings: all settings of the run.
+
+    Attributes:
+      networks: name to network; "generator" is what inference and export use.
+      ema_generator: the generator with running means of its weights, or None with `ema_decay` 0.
+      optimizers_by_network: name to optimizer, after `compile`.
+      step: int64 scalar variable, steps done.
+      step_logs: all terms of the last step (the progress bar shows a few).
+      input_wait_sec: seconds that the last step waited for its batch.
+    """
+
+    # Terms shown on the progress bar.
+    progress_terms: tuple[str, ...] = ("loss/generator", "loss/discriminator")
+    # Whether source and target images of a batch must show the same scene.
+    paired = False
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(name=settings.train.method)
+        self.settings = settings
+        self.policy = POLICIES[settings.train.precision]
+        self.networks = self._build_networks()
+        self.ema_generator = self._build_ema()
+        self.step = step_variable(0, tf.int64)
+        self.loss_scale = step_variable(_FIRST_LOSS_SCALE if self._scales_loss() else 1.0, tf.float32)
+        self.finite_steps = step_variable(0, tf.int64)
+        self.optimizers_by_network = {}
+        self.step_logs = {}
+        self.input_wait_sec = 0.0
+        self.built = True
+
+    def _build_networks(self) -> dict[str, keras.Model]:
+        raise NotImplementedError
+
+    def _new_generator(self, name: str) -> keras.Model:
+        """A generator like that of `networks`, for the running means."""
+        raise NotImplementedError
+
+    def _build_ema(self) -> keras.Model | None:
+        if not self.settings.train.ema_decay:
+            return None
+        ema = self._new_generator("ema_generator")
+        ema.trainable = False
+        ema.set_weights(self.networks["generator"].get_weights())
+        return ema
+
+    def _scales_loss(self) -> bool:
+        return self.settings.train.precision == "float16"
+
+    @property
+    def generator(self) -> keras.Model:
+        """The network that training updates."""
+        return self.networks["generator"]
+
+    @property
+    def inference_generator(self) -> keras.Model:
+        """The network that evaluation uses: running means where there are any."""
+        return self.generator if self.ema_generator is None else self.ema_generator
+
+    def compile(self, learning_rate: object = None,
+                optimizers: Mapping[str, keras.optimizers.Optimizer] | None = None,
+                run_eagerly: bool = False) -> None:
+        """Makes one optimizer per network.
+
+        Args:
+          learning_rate: number or Keras schedule; the settings' constant rate if None.
+          optimizers: by network name; Adam as in the official code for networks that it does not name.
+          run_eagerly: run `train_step` without compilation, to debug.
+
+        Raises:
+          InputError: if `optimizers` names a network that the method has not.
+        """
+        train = self.settings.train
+        given = dict(optimizers or {})
+        unknown = sorted(set(given) - set(self.networks))
+        if unknown:
+            raise InputError(f"optimizers must name networks of {self.name} ({', '.join(self.networks)}), "
+                             f"found {', '.join(unknown)}")
+        rate = train.learning_rate if learning_rate is None else learning_rate
+        with self.distribute_strategy.scope():
+            for name, network in self.networks.items():
+                if not network.trainable_variables:
+                    continue
+                optimizer = given.get(name) or Adam(rate, train.beta_1, train.beta_2, name=f"{name}_adam")
+                compat.build_optimizer(optimizer, network.trainable_variables)
+                self.optimizers_by_network[name] = optimizer
+            compat.compile_keras_model(self, self.optimizers_by_network["generator"], run_eagerly)
+
+    def call(self, source: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Translates float32 [B, H, W, 3] in [-1, 1] with the inference generator."""
+        return self.inference_generator(source, training=training)
+
+    def translate(self, pictures: np.ndarray, weights: str = "ema") -> np.ndarray:
+        """Translates pictures as a user has them.
+
+        Args:
+          pictures: uint8 [H, W, 3] or [B, H, W, 3], any H, W of at least 16.
+          weights: ema for the running means, raw for the weights that training updates.
+
+        Returns:
+          uint8 of the same shape.
+
+        Raises:
+          ValueError: if shape, dtype or `weights` is none of these.
+        """
+        if weights not in ("ema", "raw"):
+            raise ValueError(f"weights must be ema or raw, found {weights!r}")
+        pictures = np.asarray(pictures)
+        batch = pictures[None] if pictures.ndim == 3 else pictures
+        images.check_image(batch[0] if batch.ndim == 4 and len(batch) else batch, "pictures")
+        network = self.generator if weights == "raw" else self.inference_generator
+        output = images.to_bytes(network(images.from_bytes(batch), training=False)).numpy()
+        return output[0] if pictures.ndim == 3 else output
+
+    # ---- one step -------------------------------------------------------------------------------------------------
+
+    def draw_seed(self, purpose: int) -> tf.Tensor:
+        """int32 [2], a function of (run seed, step, purpose): the same on every replica and after a resume."""
+        seed = tf.constant([self.settings.train.seed % 2**31, purpose], tf.int32)
+        return tf.random.experimental.stateless_fold_in(seed, self.step)
+
+    def scale(self, loss: tf.Tensor) -> tf.Tensor:
+        """The replica's loss as the tape must see it. Call it inside the tape.
+
+        `loss` is a mean over the replica's batch; gradients are summed over replicas, so dividing by their number
+        makes them those of the mean over the global batch. With float16 the loss scale is added.
+        """
+        return loss / replica_count() * self.loss_scale
+
+    def update_networks(self, names: Sequence[str], tape: tf.GradientTape,
+                        scaled_loss: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One optimizer step of several networks on one loss, in that order.
+
+        Args:
+          names: networks.
+          tape: has recorded `scaled_loss`; is used up.
+          scaled_loss: scalar, the result of `scale`.
+
+        Returns:
+          `gradient_norm/<network>` of the gradients summed over replicas, and `non_finite/<network>`: the index of
+          the first trainable weight whose gradient is not finite, or -1.
+        """
+        names = [name for name in names if name in self.optimizers_by_network]
+        variables = [self.networks[name].trainable_variables for name in names]
+        gradients = tape.gradient(scaled_loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        context = tf.distribute.get_replica_context()
+        summed = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        terms = {}
+        finite = tf.constant(True)
+        for index, name in enumerate(names):
+            if self._scales_loss():
+                summed[index] = [gradient / self.loss_scale for gradient in summed[index]]
+            squares = tf.stack([tf.reduce_sum(tf.square(gradient)) for gradient in summed[index]])
+            terms[f"gradient_norm/{name}"] = tf.sqrt(tf.reduce_sum(squares))
+            bad = tf.logical_not(tf.math.is_finite(squares))
+            first_bad = tf.where(tf.reduce_any(bad), tf.argmax(bad, output_type=tf.int32), -1)
+            terms[f"non_finite/{name}"] = tf.cast(first_bad, tf.float32)
+            finite = tf.logical_and(finite, first_bad < 0)
+        context.merge_call(self._apply, args=(names, summed, finite))
+        if self._scales_loss():
+            self._adapt_loss_scale(finite)
+        return terms
+
+    def _apply(self, strategy: tf.distribute.Strategy, names: list[str], gradients: list[list[tf.Tensor]],
+               finite: tf.Tensor) -> None:
+        def apply() -> None:
+            for name, network_gradients in zip(names, gradients):
+                compat.apply_summed_gradients(self.optimizers_by_network[name], network_gradients,
+                                              self.networks[name].trainable_variables)
+
+        if self._scales_loss():
+            # An overflow of float16 is no error: the step is left out and the scale halved.
+            tf.cond(strategy.experimental_local_results(finite)[0], apply, lambda: None)
+        else:
+            apply()
+
+    def _adapt_loss_scale(self, finite: tf.Tensor) -> None:
+        finite_steps = tf.where(finite, self.finite_steps + 1, 0)
+        grow = finite_steps >= _LOSS_SCALE_GROWTH_STEPS
+        factor = tf.where(finite, tf.where(grow, 2.0, 1.0), 0.5)
+        self.loss_scale.assign(tf.maximum(self.loss_scale * factor, 1.0))
+        self.finite_steps.assign(tf.where(grow, tf.zeros_like(finite_steps), finite_steps))
+
+    def finish_step(self) -> None:
+        """Counts the step and moves the running means. Last line of every `train_step`."""
+        step = self.step.assign_add(1)
+        if self.ema_generator is not None:
+            count = tf.cast(step, tf.float32)
+            # Young means forget faster, or the random first weights would stay in them for thousands of steps.
+            decay = tf.minimum(self.settings.train.ema_decay, (1.0 + count) / (10.0 + count))
+            tf.distribute.get_replica_context().merge_call(self._move_ema, args=(decay,))
+
+    def _move_ema(self, strategy: tf.distribute.Strategy, decay: tf.Tensor) -> None:
+        def move(mean: tf.Variable, weight: tf.Tensor, decay: tf.Tensor) -> None:
+            mean.assign(mean * decay + tf.cast(weight, mean.dtype) * (1.0 - decay))
+
+        for mean, weight in zip(self.ema_generator.weights, self.generator.weights):
+            strategy.extended.update(compat.raw_variable(mean), move, args=(compat.raw_variable(weight), decay),
+                                     group=False)
+
+    # ---- Keras ----------------------------------------------------------------------------------------------------
+
+    def make_train_function(self, force: bool = False) -> Callable:
+        """Keras' hook: takes the batch outside of the compiled step, so that waiting for input can be measured."""
+        if getattr(self, "train_function", None) is not None and not force:
+            return self.train_function
+        strategy = self.distribute_strategy
+        step = tf.function(self.train_step, jit_compile=True) if self.settings.train.xla else self.train_step
+
+        def distributed_step(batch: object) -> dict[str, tf.Tensor]:
+            terms = strategy.run(step, args=(batch,))
+            return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
+                    for name, value in terms.items()}
+
+        if not self.run_eagerly:
+            distributed_step = tf.function(distributed_step, reduce_retracing=True)
+
+        def train_function(iterator: object) -> dict[str, tf.Tensor]:
+            start = time.perf_counter()
+            batch = next(iterator)
+            self.input_wait_sec = time.perf_counter() - start
+            self.step_logs = distributed_step(batch)
+            return {name: self.step_logs[name] for name in self.progress_terms}
+
+        self.train_function = train_function
+        return train_function
+
+    def state(self) -> dict[str, tf.Variable]:
+        """Everything that a continued run needs, by name: weights, optimizer slots, running means, step."""
+        state = {"step": self.step, "loss_scale": self.loss_scale, "finite_steps": self.finite_steps}
+        for name, network in self.networks.items():
+            weights = compat.named_weights(network)
+            state.update({f"{name}/{key}": value for key, value in weights.items()})
+            if name in self.optimizers_by_network:
+                ids = {id(compat.raw_variable(weight)) for weight in network.trainable_variables}
+                trainable = {id(value): key for key, value in weights.items() if id(value) in ids}
+                names = [trainable[id(compat.raw_variable(weight))] for weight in network.trainable_variables]
+                slots = compat.optimizer_state(self.optimizers_by_network[name], names)
+                state.update({f"optimizer/{name}/{key}": value for key, value in slots.items()})
+        if self.ema_generator is not None:
+            means = compat.named_weights(self.ema_generator)
+            state.update({f"ema_generator/{key}": value for key, value in means.items()})
+        return state

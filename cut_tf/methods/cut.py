@@ -1,0 +1,254 @@
+"""CUT: contrastive unpaired translation (Park et al., ECCV 2020). FastCUT is a flagfile of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from cut_tf import networks
+from cut_tf.losses import adversarial, gradient_penalty, patch_nce
+from cut_tf.methods import base
+from cut_tf.networks.patch_projector import PatchProjector, draw_patch_ids
+from cut_tf.settings import Settings
+
+# Purposes of random draws; see TranslationMethod.draw_seed. Patch ids use one number per term and layer.
+_FLIP, _PENALTY_MIX = 0, 1
+_FIRST_IDS = {"nce": 100, "nce_identity": 200}
+# Offsets between the networks' seeds.
+_GENERATOR_SEED, _DISCRIMINATOR_SEED, _PROJECTOR_SEED = 0, 1, 2
+_SEEDS_PER_RUN = 10
+
+
+class Draws(NamedTuple):
+    """What a step draws at random. Given from outside only to reproduce recorded steps."""
+
+    flip: tf.Tensor  # bool scalar: mirror the generator's input
+    source_ids: list[tf.Tensor]  # int32 [P_l] per layer, for source and output
+    target_ids: list[tf.Tensor]  # int32 [P_l] per layer, for target and its own translation
+
+
+class KeyQueue(tf.Module):
+    """Keys of earlier steps' images, per layer, for external negatives (eq. 4).
+
+    The paper fills a long queue from a slowly moving encoder. Here it is as long as a query has internal negatives,
+    which one or two images fill, so keys are at most a few steps old and the moving encoder is left out.
+    """
+
+    def __init__(self, length: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.keys = [base.step_variable(tf.zeros([length, width]), tf.float32) for width in widths]
+        self.present = [base.step_variable(tf.zeros([length], tf.bool), tf.bool) for _ in widths]
+
+    def push(self, layer: int, keys: tf.Tensor) -> None:
+        """Puts keys [N, C] of this step, gathered over all replicas, in front."""
+        length = self.keys[layer].shape[0]
+        self.keys[layer].assign(tf.concat([keys, self.keys[layer]], 0)[:length])
+        present = tf.concat([tf.ones([tf.shape(keys)[0]], tf.bool), self.present[layer]], 0)
+        self.present[layer].assign(present[:length])
+
+
+class CUT(base.TranslationMethod):
+    """Generator, discriminator and patch projector; loss of eq. 5.
+
+    L = gan_weight L_GAN + nce_weight L_PatchNCE(source, output) + nce_identity_weight L_PatchNCE(target, G(target)),
+    both PatchNCE terms halved if there are two, plus l1_identity_weight mean |G(target) - target|.
+
+    Order of a step, as in the official code: the generator runs; the discriminator is updated on its detached output;
+    generator and projector are updated with the new discriminator.
+    """
+
+    progress_terms = ("loss/generator", "loss/discriminator", "loss/nce")
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.layers_compared = settings.loss.layers()
+        self.feature_names = self.generator.feature_names(self.layers_compared)
+        self.queues = {}
+        if settings.loss.negatives == "external":
+            length = max(settings.loss.num_patches - 1, 1)
+            for name in ("nce", "nce_identity"):
+                self.queues[name] = KeyQueue(length, self.networks["projector"].widths)
+
+    def _build_networks(self) -> dict[str, keras.Model]:
+        settings = self.settings
+        seed = settings.train.seed * _SEEDS_PER_RUN
+        generator = self._new_generator("generator")
+        layers = settings.loss.layers()
+        generator.check_layers(layers)
+        discriminator = networks.build_discriminator(settings.network, seed + _DISCRIMINATOR_SEED, self.policy)
+        projector = PatchProjector(generator.feature_channels(layers), settings.network.projector_width,
+                                   seed + _PROJECTOR_SEED, use_mlp=settings.network.projector == "mlp")
+        return {"generator": generator, "discriminator": discriminator, "projector": projector}
+
+    def _new_generator(self, name: str) -> keras.Model:
+        seed = self.settings.train.seed * _SEEDS_PER_RUN + _GENERATOR_SEED
+        return networks.build_generator(self.settings.network, seed, self.policy, name)
+
+    @property
+    def uses_identity(self) -> bool:
+        """Whether target images are translated too."""
+        return self.settings.loss.nce_identity_weight > 0 or self.settings.loss.l1_identity_weight > 0
+
+    def train_step(self, batch: dict[str, tf.Tensor], draws: Draws | None = None) -> dict[str, tf.Tensor]:
+        """One step.
+
+        Args:
+          batch: {"source", "target"}, float32 [B, H, W, 3] in [-1, 1].
+          draws: flip and patch ids of a recorded step, to reproduce it; drawn if None.
+
+        Returns:
+          Named scalar terms. `loss/generator` is the visible weighted sum of the generator's terms.
+        """
+        source, target = batch["source"], batch["target"]
+        size = tf.shape(source)[0]
+        flip = self._draw_flip() if draws is None else draws.flip
+        real = tf.concat([source, target], 0) if self.uses_identity else source
+        with tf.GradientTape() as tape:
+            translated, features = self.generator.translate_with_features(
+                self._mirror(real, flip), self.layers_compared, training=True)
+            fake = translated[:size]
+            with tape.stop_recording():
+                terms = self._update_discriminator(target, tf.stop_gradient(fake))
+                keys = self._key_features(real, features, flip, size)
+            terms.update(self._generator_terms(fake, translated[size:], self._mirror(target, flip)))
+            terms.update(self._contrast(translated, keys, flip, size, draws))
+            terms["loss/generator"] = self._total(terms)
+            scaled = self.scale(terms["loss/generator"])
+        terms.update(self.update_networks(["generator", "projector"], tape, scaled))
+        self.finish_step()
+        return terms
+
+    def _draw_flip(self) -> tf.Tensor:
+        if not self.settings.loss.flip_equivariance:
+            return tf.constant(False)
+        return tf.random.stateless_uniform([], self.draw_seed(_FLIP)) < 0.5
+
+    def _mirror(self, pictures: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:
+        """Mirrors [B, H, W, C] left-right if `flip`; a no-op in the graph without flip equivariance."""
+        if not self.settings.loss.flip_equivariance:
+            return pictures
+        return tf.cond(flip, lambda: tf.reverse(pictures, [2]), lambda: pictures)
+
+    def _update_discriminator(self, target: tf.Tensor, fake: tf.Tensor) -> dict[str, tf.Tensor]:
+        loss, discriminator = self.settings.loss, self.networks["discriminator"]
+        with tf.GradientTape() as tape:
+            on_real, on_fake = adversarial.adversarial_discriminator_loss(
+                loss.gan_mode, discriminator(target, training=True), discriminator(fake, training=True))
+            total = (on_real + on_fake) / 2.0
+            terms = {"loss/discriminator_real": on_real, "loss/discriminator_fake": on_fake}
+            if loss.gan_mode == "wgangp" and loss.gradient_penalty_weight:
+                penalty = loss.gradient_penalty_weight * gradient_penalty.gradient_penalty(
+                    lambda pictures: discriminator(pictures, training=True), target, fake, self._penalty_mix(fake))
+                total += penalty
+                terms["loss/gradient_penalty"] = penalty
+            scaled = self.scale(total)
+        terms["loss/discriminator"] = total
+        terms.update(self.update_networks(["discriminator"], tape, scaled))
+        return terms
+
+    def _penalty_mix(self, fake: tf.Tensor) -> tf.Tensor:
+        """[B, 1, 1, 1] in [0, 1]: this replica's part of a draw for the global batch."""
+        size = tf.shape(fake)[0]
+        mix = tf.random.stateless_uniform([size * base.replica_count(), 1, 1, 1], self.draw_seed(_PENALTY_MIX))
+        first = base.replica_index() * size
+        return mix[first:first + size]
+
+    def _key_features(self, real: tf.Tensor, features: list[tf.Tensor], flip: tf.Tensor,
+                      size: tf.Tensor) -> list[tf.Tensor]:
+        """Features of the real images, never mirrored.
+
+        The generator has just encoded the real images, and keys carry no gradient, so those features serve again,
+        except in a mirrored step, and with batch norm, whose statistics depend on what else is in the batch.
+        """
+        if self.settings.network.generator_norm == "batch":
+            return self._encode(real, size)
+        if not self.settings.loss.flip_equivariance:
+            return features
+        return tf.cond(flip, lambda: self._encode(real, size), lambda: features)
+
+    def _encode(self, pictures: tf.Tensor, size: tf.Tensor) -> list[tf.Tensor]:
+        """Features of [source; target]-like pictures; with batch norm the two halves do not see each other."""
+        if self.settings.network.generator_norm != "batch" or not self.uses_identity:
+            return self.generator.encode(pictures, self.layers_compared, training=True)
+        halves = [self.generator.encode(half, self.layers_compared, training=True)
+                  for half in (pictures[:size], pictures[size:])]
+        return [tf.concat(pair, 0) for pair in zip(*halves)]
+
+    def _generator_terms(self, fake: tf.Tensor, identity: tf.Tensor, target: tf.Tensor) -> dict[str, tf.Tensor]:
+        loss = self.settings.loss
+        scores = self.networks["discriminator"](fake, training=True)
+        terms = {"loss/gan": loss.gan_weight * adversarial.adversarial_generator_loss(loss.gan_mode, scores)}
+        if loss.l1_identity_weight:
+            terms["loss/l1_identity"] = loss.l1_identity_weight * tf.reduce_mean(tf.abs(identity - target))
+        return terms
+
+    def _contrast(self, translated: tf.Tensor, keys: list[tf.Tensor], flip: tf.Tensor, size: tf.Tensor,
+                  draws: Draws | None) -> dict[str, tf.Tensor]:
+        """Both PatchNCE terms, weighted, and their values and accuracies per layer."""
+        loss = self.settings.loss
+        with_identity = loss.nce_identity_weight > 0
+        if not (loss.nce_weight or with_identity):
+            return {"loss/nce": tf.constant(0.0)}
+        pictures = translated if with_identity else translated[:size]
+        queries = [self._mirror(feature, flip) for feature in self._encode(pictures, size)]
+        terms = self._nce_terms("nce", loss.nce_weight, [feature[:size] for feature in queries],
+                                [feature[:size] for feature in keys], None if draws is None else draws.source_ids)
+        if with_identity:
+            terms.update(self._nce_terms("nce_identity", loss.nce_identity_weight,
+                                         [feature[size:] for feature in queries],
+                                         [feature[size:] for feature in keys],
+                                         None if draws is None else draws.target_ids))
+        return terms
+
+    def _nce_terms(self, name: str, weight: float, query_features: list[tf.Tensor], key_features: list[tf.Tensor],
+                   patch_ids: list[tf.Tensor] | None) -> dict[str, tf.Tensor]:
+        projector = self.networks["projector"]
+        if patch_ids is None:
+            patch_ids = self._draw_ids(_FIRST_IDS[name], key_features)
+        queries = projector(query_features, patch_ids)
+        keys = [tf.stop_gradient(key) for key in projector(key_features, patch_ids)]
+        terms, losses = {}, []
+        for layer, (query, key) in enumerate(zip(queries, keys)):
+            logits = self._logits(name, layer, query, key)
+            losses.append(tf.reduce_mean(patch_nce.loss_from_logits(logits)))
+            feature = self.feature_names[layer]
+            terms[f"metric/{name}_loss/{feature}"] = losses[-1]
+            terms[f"metric/{name}_accuracy/{feature}"] = patch_nce.accuracy_from_logits(logits)
+        terms[f"loss/{name}"] = weight * tf.add_n(losses) / len(losses)
+        return terms
+
+    def _draw_ids(self, first_purpose: int, features: list[tf.Tensor]) -> list[tf.Tensor]:
+        return [draw_patch_ids(tf.shape(feature)[1] * tf.shape(feature)[2], self.settings.loss.num_patches,
+                               self.draw_seed(first_purpose + index)) for index, feature in enumerate(features)]
+
+    def _logits(self, name: str, layer: int, query: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+        """[B, P, 1 + N] with negatives from where the settings say; other images of all replicas count."""
+        loss = self.settings.loss
+        if loss.negatives == "internal":
+            return patch_nce.internal_logits(query, key, loss.temperature, loss.num_negatives)
+        own = tf.reshape(key, [-1, key.shape[-1]])
+        pool = tf.distribute.get_replica_context().all_gather(own, axis=0)
+        if loss.negatives == "minibatch":
+            first = base.replica_index() * tf.shape(own)[0]
+            return patch_nce.minibatch_logits(query, key, loss.temperature, pool, first)
+        queue = self.queues[name]
+        logits = patch_nce.external_logits(query, key, queue.keys[layer], queue.present[layer], loss.temperature)
+        queue.push(layer, pool)
+        return logits
+
+    def _total(self, terms: dict[str, tf.Tensor]) -> tf.Tensor:
+        if "loss/nce_identity" in terms:
+            contrast = (terms["loss/nce"] + terms["loss/nce_identity"]) / 2.0
+        else:
+            contrast = terms["loss/nce"]
+        return terms["loss/gan"] + contrast + terms.get("loss/l1_identity", 0.0)
+
+    def state(self) -> dict[str, tf.Variable]:
+        state = super().state()
+        for name, queue in self.queues.items():
+            for layer, (keys, present) in enumerate(zip(queue.keys, queue.present)):
+                state.update({f"queue/{name}/{layer}/keys": keys, f"queue/{name}/{layer}/present": present})
+        return state

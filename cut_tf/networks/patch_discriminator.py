@@ -1,0 +1,67 @@
+"""The PatchGAN discriminator (Isola et al., CVPR 2017), with anti-aliased downsampling as in CUT's official code."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from cut_tf.layers.blur_pool import BlurDown
+from cut_tf.layers.convolution import Convolution, seeds_from
+from cut_tf.layers.norm import build_norm, conv_has_bias
+from cut_tf.settings import NetworkSettings
+
+_KERNEL_PX = 4
+_LEAK = 0.2
+_MAX_WIDENING = 8
+
+
+class PatchDiscriminator(keras.Model):
+    """[B, H, W, 3] in [-1, 1] to raw scores [B, h, w, 1], one per overlapping patch (70x70 pixels with 3 layers).
+
+    Args:
+      settings: width (ndf), number of downsampling layers, norm and anti-aliasing.
+      seed: seed of the weights.
+      dtype: Keras dtype policy. Scores are float32.
+    """
+
+    def __init__(self, settings: NetworkSettings, seed: int = 0, dtype: str = "float32",
+                 name: str = "discriminator") -> None:
+        super().__init__(name=name)
+        self._settings = settings
+        self._policy = dtype
+        seeds = seeds_from(seed)
+        layers = self._convolution("conv1", settings.ndf, seeds, downsample=True, norm=False)
+        for number in range(2, settings.discriminator_layers + 2):
+            filters = settings.ndf * min(2 ** (number - 1), _MAX_WIDENING)
+            downsample = number <= settings.discriminator_layers
+            layers += self._convolution(f"conv{number}", filters, seeds, downsample, norm=True)
+        layers.append(Convolution(1, _KERNEL_PX, seed=next(seeds), padding_px=1, name="score", dtype=dtype))
+        # In the order and with the numbering of the official sequence.
+        self.stage_layers = layers
+
+    def _convolution(self, name: str, filters: int, seeds: object, downsample: bool,
+                     norm: bool) -> list[keras.layers.Layer]:
+        settings, policy = self._settings, self._policy
+        blur = downsample and settings.antialias_down
+        bias = conv_has_bias(settings.discriminator_norm) or not norm
+        layers = [Convolution(filters, _KERNEL_PX, seed=next(seeds), stride_px=2 if downsample and not blur else 1,
+                              padding_px=1, use_bias=bias, name=name, dtype=policy)]
+        if norm:
+            layers.append(build_norm(settings.discriminator_norm, f"{name}_norm", policy))
+        layers.append(keras.layers.Activation(_leaky_relu, name=f"{name}_leaky_relu", dtype=policy))
+        if blur:
+            layers.append(BlurDown(name=f"{name}_blur", dtype=policy))
+        return layers
+
+    def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        hidden = images
+        for layer in self.stage_layers:
+            if layer.name.endswith("_norm"):
+                hidden = layer(hidden, training=training)
+            else:
+                hidden = layer(hidden)
+        return tf.cast(hidden, tf.float32)
+
+
+def _leaky_relu(inputs: tf.Tensor) -> tf.Tensor:
+    return tf.nn.leaky_relu(inputs, _LEAK)

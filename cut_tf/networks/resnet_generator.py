@@ -1,0 +1,179 @@
+"""The ResNet generator of CUT and CycleGAN, with named encoder features.
+
+Johnson et al. 2016 by way of Zhu et al. 2017; anti-aliased sampling as in the official code of CUT (ECCV 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from cut_tf.errors import InputError
+from cut_tf.layers.blur_pool import BlurDown, BlurUp
+from cut_tf.layers.convolution import Convolution, TransposedConvolution, seeds_from
+from cut_tf.layers.norm import build_norm, conv_has_bias
+from cut_tf.layers.padding import ReflectionPadding, crop_to, pad_to_multiple
+from cut_tf.settings import NetworkSettings
+
+_DOWNSAMPLINGS = 2
+_MULTIPLE_PX = 2**_DOWNSAMPLINGS
+
+
+class ResidualBlock(keras.layers.Layer):
+    """x + norm(conv(pad(relu(norm(conv(pad(x))))))) with 3x3 convolutions and mirrored borders: shape kept."""
+
+    def __init__(self, filters: int, norm: str, seeds: tuple[int, int], name: str, dtype: str) -> None:
+        super().__init__(name=name, dtype=dtype)
+        bias = conv_has_bias(norm)
+        self.pad = ReflectionPadding(1, dtype=dtype)
+        self.conv1 = Convolution(filters, 3, seed=seeds[0], use_bias=bias, name=f"{name}_conv1", dtype=dtype)
+        self.norm1 = build_norm(norm, f"{name}_norm1", dtype)
+        self.conv2 = Convolution(filters, 3, seed=seeds[1], use_bias=bias, name=f"{name}_conv2", dtype=dtype)
+        self.norm2 = build_norm(norm, f"{name}_norm2", dtype)
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        hidden = tf.nn.relu(self.norm1(self.conv1(self.pad(inputs)), training=training))
+        return inputs + self.norm2(self.conv2(self.pad(hidden)), training=training)
+
+
+class Stage(NamedTuple):
+    """One step of the generator. Its position in the sequence is the official layer number."""
+
+    name: str
+    kind: str  # pad, conv, norm, relu, blur, block, up or tanh
+    layer: keras.layers.Layer
+    channels: int
+
+
+class ResnetGenerator(keras.Model):
+    """Translates [B, H, W, 3] in [-1, 1] to the same shape and range, for any H, W of at least 16.
+
+    Sizes that are not a multiple of 4 are mirrored up to one and cropped back. Stages are numbered as in the official
+    sequence; with anti-aliasing 0 is the mirrored RGB input, 4 and 8 the two strided convolutions before their norm,
+    12 to 20 the residual blocks.
+
+    Args:
+      settings: width (ngf), number of blocks, norm and anti-aliasing.
+      seed: seed of the weights.
+      dtype: Keras dtype policy, e.g. float32 or mixed_bfloat16.
+    """
+
+    def __init__(self, settings: NetworkSettings, seed: int = 0, dtype: str = "float32",
+                 name: str = "generator") -> None:
+        super().__init__(name=name)
+        self._settings = settings
+        self._policy = dtype
+        self._seeds = seeds_from(seed)
+        self._stages = self._build_stages()
+        self.stage_layers = [stage.layer for stage in self._stages]
+
+    def _conv(self, name: str, filters: int, kernel_px: int, stride_px: int, padding_px: int, bias: bool) -> Stage:
+        layer = Convolution(filters, kernel_px, seed=next(self._seeds), stride_px=stride_px, padding_px=padding_px,
+                            use_bias=bias, name=name, dtype=self._policy)
+        return Stage(name, "conv", layer, filters)
+
+    def _norm_relu(self, name: str, filters: int) -> list[Stage]:
+        norm = build_norm(self._settings.generator_norm, f"{name}_norm", self._policy)
+        relu = keras.layers.Activation("relu", name=f"{name}_relu", dtype=self._policy)
+        return [Stage(f"{name}_norm", "norm", norm, filters), Stage(f"{name}_relu", "relu", relu, filters)]
+
+    def _build_stages(self) -> list[Stage]:
+        settings, policy = self._settings, self._policy
+        bias = conv_has_bias(settings.generator_norm)
+        stages = [Stage("input", "pad", ReflectionPadding(3, name="input", dtype=policy), 3),
+                  self._conv("stem", settings.ngf, 7, 1, 0, bias), *self._norm_relu("stem", settings.ngf)]
+        filters = settings.ngf
+        for number in range(1, _DOWNSAMPLINGS + 1):
+            filters *= 2
+            stride_px = 1 if settings.antialias_down else 2
+            stages += [self._conv(f"down{number}", filters, 3, stride_px, 1, bias),
+                       *self._norm_relu(f"down{number}", filters)]
+            if settings.antialias_down:
+                stages.append(Stage(f"down{number}_blur", "blur", BlurDown(dtype=policy), filters))
+        for number in range(1, settings.generator_blocks + 1):
+            block = ResidualBlock(filters, settings.generator_norm, (next(self._seeds), next(self._seeds)),
+                                  f"block{number}", policy)
+            stages.append(Stage(f"block{number}", "block", block, filters))
+        for number in range(1, _DOWNSAMPLINGS + 1):
+            filters //= 2
+            stages += self._up(f"up{number}", filters, bias)
+        stages += [Stage("output_pad", "pad", ReflectionPadding(3, dtype=policy), filters),
+                   self._conv("output", 3, 7, 1, 0, True),
+                   Stage("output_tanh", "tanh", keras.layers.Activation("tanh", dtype="float32"), 3)]
+        return stages
+
+    def _up(self, name: str, filters: int, bias: bool) -> list[Stage]:
+        if self._settings.antialias_up:
+            stages = [Stage(f"{name}_blur", "up", BlurUp(dtype=self._policy), 2 * filters),
+                      self._conv(name, filters, 3, 1, 1, bias)]
+        else:
+            layer = TransposedConvolution(filters, seed=next(self._seeds), use_bias=bias, name=name,
+                                          dtype=self._policy)
+            stages = [Stage(name, "conv", layer, filters)]
+        return stages + self._norm_relu(name, filters)
+
+    def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        return self.translate_with_features(images, (), training)[0]
+
+    def translate_with_features(self, images: tf.Tensor, layers: Sequence[int],
+                                training: bool | None = None) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Translates, and keeps the features that `encode` would give for the same images.
+
+        Args:
+          images: [B, H, W, 3] in [-1, 1].
+          layers: stage numbers, growing.
+          training: for batch norm.
+
+        Returns:
+          The translation [B, H, W, 3] in [-1, 1] and one feature map [B, H_l, W_l, C_l] per layer.
+        """
+        images = tf.convert_to_tensor(images)
+        output, features = self._run(images, layers, len(self._stages), training)
+        output = crop_to(output, images)
+        return output, features
+
+    def encode(self, images: tf.Tensor, layers: Sequence[int], training: bool | None = None) -> list[tf.Tensor]:
+        """Features after the given stages, [B, H_l, W_l, C_l] each; stops after the last of them."""
+        return self._run(tf.convert_to_tensor(images), layers, layers[-1] + 1, training)[1]
+
+    def _run(self, images: tf.Tensor, layers: Sequence[int], stop: int,
+             training: bool | None) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        hidden = pad_to_multiple(images, _MULTIPLE_PX)
+        features = {}
+        for index, stage in enumerate(self._stages[:stop]):
+            if stage.kind in ("norm", "block"):
+                hidden = stage.layer(hidden, training=training)
+            else:
+                hidden = stage.layer(hidden)
+            features.update({tapped: hidden for tapped in self._tapped_here(index, layers)})
+        return hidden, [features[layer] for layer in layers]
+
+    def _tapped_here(self, index: int, layers: Sequence[int]) -> list[int]:
+        """The requested layers whose feature is the output of stage `index`.
+
+        The official ReLU works in place: a tapped norm that a ReLU follows (and the convolution before it, if the
+        norm does nothing) is seen after the ReLU, unless it is the last tapped layer, where encoding stops.
+        """
+        aliases = [index]
+        if self._stages[index].kind == "relu":
+            aliases.append(index - 1)
+            if self._settings.generator_norm == "none":
+                aliases.append(index - 2)
+        return [layer for layer in aliases if layer in layers and (layer == index or layer != layers[-1])]
+
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Raises InputError if a layer number is not that of a stage."""
+        if layers[-1] >= len(self._stages):
+            raise InputError(f"--nce_layers must be below {len(self._stages)}, the number of stages of this "
+                             f"generator, found {layers[-1]}")
+
+    def feature_names(self, layers: Sequence[int]) -> list[str]:
+        """Readable names of features, such as `04_down1`, for TensorBoard and messages."""
+        return [f"{layer:02d}_{self._stages[layer].name}" for layer in layers]
+
+    def feature_channels(self, layers: Sequence[int]) -> list[int]:
+        """Channels C_l of each feature."""
+        return [self._stages[layer].channels for layer in layers]

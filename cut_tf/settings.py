@@ -1,0 +1,255 @@
+"""Every setting of a run, with its default, its unit and the check of its value.
+
+One frozen dataclass per concern. Each field carries the help text of its flag; `cut_tf/flags.py` makes the flags
+from the fields, so a setting is written once. Names end in their unit (`_px`, `_steps`, `_epochs`, `_mb`, `_weight`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+from cut_tf.errors import InputError
+
+
+def _setting(default: Any, help_text: str, choices: tuple[str, ...] = (), free: bool = False) -> Any:
+    """A dataclass field with the metadata that its flag and the resume check need.
+
+    Args:
+      default: default value; its type is the type of the flag.
+      help_text: help of the flag.
+      choices: the allowed values, if the setting is one of a few names.
+      free: whether a run may be resumed with another value (true if it cannot change the trained weights).
+    """
+    return dataclasses.field(default=default, metadata={"help": help_text, "choices": choices, "free": free})
+
+
+def _require(holds: bool, name: str, rule: str, found: Any) -> None:
+    if not holds:
+        raise InputError(f"--{name} must be {rule}, found {found!r}")
+
+
+class _Checked:
+    """Common part of the settings classes: the checks that follow from the fields alone."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            choices = field.metadata["choices"]
+            _require(not choices or value in choices, field.name, f"one of {', '.join(choices)}", value)
+            if isinstance(value, float):
+                _require(math.isfinite(value), field.name, "a finite number", value)
+            if isinstance(value, (int, float)):
+                _require(value >= 0, field.name, "zero or more", value)
+        self._check()
+
+    def _check(self) -> None:
+        """Checks that concern single fields beyond type and choice, or several fields together."""
+
+    def _positive(self, *names: str) -> None:
+        for name in names:
+            _require(getattr(self, name) > 0, name, "more than zero", getattr(self, name))
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings(_Checked):
+    """Where the images of both domains come from and how they become training crops."""
+
+    dataset: str = _setting(
+        "scenes",
+        "scenes (embedded, no download); a folder with trainA, trainB and, if any, testA, testB; two folders A,B; "
+        "or tfds:NAME such as tfds:cycle_gan/horse2zebra",
+    )
+    preprocess: str = _setting(
+        "resize_and_crop",
+        "resize_and_crop: to load_size square, then a random crop. scale_width: width to load_size, keeping the "
+        "aspect, then a random crop. crop: random crop of the image as it is. none: the image as it is, cut to a "
+        "multiple of 4 (batch 1)",
+        ("resize_and_crop", "scale_width", "crop", "none"),
+    )
+    load_size_px: int = _setting(286, "size in pixels that the image is resized to before the crop")
+    crop_size_px: int = _setting(256, "side in pixels of the square training crop")
+    flip: bool = _setting(True, "mirror training images left-right at random")
+    batch_size: int = _setting(1, "images of each domain per step, over all replicas together (global batch)")
+    cache_mb: int = _setting(1024, "keep decoded images in memory up to this many MiB; 0 keeps none", free=True)
+    data_workers: int = _setting(0, "images decoded in parallel; 0 means one per CPU core, 2 at least", free=True)
+    scenes_images: int = _setting(200, "scenes in each domain of the embedded dataset's training split")
+    scenes_size_px: int = _setting(128, "side in pixels of the embedded dataset's pictures")
+    test_images: int = _setting(24, "test images used for metrics during training", free=True)
+
+    def _check(self) -> None:
+        self._positive("load_size_px", "batch_size", "scenes_images")
+        _require(bool(self.dataset), "dataset", "scenes, a folder, two folders A,B or tfds:NAME", self.dataset)
+        _require(self.crop_size_px >= 16, "crop_size_px", "at least 16", self.crop_size_px)
+        _require(self.scenes_size_px >= 16, "scenes_size_px", "at least 16", self.scenes_size_px)
+        if self.preprocess == "resize_and_crop":
+            rule = f"at most --load_size_px ({self.load_size_px}) with --preprocess=resize_and_crop"
+            _require(self.crop_size_px <= self.load_size_px, "crop_size_px", rule, self.crop_size_px)
+        if self.preprocess == "none":
+            rule = "1 with --preprocess=none, whose images may differ in size"
+            _require(self.batch_size == 1, "batch_size", rule, self.batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkSettings(_Checked):
+    """The networks. Defaults are those of the CUT paper and its official code."""
+
+    generator: str = _setting("resnet", "generator network", ("resnet",))
+    generator_blocks: int = _setting(9, "residual blocks of the generator")
+    ngf: int = _setting(64, "channels after the generator's first convolution")
+    ndf: int = _setting(64, "channels after the discriminator's first convolution")
+    discriminator_layers: int = _setting(3, "downsampling layers of the PatchGAN discriminator; 3 sees 70x70 pixels")
+    generator_norm: str = _setting("instance", "normalisation in the generator", ("instance", "batch", "none"))
+    discriminator_norm: str = _setting("instance", "normalisation in the discriminator", ("instance", "batch", "none"))
+    antialias_down: bool = _setting(True, "blur before downsampling, in generator and discriminator")
+    antialias_up: bool = _setting(True, "blurred upsampling in the generator instead of transposed convolution")
+    projector: str = _setting("mlp", "patch projector: mlp, or sample, which compares the features themselves",
+                              ("mlp", "sample"))
+    projector_width: int = _setting(256, "channels of the patch projector's two layers")
+
+    def _check(self) -> None:
+        self._positive("ngf", "ndf", "discriminator_layers", "projector_width")
+
+
+@dataclasses.dataclass(frozen=True)
+class LossSettings(_Checked):
+    """The terms of the objective and their weights (CUT paper, eq. 1-5)."""
+
+    gan_mode: str = _setting(
+        "lsgan", "adversarial loss", ("lsgan", "vanilla", "nonsaturating", "wgangp")
+    )
+    gan_weight: float = _setting(1.0, "weight of the generator's adversarial loss")
+    gradient_penalty_weight: float = _setting(10.0, "weight of the gradient penalty; used with gan_mode wgangp only")
+    nce_weight: float = _setting(1.0, "lambda_X: weight of PatchNCE between source and output; FastCUT uses 10")
+    nce_identity_weight: float = _setting(
+        1.0,
+        "lambda_Y: weight of PatchNCE between a target image and its own translation; 0 leaves it out (FastCUT). "
+        "With it, both PatchNCE terms are halved, as in the official code",
+    )
+    l1_identity_weight: float = _setting(
+        0.0, "weight of the mean absolute difference between a target image and its own translation (dehazing: 5)"
+    )
+    nce_layers: str = _setting(
+        "0,4,8,12,16", "generator features compared by PatchNCE, as stage numbers of the official sequence"
+    )
+    num_patches: int = _setting(256, "patches drawn per image and layer; each query has num_patches - 1 negatives")
+    num_negatives: int = _setting(0, "negatives kept per query, for ablations; 0 keeps all")
+    temperature: float = _setting(0.07, "temperature of PatchNCE")
+    negatives: str = _setting(
+        "internal",
+        "where negatives come from: internal, the same image; minibatch, all images of the step (SinCUT); external, "
+        "images of earlier steps (eq. 4, an ablation that the paper found to hurt)",
+        ("internal", "minibatch", "external"),
+    )
+    flip_equivariance: bool = _setting(
+        False, "mirror the generator's input in half of the steps and its features back inside the loss (FastCUT)"
+    )
+
+    def _check(self) -> None:
+        self._positive("num_patches", "temperature")
+        layers = self.layers()
+        rule = "comma-separated, distinct, growing stage numbers such as 0,4,8,12,16"
+        _require(bool(layers) and list(layers) == sorted(set(layers)) and layers[0] >= 0,
+                 "nce_layers", rule, self.nce_layers)
+        if self.negatives == "internal":
+            rule = f"below --num_patches ({self.num_patches}) with --negatives=internal"
+            _require(self.num_negatives < self.num_patches, "num_negatives", rule, self.num_negatives)
+        else:
+            rule = "0 unless --negatives=internal"
+            _require(self.num_negatives == 0, "num_negatives", rule, self.num_negatives)
+
+    def layers(self) -> tuple[int, ...]:
+        """The stage numbers in `nce_layers`; empty if they are not numbers."""
+        try:
+            return tuple(int(part) for part in self.nce_layers.split(","))
+        except ValueError:
+            return ()
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSettings(_Checked):
+    """The run: method, length, optimizers, devices, and what is written when."""
+
+    method: str = _setting("cut", "training method")
+    run: str = _setting("", "folder of the run: settings, checkpoints, TensorBoard events; resumed if it exists",
+                        free=True)
+    seed: int = _setting(0, "seed of weights, data order, augmentation and patch sampling")
+    constant_epochs: int = _setting(200, "epochs at the full learning rate")
+    decay_epochs: int = _setting(200, "epochs over which the learning rate then falls linearly")
+    steps_per_epoch: int = _setting(0, "steps of an epoch; 0 means once through the larger domain")
+    learning_rate: float = _setting(2e-4, "learning rate of all three Adam optimizers")
+    beta_1: float = _setting(0.5, "decay of Adam's mean of gradients")
+    beta_2: float = _setting(0.999, "decay of Adam's mean of squared gradients")
+    ema_decay: float = _setting(0.999, "decay per step of the running mean of the generator's weights; 0 keeps none")
+    precision: str = _setting(
+        "float32", "arithmetic of the networks; losses and statistics stay float32", ("float32", "bfloat16", "float16")
+    )
+    xla: bool = _setting(False, "compile the training step with XLA")
+    deterministic: bool = _setting(False, "same bits in every run with the same seed (slower)")
+    num_virtual_devices: int = _setting(0, "split the CPU into this many devices, to test several replicas")
+    checkpoint_steps: int = _setting(1000, "steps between checkpoints", free=True)
+    keep_checkpoints: int = _setting(3, "newest checkpoints to keep, besides the best and the final one", free=True)
+    log_steps: int = _setting(20, "steps between TensorBoard scalars", free=True)
+    image_steps: int = _setting(500, "steps between TensorBoard images and histograms", free=True)
+    eval_steps: int = _setting(500, "steps between evaluations on the test pairs, where there are pairs", free=True)
+    best_metric: str = _setting("psnr", "metric that decides which checkpoint is kept as the best", ("psnr", "ssim"),
+                                free=True)
+
+    def _check(self) -> None:
+        self._positive("learning_rate", "checkpoint_steps", "keep_checkpoints", "log_steps", "image_steps",
+                       "eval_steps")
+        for name in ("beta_1", "beta_2", "ema_decay"):
+            _require(getattr(self, name) < 1, name, "below 1", getattr(self, name))
+        epochs = self.constant_epochs + self.decay_epochs
+        _require(epochs > 0, "constant_epochs", "positive, unless --decay_epochs is", self.constant_epochs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All settings of a run. Immutable; printed at start, saved as `settings.json` in the run folder."""
+
+    data: DataSettings = DataSettings()
+    network: NetworkSettings = NetworkSettings()
+    loss: LossSettings = LossSettings()
+    train: TrainSettings = TrainSettings()
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @staticmethod
+    def from_json(text: str, where: str) -> Settings:
+        """Reads what `to_json` wrote. Raises InputError naming `where` if it is not that."""
+        try:
+            values = json.loads(text)
+            return Settings(**{section.name: section.type_(**values[section.name]) for section in SECTIONS})
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{where}: not the settings of a cut_tf run: {error}") from error
+
+    def differences(self, other: Settings) -> list[str]:
+        """One line per setting that differs and must not differ between a run and its continuation."""
+        lines = []
+        for section in SECTIONS:
+            for field in dataclasses.fields(section.type_):
+                mine = getattr(getattr(self, section.name), field.name)
+                theirs = getattr(getattr(other, section.name), field.name)
+                if mine != theirs and not field.metadata["free"]:
+                    lines.append(f"--{field.name}: {mine!r} against {theirs!r}")
+        return lines
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """One part of `Settings`: its attribute name and its class."""
+
+    name: str
+    type_: type
+
+
+SECTIONS = (
+    Section("data", DataSettings),
+    Section("network", NetworkSettings),
+    Section("loss", LossSettings),
+    Section("train", TrainSettings),
+)

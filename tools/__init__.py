@@ -1,0 +1,1 @@
+"""Commands for people who work on or with the package."""
