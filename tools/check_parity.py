@@ -22,7 +22,7 @@ from absl import app, flags
 from cut_tf import compat, networks
 from cut_tf.losses import adversarial, patch_nce
 from cut_tf.methods.cut import CUT, Draws
-from cut_tf.networks.patch_projector import PatchProjector, sample_patches, normalise
+from cut_tf.networks.patch_projector import PatchProjector, normalise, sample_patches
 from cut_tf.optimizers import Adam, LinearDecay
 from cut_tf.settings import LossSettings, NetworkSettings, Settings, TrainSettings
 from tools import torch_weights

@@ -1,1 +1,27 @@
-""""""
+"""Datasets by the form of the `--dataset` flag."""
+
+from __future__ import annotations
+
+from cut_tf.data.folders import open_folder, open_two_folders
+from cut_tf.data.scenes import open_scenes
+from cut_tf.data.source import TranslationData
+from cut_tf.data.tfds_domains import open_tfds
+from cut_tf.settings import DataSettings
+
+DATASETS = {"scenes": open_scenes, "tfds": open_tfds, "two_folders": open_two_folders, "folder": open_folder}
+
+
+def open_dataset(settings: DataSettings) -> TranslationData:
+    """Opens `settings.dataset`; checks folders and file headers, reads no picture.
+
+    Raises:
+      InputError: if the dataset is not there or not usable; the message says what was looked for.
+    """
+    name = settings.dataset
+    if name == "scenes":
+        kind = "scenes"
+    elif name.startswith("tfds:"):
+        kind = "tfds"
+    else:
+        kind = "two_folders" if "," in name else "folder"
+    return DATASETS[kind](settings)

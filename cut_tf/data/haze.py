@@ -29,19 +29,19 @@ class HazeParameters(NamedTuple):
 
 def _checked_depth(depth_m: np.ndarray) -> np.ndarray:
     depth = np.asarray(depth_m)
-    if depth.dtype.kind not in 'fiu' or depth.ndim != 2 or depth.size == 0:
-        raise ValueError(f'depth_m must be a real array [H, W] with at least one pixel, '
-                         f'got {depth.dtype} {list(depth.shape)}')
+    if depth.dtype.kind not in "fiu" or depth.ndim != 2 or depth.size == 0:
+        raise ValueError(f"depth_m must be a real array [H, W] with at least one pixel, "
+                         f"got {depth.dtype} {list(depth.shape)}")
     # NaN fails the comparison too; infinity is allowed and means no light from the scene.
     if not (depth >= 0).all():
-        raise ValueError(f'depth_m must be >= 0 everywhere, got minimum {depth.min()}')
+        raise ValueError(f"depth_m must be >= 0 everywhere, got minimum {depth.min()}")
     return depth.astype(np.float32)
 
 
 def _checked_beta(beta_per_m: float) -> float:
     if isinstance(beta_per_m, bool) or not isinstance(beta_per_m, (int, float, np.integer, np.floating)) \
             or not 0 <= beta_per_m < math.inf:
-        raise ValueError(f'beta_per_m must be a finite number >= 0, got {beta_per_m!r}')
+        raise ValueError(f"beta_per_m must be a finite number >= 0, got {beta_per_m!r}")
     return float(beta_per_m)
 
 
@@ -83,15 +83,15 @@ def add_haze(image: np.ndarray, depth_m: np.ndarray, beta_per_m: float, airlight
     """
     picture, light = np.asarray(image), np.asarray(airlight)
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise ValueError(f'image must be uint8 [H, W, 3], got {picture.dtype} {list(picture.shape)}')
+        raise ValueError(f"image must be uint8 [H, W, 3], got {picture.dtype} {list(picture.shape)}")
     share = transmission(depth_m, beta_per_m)
     if share.shape != picture.shape[:2]:
-        raise ValueError(f'depth_m must have the height and width of image, {list(picture.shape[:2])}, '
-                         f'got {list(share.shape)}')
-    if light.dtype.kind not in 'fiu' or light.shape != (3,):
-        raise ValueError(f'airlight must be a real array [3], got {light.dtype} {list(light.shape)}')
+        raise ValueError(f"depth_m must have the height and width of image, {list(picture.shape[:2])}, "
+                         f"got {list(share.shape)}")
+    if light.dtype.kind not in "fiu" or light.shape != (3,):
+        raise ValueError(f"airlight must be a real array [3], got {light.dtype} {list(light.shape)}")
     if not ((light >= 0) & (light <= 1)).all():
-        raise ValueError(f'airlight must lie in [0, 1], got {light.tolist()}')
+        raise ValueError(f"airlight must lie in [0, 1], got {light.tolist()}")
     airlight_levels = 255.0 * light.astype(np.float32)
     hazy = airlight_levels + (picture.astype(np.float32) - airlight_levels) * share[:, :, None]
     return np.clip(np.rint(hazy), 0, 255).astype(np.uint8)
@@ -114,11 +114,11 @@ def sample_haze(rng: np.random.Generator, depth_m: np.ndarray) -> HazeParameters
     """
     depth = _checked_depth(depth_m)
     if not np.isfinite(depth).all():
-        raise ValueError(f'depth_m must be finite, got maximum {depth.max()}')
+        raise ValueError(f"depth_m must be finite, got maximum {depth.max()}")
     nearer = depth[depth < SKY_SHARE * depth.max()]
     median_m = float(np.median(nearer if nearer.size else depth))
     if median_m <= 0.0:
-        raise ValueError(f'depth_m must have a median > 0 below the sky, got {median_m}')
+        raise ValueError(f"depth_m must have a median > 0 below the sky, got {median_m}")
     beta_per_m = -math.log(rng.uniform(*MEDIAN_TRANSMISSION_RANGE)) / median_m
     beta_per_m = min(beta_per_m, VISIBILITY_OPTICAL_DEPTH / LEAST_VISIBILITY_M)
     grey = rng.uniform(AIRLIGHT_RANGE[0] + AIRLIGHT_CAST, AIRLIGHT_RANGE[1] - AIRLIGHT_CAST)
@@ -139,22 +139,22 @@ def estimate_depth_like(height: int, width: int, rng: np.random.Generator) -> np
         rng: source of randomness.
 
     Returns:
-        float32 [height, width] in metres, about 2 to 1000. The ramp alone never falls towards the top; the noise varies
+        float32 [height, width] in metres, about 3 to 760. The ramp alone never falls towards the top; the noise varies
         it by at most a factor of about 1.9 either way.
 
     Raises:
         ValueError: if a size is not an integer >= 1.
     """
-    for name, value in (('height', height), ('width', width)):
+    for name, value in (("height", height), ("width", width)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f'{name} must be an integer >= 1, got {value!r}')
+            raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
     rise = np.linspace(1.0, 0.0, height)[:, None] if height > 1 else np.zeros((1, 1))
     # Equal steps in the logarithm: the foreground takes up most rows, the distance few.
     ramp = PSEUDO_DEPTH_NEAR_M * (PSEUDO_DEPTH_FAR_M / PSEUDO_DEPTH_NEAR_M) ** (rise ** rng.uniform(0.8, 1.6))
     rows, columns = np.linspace(0.0, 1.0, height)[:, None], np.linspace(0.0, 1.0, width)[None, :]
     noise = np.zeros((height, width))
     for cycles in (1.0, 2.0, 3.0):
-        turns = rng.uniform(0.5, 1.0, 2) * cycles
-        phases = rng.uniform(0.0, 2.0 * np.pi, 2)
-        noise += np.cos(2 * np.pi * turns[0] * columns + phases[0]) * np.cos(2 * np.pi * turns[1] * rows + phases[1]) / cycles
+        waves_x, waves_y = 2.0 * np.pi * cycles * rng.uniform(0.5, 1.0, 2)
+        phase_x, phase_y = rng.uniform(0.0, 2.0 * np.pi, 2)
+        noise += np.cos(waves_x * columns + phase_x) * np.cos(waves_y * rows + phase_y) / cycles
     return (ramp * np.exp(PSEUDO_DEPTH_NOISE * noise)).astype(np.float32)

@@ -1,11 +1,18 @@
 """Colours of the ground, the water and the sky of the rendered scenes, all linear RGB."""
 
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
-from cut_tf.data.scene_noise import (ROUGH_EXPONENT, SMOOTH_EXPONENT, Terrain, forest_cover, hash_cells, smooth_texture,
-                                     smoothstep, texture)
+from cut_tf.data.scene_noise import (
+    ROUGH_EXPONENT,
+    Terrain,
+    forest_cover,
+    hash_cells,
+    smooth_texture,
+    smoothstep,
+    texture,
+)
 from cut_tf.data.scene_objects import Colour, Light
 
 ASPHALT_RGB = np.array([0.060, 0.061, 0.065], np.float32)
@@ -48,7 +55,7 @@ class Ground(NamedTuple):
     rock_slope: float = 0.75
     snow_line_m: float = 1e6
     parcel_m: float = 0.0
-    parcel_rgb: Tuple[Colour, ...] = ()
+    parcel_rgb: tuple[Colour, ...] = ()
     parcel_yaw: float = 0.0
     strata: float = 0.0
     road: Optional[Road] = None

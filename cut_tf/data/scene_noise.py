@@ -4,8 +4,8 @@ World coordinates are metres in a left-handed frame whose origin is the ground p
 y up, z forward.
 """
 
-from functools import lru_cache
-from typing import NamedTuple, Optional, Tuple
+from functools import cache
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class Terrain(NamedTuple):
     `shore` is (normal_x, normal_z, distance_m): the ground falls below the sea beyond that line.
     """
 
-    offset: Tuple[float, float] = (0.0, 0.0)
+    offset: tuple[float, float] = (0.0, 0.0)
     rolling_m: float = 0.0
     rolling_scale_m: float = 90.0
     flat_m: float = 25.0
@@ -40,10 +40,10 @@ class Terrain(NamedTuple):
     canopy_cover: float = 0.0
     canopy_start_m: float = 90.0
     water_level_m: Optional[float] = None
-    shore: Optional[Tuple[float, float, float]] = None
+    shore: Optional[tuple[float, float, float]] = None
 
 
-@lru_cache(maxsize=None)
+@cache
 def noise_tile(exponent: float) -> np.ndarray:
     """Periodic fractal noise, float32 [TILE_PX, TILE_PX], mean 0, standard deviation 1, read-only."""
     rng = np.random.default_rng(int(exponent * 1000))
@@ -58,7 +58,7 @@ def noise_tile(exponent: float) -> np.ndarray:
     return tile
 
 
-@lru_cache(maxsize=None)
+@cache
 def hash_table() -> np.ndarray:
     """Uniform values in [0, 1), float32 [4096], read-only: one per window, plank or parcel."""
     table = np.random.default_rng(4096).random(4096).astype(np.float32)

@@ -5,13 +5,13 @@ has no tilt: the horizon is moved by shifting the lens, so u belongs to a column
 distance is a function of the column alone.
 """
 
-from typing import List, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
 from cut_tf.data.scene_noise import hash_cells, smoothstep, texture
 
-Colour = Tuple[float, float, float]
+Colour = tuple[float, float, float]
 
 NEAREST_M = 0.4
 # Faces of a solid: four walls, top, underside, four roof slopes.
@@ -64,7 +64,7 @@ class Solid(NamedTuple):
     roof_rgb: Colour = (0.2, 0.1, 0.08)
     cell_m: float = 3.0
     storey_m: float = 3.0
-    opening: Tuple[float, float] = (0.4, 0.5)
+    opening: tuple[float, float] = (0.4, 0.5)
     shop: bool = False
 
 
@@ -90,7 +90,7 @@ class GeometryBuffer(NamedTuple):
     detail: np.ndarray
 
 
-def _normals_and_offsets(solid: Solid) -> Tuple[np.ndarray, np.ndarray]:
+def _normals_and_offsets(solid: Solid) -> tuple[np.ndarray, np.ndarray]:
     """Outward normals [FACES, 3] and offsets [FACES] of the planes n . p <= d; unused slopes are all zero."""
     local = np.zeros((FACES, 3))
     reach = np.zeros(FACES)
@@ -114,14 +114,14 @@ def _normals_and_offsets(solid: Solid) -> Tuple[np.ndarray, np.ndarray]:
     return normals.astype(np.float32), reach.astype(np.float32)
 
 
-def _window(rays: Rays, u_range: Tuple[float, float], v_range: Tuple[float, float]) -> Optional[Tuple[slice, slice]]:
+def _window(rays: Rays, u_range: tuple[float, float], v_range: tuple[float, float]) -> Optional[tuple[slice, slice]]:
     """Rows and columns whose rays lie within the ranges, or None if there are none."""
     left, right = np.searchsorted(rays.u, u_range)
     top, bottom = np.searchsorted(-rays.v, (-v_range[1], -v_range[0]))
     return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
 
 
-def _solid_window(solid: Solid, rays: Rays) -> Optional[Tuple[slice, slice]]:
+def _solid_window(solid: Solid, rays: Rays) -> Optional[tuple[slice, slice]]:
     cosine, sine = np.cos(solid.yaw), np.sin(solid.yaw)
     width = solid.half_width_m * np.array([1, 1, -1, -1])
     length = solid.half_length_m * np.array([1, -1, 1, -1])
@@ -136,7 +136,7 @@ def _solid_window(solid: Solid, rays: Rays) -> Optional[Tuple[slice, slice]]:
     return _window(rays, ((x / z).min(), (x / z).max()), v_range)
 
 
-def _slab(slope: np.ndarray, reach: float) -> Tuple[np.ndarray, np.ndarray]:
+def _slab(slope: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
     """z interval in which rays with n . ray = `slope` satisfy z * slope <= reach."""
     bound = reach / np.where(slope == 0.0, np.float32(1e-9), slope)
     entering = slope < 0.0
@@ -171,9 +171,9 @@ def draw_solid(solid: Solid, number: int, rays: Rays, buffer: GeometryBuffer) ->
         face = np.where(slope_in > z_in, slope, face)
         z_in, z_out = np.maximum(z_in, slope_in), np.minimum(z_out, slope_out)
     hit = (z_in < z_out) & (z_in > NEAREST_M) & (z_in < buffer.z_m[window])
-    np.copyto(buffer.z_m[window], z_in, where=hit, casting='same_kind')
+    np.copyto(buffer.z_m[window], z_in, where=hit, casting="same_kind")
     np.copyto(buffer.number[window], number, where=hit)
-    np.copyto(buffer.detail[window], face, where=hit, casting='unsafe')
+    np.copyto(buffer.detail[window], face, where=hit, casting="unsafe")
     return normals
 
 
@@ -206,12 +206,12 @@ def draw_blob(blob: Blob, number: int, rays: Rays, buffer: GeometryBuffer, light
     direction = light.direction.astype(np.float32)
     facing = across * direction[0] + up * direction[1] - bulge * direction[2]
     shade = np.clip(0.42 + 0.33 * facing + 0.17 * lumps + 0.12 * up, 0.03, 1.0)
-    np.copyto(buffer.z_m[window], z_m, where=hit, casting='same_kind')
+    np.copyto(buffer.z_m[window], z_m, where=hit, casting="same_kind")
     np.copyto(buffer.number[window], number, where=hit)
-    np.copyto(buffer.detail[window], shade, where=hit, casting='same_kind')
+    np.copyto(buffer.detail[window], shade, where=hit, casting="same_kind")
 
 
-def cast_shadow(lit: np.ndarray, x_m: np.ndarray, z_rows_m: np.ndarray, foot: Tuple[float, float, float, float],
+def cast_shadow(lit: np.ndarray, x_m: np.ndarray, z_rows_m: np.ndarray, foot: tuple[float, float, float, float],
                 yaw: float, height_m: float, soft: bool, light: Light) -> None:
     """Darkens `lit` [N, W] in place where a body's shadow falls on level ground.
 
@@ -244,7 +244,7 @@ def cast_shadow(lit: np.ndarray, x_m: np.ndarray, z_rows_m: np.ndarray, foot: Tu
 
 
 def _openings(along_m: np.ndarray, up_m: np.ndarray, width_m: np.ndarray, traits: np.ndarray, shop: np.ndarray,
-              fade: np.ndarray, number: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+              fade: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Window coverage, frame coverage and one random value per window, each [M]."""
     cells = np.maximum(np.round(width_m / traits[:, 0]), 1.0)
     place = (along_m / width_m + 0.5) * cells
@@ -263,11 +263,11 @@ def _openings(along_m: np.ndarray, up_m: np.ndarray, width_m: np.ndarray, traits
 
 def _facade_albedo(point: dict, wall: np.ndarray) -> np.ndarray:
     """Adds windows, floor bands and weathering to wall colours [M, 3] of facades and curtain walls."""
-    traits, up_m, number = point['traits'], point['up_m'], point['number']
-    pixels_per_cell = np.minimum(traits[:, 0], traits[:, 1]) / point['footprint_m']
+    traits, up_m, number = point["traits"], point["up_m"], point["number"]
+    pixels_per_cell = np.minimum(traits[:, 0], traits[:, 1]) / point["footprint_m"]
     fade = smoothstep(1.5, 4.0, pixels_per_cell)
-    glass, frame, value = _openings(point['along_m'], up_m, point['width_m'], traits, point['shop'], fade, number)
-    reflection = (value ** 3)[:, None] * point['sky_rgb'] * 0.6
+    glass, frame, value = _openings(point["along_m"], up_m, point["width_m"], traits, point["shop"], fade, number)
+    reflection = (value ** 3)[:, None] * point["sky_rgb"] * 0.6
     drawn = (value > 0.45) & (value < 0.6)
     pane = np.where(drawn[:, None], CURTAIN_RGB * (0.4 + value[:, None]), GLASS_RGB + reflection)
     band = smoothstep(0.12, 0.04, np.abs((up_m / traits[:, 1] + 0.5) % 1.0 - 0.5)) * fade
@@ -278,8 +278,8 @@ def _facade_albedo(point: dict, wall: np.ndarray) -> np.ndarray:
 
 def _car_albedo(point: dict, paint: np.ndarray) -> np.ndarray:
     """Wheels, sills and lamps on car bodies, glass between the pillars of cabins."""
-    along, up = point['along_m'], point['up_m']
-    half = 0.5 * point['width_m']
+    along, up = point["along_m"], point["up_m"]
+    half = 0.5 * point["width_m"]
     long_side = half > 1.2
     wheel = long_side & (np.hypot(np.abs(along) - 0.62 * half, up + 0.02) < 0.36)
     sill = up < 0.06
@@ -287,11 +287,11 @@ def _car_albedo(point: dict, paint: np.ndarray) -> np.ndarray:
     lamp = ~long_side & (np.abs(along) > 0.55 * half) & (np.abs(up - 0.38) < 0.1)
     colour = np.where(lamp[:, None], np.array([0.55, 0.06, 0.04], np.float32), colour)
     pillar = (np.abs(along) > 0.93 * half) | (long_side & (np.abs(along) < 0.05))
-    cabin = np.where(pillar[:, None] | (point['face'] == FACE_TOP)[:, None], paint, GLASS_RGB + 0.06 * point['sky_rgb'])
-    return np.where((point['style'] == CAR_CABIN)[:, None], cabin, colour)
+    cabin = np.where(pillar[:, None] | (point["face"] == FACE_TOP)[:, None], paint, GLASS_RGB + 0.06 * point["sky_rgb"])
+    return np.where((point["style"] == CAR_CABIN)[:, None], cabin, colour)
 
 
-def shade_solids(solids: List[Solid], normals: np.ndarray, first_number: int, place_m: np.ndarray,
+def shade_solids(solids: list[Solid], normals: np.ndarray, first_number: int, place_m: np.ndarray,
                  number: np.ndarray, face: np.ndarray, footprint_m: np.ndarray, light: Light) -> np.ndarray:
     """Linear RGB [M, 3] of the solids' pixels at world points `place_m` [M, 3]; `footprint_m` [M] is a pixel's size."""
     which, face = number - first_number, face.astype(np.int64)
@@ -302,29 +302,30 @@ def shade_solids(solids: List[Solid], normals: np.ndarray, first_number: int, pl
     local_x, local_z = off_x * row[:, 2] + off_z * row[:, 3], off_z * row[:, 2] - off_x * row[:, 3]
     on_side = (face == 0) | (face == 1)
     roof = (face == FACE_TOP) | (face >= FIRST_SLOPE)
-    point = {'along_m': np.where(on_side, local_z, local_x), 'up_m': place_m[:, 1] - row[:, 6], 'style': row[:, 7],
-             'width_m': 2.0 * np.where(on_side, row[:, 5], row[:, 4]), 'traits': row[:, 8:12], 'shop': row[:, 12],
-             'number': which * 7 + face, 'face': face, 'footprint_m': footprint_m}
-    grain = texture(point['along_m'] / 5.0 + 0.31 * which, point['up_m'] / 5.0 + local_z / 9.0)
+    point = {"along_m": np.where(on_side, local_z, local_x), "up_m": place_m[:, 1] - row[:, 6], "style": row[:, 7],
+             "width_m": 2.0 * np.where(on_side, row[:, 5], row[:, 4]), "traits": row[:, 8:12], "shop": row[:, 12],
+             "number": which * 7 + face, "face": face, "footprint_m": footprint_m}
+    grain = texture(point["along_m"] / 5.0 + 0.31 * which, point["up_m"] / 5.0 + local_z / 9.0)
     albedo = np.where(roof[:, None], row[:, 16:19], row[:, 13:16])
-    courses = np.abs(((np.where(roof, local_x, point['up_m']) / 0.45) % 1.0) - 0.5) * smoothstep(6.0, 2.0, footprint_m / 0.1)
+    course = np.where(roof, local_x, point["up_m"]) / 0.45
+    courses = np.abs(course % 1.0 - 0.5) * smoothstep(0.6, 0.2, footprint_m)
     albedo = albedo * (0.97 + 0.07 * grain - 0.25 * roof * courses)[:, None]
     for styles, paint in (((FACADE, CURTAIN_WALL), _facade_albedo), ((CAR_BODY, CAR_CABIN), _car_albedo)):
-        pick = np.isin(point['style'], styles) & (~roof | (point['style'] == CAR_CABIN))
+        pick = np.isin(point["style"], styles) & (~roof | (point["style"] == CAR_CABIN))
         if pick.any():
             chosen = {name: value[pick] for name, value in point.items()}
-            albedo[pick] = paint({**chosen, 'sky_rgb': light.sky_rgb}, albedo[pick])
-    planks = (point['style'] == PLANKS) & ~roof
-    gaps = np.abs((point['along_m'] / 0.3) % 1.0 - 0.5) > 0.42
+            albedo[pick] = paint({**chosen, "sky_rgb": light.sky_rgb}, albedo[pick])
+    planks = (point["style"] == PLANKS) & ~roof
+    gaps = np.abs((point["along_m"] / 0.3) % 1.0 - 0.5) > 0.42
     albedo *= np.where(planks & gaps & (footprint_m < 0.12), 0.55, 1.0)[:, None]
     normal = normals[which, face]
     direct = np.maximum(normal @ light.direction.astype(np.float32), 0.0)
-    occlusion = (0.62 + 0.18 * normal[:, 1] + 0.2 * smoothstep(0.0, 5.0, point['up_m'])) \
-        * np.where(roof, 1.0, 0.6 + 0.4 * smoothstep(-0.3, 1.2, point['up_m']))
+    occlusion = (0.62 + 0.18 * normal[:, 1] + 0.2 * smoothstep(0.0, 5.0, point["up_m"])) \
+        * np.where(roof, 1.0, 0.6 + 0.4 * smoothstep(-0.3, 1.2, point["up_m"]))
     return albedo * (direct[:, None] * light.sun_rgb + occlusion[:, None] * light.sky_rgb)
 
 
-def shade_blobs(blobs: List[Blob], first_number: int, number: np.ndarray, shade: np.ndarray,
+def shade_blobs(blobs: list[Blob], first_number: int, number: np.ndarray, shade: np.ndarray,
                 light: Light) -> np.ndarray:
     """Linear RGB [M, 3] of the blobs' pixels from their shade [M] in [0, 1]."""
     albedo = np.array([blob.rgb for blob in blobs], np.float32)[number - first_number]

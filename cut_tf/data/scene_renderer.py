@@ -6,13 +6,13 @@ and foliage are tested against its depth, and colours are computed for the visib
 them: an added haze is the only one.
 """
 
-from typing import NamedTuple, Tuple
+from typing import NamedTuple
 
 import numpy as np
 
 from cut_tf.data import scene_ground, scene_objects
 from cut_tf.data.scene_layouts import SceneSpecification, compose_scene
-from cut_tf.data.scene_noise import smoothstep, terrain_height
+from cut_tf.data.scene_noise import smoothstep, terrain_height, texture
 from cut_tf.data.scene_objects import GeometryBuffer, Rays
 
 SKY_DEPTH_M = 1000.0
@@ -34,7 +34,7 @@ class Scene(NamedTuple):
 
 
 class _TerrainGrid(NamedTuple):
-    """Height field sampled at forward distances z_m [N] under each column: x, height, lit, steepness, sun cosine."""
+    """Height field sampled at forward distances z_m [N] under each column; `facing` is 0 in shadow."""
 
     z_m: np.ndarray
     x_m: np.ndarray
@@ -62,10 +62,10 @@ def render_scene(seed: int, index: int, height: int, width: int) -> Scene:
     Raises:
         ValueError: if an argument is not an integer in its range.
     """
-    for name, value, least in (('seed', seed, 0), ('index', index, 0), ('height', height, MINIMUM_SIDE_PX),
-                               ('width', width, MINIMUM_SIDE_PX)):
+    for name, value, least in (("seed", seed, 0), ("index", index, 0), ("height", height, MINIMUM_SIDE_PX),
+                               ("width", width, MINIMUM_SIDE_PX)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f'{name} must be an integer >= {least}, got {value!r}')
+            raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
     specification = compose_scene(np.random.default_rng([int(seed), int(index)]))
     rays = _view(specification, SUPERSAMPLING * int(height), SUPERSAMPLING * int(width))
     colour, distance_m = _render_samples(specification, rays)
@@ -97,12 +97,12 @@ def _terrain_grid(specification: SceneSpecification, rays: Rays) -> _TerrainGrid
                         (np.maximum(facing, 0.0) * lit).astype(np.float32))
 
 
-def _meet_terrain(grid: _TerrainGrid, rays: Rays) -> Tuple[np.ndarray, np.ndarray]:
+def _meet_terrain(grid: _TerrainGrid, rays: Rays) -> tuple[np.ndarray, np.ndarray]:
     """Forward distance [H, W] (inf: sky) and the grid step [H, W] beyond the point where each ray meets the ground."""
     steps, columns = grid.height_m.shape
     rows = rays.v.size
     slope = (grid.height_m - rays.eye_m) / grid.z_m[:, None]
-    first_row = np.searchsorted(-rays.v, -slope.ravel(), side='left').reshape(slope.shape)
+    first_row = np.searchsorted(-rays.v, -slope.ravel(), side="left").reshape(slope.shape)
     step = np.full((rows + 1, columns), steps, np.int32)
     order = np.arange(steps - 1, -1, -1)
     # Nearer steps are written last and so win their row; the running minimum carries them down the column.
@@ -116,11 +116,11 @@ def _meet_terrain(grid: _TerrainGrid, rays: Rays) -> Tuple[np.ndarray, np.ndarra
     grade = (height_after - height_before) / (z_after - z_before)
     closing = np.minimum(rays.v[:, None] - grade, -1e-6)
     z_m = (height_before - grade * z_before - rays.eye_m) / closing
-    z_m = np.where(step == 0, np.clip(z_m, scene_objects.NEAREST_M, z_after), np.clip(z_m, z_before, z_after))
+    z_m = np.clip(z_m, z_before, z_after)
     return np.where(step == steps, np.inf, z_m).astype(np.float32), after
 
 
-def _render_samples(specification: SceneSpecification, rays: Rays) -> Tuple[np.ndarray, np.ndarray]:
+def _render_samples(specification: SceneSpecification, rays: Rays) -> tuple[np.ndarray, np.ndarray]:
     """Linear RGB [H, W, 3] and distance along the ray [H, W] in metres, one sample per ray."""
     grid = _terrain_grid(specification, rays)
     z_m, step = _meet_terrain(grid, rays)
@@ -182,7 +182,7 @@ def _add_water(specification: SceneSpecification, rays: Rays, buffer: GeometryBu
         return
     bed = specification.terrain._replace(water_level_m=None)
     depth_m = level_m - terrain_height(bed, place_m[:, 0], place_m[:, 2])
-    ripples = 0.02 * scene_ground.texture(place_m[:, 0] / 4.0, place_m[:, 2] / 1.5) * smoothstep(400.0, 20.0, place_m[:, 2])
+    ripples = 0.02 * texture(place_m[:, 0] / 4.0, place_m[:, 2] / 1.5) * smoothstep(400.0, 20.0, place_m[:, 2])
     mirror_v = np.maximum(-rays.v[row] * (1.0 + ripples) + 0.4 * ripples, 0.0)
     mirror_row = np.searchsorted(-rays.v, -mirror_v).clip(0, rays.v.size - 1)
     mirrored = colour[mirror_row, column]

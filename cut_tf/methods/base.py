@@ -123,7 +123,7 @@ class TranslationMethod(keras.Model):
                 if not network.trainable_variables:
                     continue
                 optimizer = given.get(name) or Adam(rate, train.beta_1, train.beta_2, name=f"{name}_adam")
-                compat.build_optimizer(optimizer, network.trainable_variables)
+                compat.build_optimizer(optimizer, network.trainable_variables, self._scales_loss())
                 self.optimizers_by_network[name] = optimizer
             compat.compile_keras_model(self, self.optimizers_by_network["generator"], run_eagerly)
 
@@ -197,23 +197,14 @@ class TranslationMethod(keras.Model):
             first_bad = tf.where(tf.reduce_any(bad), tf.argmax(bad, output_type=tf.int32), -1)
             terms[f"non_finite/{name}"] = tf.cast(first_bad, tf.float32)
             finite = tf.logical_and(finite, first_bad < 0)
-        context.merge_call(self._apply, args=(names, summed, finite))
         if self._scales_loss():
+            # An overflow of float16 is no error: all networks skip the step, and the scale is halved.
+            summed = [[tf.where(finite, gradient, float("nan")) for gradient in group] for group in summed]
             self._adapt_loss_scale(finite)
+        for name, group in zip(names, summed):
+            compat.apply_summed_gradients(self.optimizers_by_network[name], group,
+                                          self.networks[name].trainable_variables)
         return terms
-
-    def _apply(self, strategy: tf.distribute.Strategy, names: list[str], gradients: list[list[tf.Tensor]],
-               finite: tf.Tensor) -> None:
-        def apply() -> None:
-            for name, network_gradients in zip(names, gradients):
-                compat.apply_summed_gradients(self.optimizers_by_network[name], network_gradients,
-                                              self.networks[name].trainable_variables)
-
-        if self._scales_loss():
-            # An overflow of float16 is no error: the step is left out and the scale halved.
-            tf.cond(strategy.experimental_local_results(finite)[0], apply, lambda: None)
-        else:
-            apply()
 
     def _adapt_loss_scale(self, finite: tf.Tensor) -> None:
         finite_steps = tf.where(finite, self.finite_steps + 1, 0)
@@ -250,8 +241,9 @@ class TranslationMethod(keras.Model):
 
         def distributed_step(batch: object) -> dict[str, tf.Tensor]:
             terms = strategy.run(step, args=(batch,))
-            return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
-                    for name, value in terms.items()}
+            means = {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
+                     for name, value in terms.items()}
+            return {**means, "all_finite": self._all_finite(means)}
 
         if not self.run_eagerly:
             distributed_step = tf.function(distributed_step, reduce_retracing=True)
@@ -266,6 +258,22 @@ class TranslationMethod(keras.Model):
         self.train_function = train_function
         return train_function
 
+    def _all_finite(self, terms: dict[str, tf.Tensor]) -> tf.Tensor:
+        """1.0, or 0.0 if a term or a gradient of the step is not finite. One scalar to look at per step."""
+        losses = tf.stack([value for name, value in terms.items() if name.startswith("loss/")])
+        gradients = tf.stack([value for name, value in terms.items() if name.startswith("non_finite/")])
+        # With float16 an overflowing gradient is ordinary until the loss scale cannot fall any more.
+        tolerated = self.loss_scale > 1.0 if self._scales_loss() else False
+        fine = tf.logical_and(tf.reduce_all(tf.math.is_finite(losses)),
+                              tf.logical_or(tf.reduce_all(gradients < 0.0), tolerated))
+        return tf.cast(fine, tf.float32)
+
+    def trainable_names(self, name: str) -> list[str]:
+        """Names of the trainable weights of network `name`, in their order."""
+        network = self.networks[name]
+        names = {id(value): key for key, value in compat.named_weights(network).items()}
+        return [names[id(compat.raw_variable(weight))] for weight in network.trainable_variables]
+
     def state(self) -> dict[str, tf.Variable]:
         """Everything that a continued run needs, by name: weights, optimizer slots, running means, step."""
         state = {"step": self.step, "loss_scale": self.loss_scale, "finite_steps": self.finite_steps}
@@ -273,10 +281,7 @@ class TranslationMethod(keras.Model):
             weights = compat.named_weights(network)
             state.update({f"{name}/{key}": value for key, value in weights.items()})
             if name in self.optimizers_by_network:
-                ids = {id(compat.raw_variable(weight)) for weight in network.trainable_variables}
-                trainable = {id(value): key for key, value in weights.items() if id(value) in ids}
-                names = [trainable[id(compat.raw_variable(weight))] for weight in network.trainable_variables]
-                slots = compat.optimizer_state(self.optimizers_by_network[name], names)
+                slots = compat.optimizer_state(self.optimizers_by_network[name], self.trainable_names(name))
                 state.update({f"optimizer/{name}/{key}": value for key, value in slots.items()})
         if self.ema_generator is not None:
             means = compat.named_weights(self.ema_generator)

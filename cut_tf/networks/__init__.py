@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 
 from cut_tf import registry
-from cut_tf.networks.resnet_generator import ResnetGenerator
 from cut_tf.networks.patch_discriminator import PatchDiscriminator
+from cut_tf.networks.resnet_generator import ResnetGenerator
 from cut_tf.settings import NetworkSettings
 
 GENERATORS = {"resnet": ResnetGenerator}

@@ -1,0 +1,78 @@
+"""The contract of every dataset: two domains of images, and a test split that may be paired."""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+
+class Domain(Protocol):
+    """A list of pictures that are read one at a time, from several threads."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """Name of a picture, for messages and file names."""
+
+    def load(self, index: int) -> np.ndarray:
+        """uint8 [H, W, 3]. Raises InputError naming the picture if it cannot be read."""
+
+
+class TranslationData(NamedTuple):
+    """Both domains, and the test split."""
+
+    source: Domain
+    target: Domain
+    test_source: Domain | None
+    test_target: Domain | None
+    # Whether test_source[i] and test_target[i] show the same scene, so that PSNR and SSIM make sense.
+    test_paired: bool
+    description: str
+
+
+class CachedDomain:
+    """A domain whose prepared pictures stay in memory, as many as a budget allows.
+
+    Args:
+      domain: read at most once per picture that fits.
+      prepare: uint8 [H, W, 3] to uint8 [h, w, 3], the part of preprocessing that is the same every time.
+      budget: shared by the domains of a run.
+    """
+
+    def __init__(self, domain: Domain, prepare: object, budget: MemoryBudget) -> None:
+        self._domain = domain
+        self._prepare = prepare
+        self._budget = budget
+        self._kept: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self._domain)
+
+    def name(self, index: int) -> str:
+        return self._domain.name(index)
+
+    def load(self, index: int) -> np.ndarray:
+        image = self._kept.get(index)
+        if image is None:
+            image = self._prepare(self._domain.load(index))
+            if self._budget.take(image.nbytes):
+                self._kept[index] = image
+        return image
+
+
+class MemoryBudget:
+    """Bytes that may still be kept. Thread-safe."""
+
+    def __init__(self, megabytes: int) -> None:
+        self._left = megabytes * 2**20
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Takes `size` bytes if they are left."""
+        with self._lock:
+            if size > self._left:
+                return False
+            self._left -= size
+            return True

@@ -1,0 +1,58 @@
+"""`--dataset=tfds:NAME`: CycleGAN-like datasets of TensorFlow Datasets, such as tfds:cycle_gan/horse2zebra."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cut_tf.data.image_files import decode_image
+from cut_tf.data.source import TranslationData
+from cut_tf.errors import InputError
+from cut_tf.settings import DataSettings
+
+_SPLITS = ("trainA", "trainB", "testA", "testB")
+
+
+class EncodedDomain:
+    """Encoded pictures held in memory, decoded when asked for. Pictures of known datasets are small."""
+
+    def __init__(self, name: str, encoded: list[bytes]) -> None:
+        self._name = name
+        self._encoded = encoded
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    def name(self, index: int) -> str:
+        return f"{self._name}_{index:05d}.jpg"
+
+    def load(self, index: int) -> np.ndarray:
+        return decode_image(self._encoded[index], f"tfds:{self._name} image {index}")
+
+
+def open_tfds(settings: DataSettings) -> TranslationData:
+    """Loads the four splits, downloading them if TensorFlow Datasets has not got them yet.
+
+    Raises:
+      InputError: if the dataset is unknown, cannot be downloaded, or has not the splits of a CycleGAN dataset.
+    """
+    import tensorflow_datasets as tfds  # slow to import, and needed by this dataset only
+
+    name = settings.dataset.split(":", 1)[1]
+    try:
+        builder = tfds.builder(name)
+        missing = [split for split in _SPLITS[:2] if split not in builder.info.splits] if builder.info.splits else []
+        if missing:
+            raise InputError(f"--dataset=tfds:{name} must have the splits trainA and trainB, "
+                             f"found {sorted(builder.info.splits)}")
+        loaded = tfds.load(name, split=list(_SPLITS), decoders={"image": tfds.decode.SkipDecoding()})
+    except InputError:
+        raise
+    except Exception as error:  # the library raises many kinds: unknown name, no network, no disk, bad checksum
+        raise InputError(f"--dataset=tfds:{name} cannot be loaded: {type(error).__name__}: {error}") from error
+    domains = [EncodedDomain(f"{name}/{split}", [bytes(example["image"].numpy()) for example in examples])
+               for split, examples in zip(_SPLITS, loaded)]
+    for split, domain in zip(_SPLITS[:2], domains):
+        if not len(domain):
+            raise InputError(f"--dataset=tfds:{name} has no images in split {split}")
+    description = f"tfds:{name}: " + ", ".join(f"{len(domain)} {split}" for split, domain in zip(_SPLITS, domains))
+    return TranslationData(*domains, test_paired=False, description=description)

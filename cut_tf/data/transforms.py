@@ -1,0 +1,71 @@
+"""The declared preprocessing: what is done to every picture, and what is drawn at random in training.
+
+As in the official code: bicubic resizing by Pillow, then a random crop, then a random mirror image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from PIL import Image
+
+from cut_tf.settings import DataSettings
+
+_MULTIPLE_PX = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """What the settings say about sizes; saved with the run and used again at inference.
+
+    Attributes:
+      kind: resize_and_crop, scale_width, crop or none.
+      load_size_px: side or width after resizing.
+      crop_size_px: side of the training crop.
+      flip: whether half of the training crops are mirrored.
+    """
+
+    kind: str
+    load_size_px: int
+    crop_size_px: int
+    flip: bool
+
+    @staticmethod
+    def of(settings: DataSettings) -> Preprocessing:
+        return Preprocessing(settings.preprocess, settings.load_size_px, settings.crop_size_px, settings.flip)
+
+    def size_after_resize(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) in pixels that `resize` makes of a picture of that size."""
+        if self.kind == "resize_and_crop":
+            return self.load_size_px, self.load_size_px
+        if self.kind == "scale_width":
+            scaled = int(self.load_size_px * height / width)
+            return self.load_size_px, max(scaled, self.crop_size_px)
+        return width, height
+
+    def resize(self, image: np.ndarray) -> np.ndarray:
+        """The part that is the same in training and at inference: uint8 [H, W, 3] to uint8 [h, w, 3]."""
+        size = self.size_after_resize(image.shape[1], image.shape[0])
+        if size == (image.shape[1], image.shape[0]):
+            return image
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+    def too_small(self, width: int, height: int) -> str:
+        """The rule that a picture of that size breaks, or an empty string."""
+        if min(self.size_after_resize(width, height)) < self.crop_size_px and self.kind != "none":
+            return f"sides must be at least the crop of {self.crop_size_px} px with --preprocess={self.kind}"
+        return ""
+
+    def crop(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The random part: uint8 [h, w, 3] to uint8 [crop, crop, 3], or to a multiple of 4 with `none`."""
+        height, width = image.shape[:2]
+        if self.kind == "none":
+            image = image[:height - height % _MULTIPLE_PX, :width - width % _MULTIPLE_PX]
+        else:
+            top = int(rng.integers(height - self.crop_size_px + 1))
+            left = int(rng.integers(width - self.crop_size_px + 1))
+            image = image[top:top + self.crop_size_px, left:left + self.crop_size_px]
+        if self.flip and rng.random() < 0.5:
+            image = image[:, ::-1]
+        return np.ascontiguousarray(image)

@@ -1,0 +1,41 @@
+"""Trains a method: python -m cut_tf.train --flagfile=FILE --run=DIR [overrides]. The same command continues a run."""
+
+from __future__ import annotations
+
+import sys
+
+from absl import app, flags as absl_flags, logging
+
+from cut_tf import flags
+from cut_tf.errors import InputError, NonFiniteError
+from cut_tf.training import trainer
+
+flags.define()
+_DRY_RUN = absl_flags.DEFINE_bool("dry_run", False, "print the settings and stop")
+
+
+def main(argv: list[str]) -> int:
+    """Exit code 0 when finished or stopped by a signal, 2 for bad input, 3 for a non-finite loss."""
+    logging.set_verbosity(logging.INFO)
+    try:
+        if len(argv) > 1:
+            raise InputError(f"arguments must be flags, found {argv[1:]}")
+        settings = flags.settings_from()
+        print(settings.to_json(), end="", flush=True)
+        if _DRY_RUN.value:
+            return 0
+        run = trainer.Run(settings)
+        print(trainer.summary(run, run.train()))
+    except (InputError, NonFiniteError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 3
+    return 0
+
+
+def run() -> None:
+    """Console-script entry."""
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,231 @@
+"""What happens around the steps of a run: logging, evaluation, checkpoints, stopping."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from absl import logging
+
+from cut_tf import compat
+from cut_tf.errors import NonFiniteError
+from cut_tf.methods.base import TranslationMethod
+from cut_tf.settings import Settings
+from cut_tf.training import evaluation
+from cut_tf.training.checkpoints import CheckpointStore
+from cut_tf.training.evaluation import TestSet
+
+# Rows of the picture grid; more would be too small to see.
+_GRID_ROWS = 4
+
+
+class StepCallback(keras.callbacks.Callback):
+    """Calls `at_step(step)` after every `every`-th step, counted over the whole run.
+
+    Args:
+      method: the model in training.
+      every: steps.
+    """
+
+    def __init__(self, method: TranslationMethod, every: int = 1) -> None:
+        super().__init__()
+        self._method = method
+        self._every = every
+        self._step = 0
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._step = int(self._method.step.numpy())
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._step += 1
+        if self._step % self._every == 0:
+            self.at_step(self._step)
+
+    def at_step(self, step: int) -> None:
+        raise NotImplementedError
+
+
+class NonFiniteStop(StepCallback):
+    """Raises NonFiniteError, before anything is saved, if a term or a gradient is not finite."""
+
+    def at_step(self, step: int) -> None:
+        if float(self._method.step_logs["all_finite"]) == 1.0:
+            return
+        logs = {name: float(value) for name, value in self._method.step_logs.items()}
+        bad = [f"{name} = {value}" for name, value in logs.items()
+               if name.startswith(("loss/", "metric/")) and not math.isfinite(value)]
+        for name in self._method.optimizers_by_network:
+            index = int(logs[f"non_finite/{name}"])
+            if index >= 0:
+                bad.append(f"gradient of {name}/{self._method.trainable_names(name)[index]}")
+        raise NonFiniteError(f"step {step}: not finite: {'; '.join(bad)}. The last checkpoint is from before; a lower "
+                             "--learning_rate, or --precision=float32, usually helps")
+
+
+class ScalarLogger(StepCallback):
+    """Terms, learning rates, gradient norms, speed and input wait to TensorBoard."""
+
+    def __init__(self, method: TranslationMethod, writer: tf.summary.SummaryWriter, every: int,
+                 batch_size: int) -> None:
+        super().__init__(method, every)
+        self._writer = writer
+        self._batch_size = batch_size
+        self._input_wait_sec = 0.0
+        self._since = (0, time.perf_counter())
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        super().on_train_begin(logs)
+        self._since = (self._step, time.perf_counter())
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._input_wait_sec += self._method.input_wait_sec
+        super().on_train_batch_end(batch, logs)
+
+    def at_step(self, step: int) -> None:
+        steps, seconds = step - self._since[0], time.perf_counter() - self._since[1]
+        with self._writer.as_default(step=step):
+            for name, value in self._method.step_logs.items():
+                if not name.startswith(("non_finite/", "all_finite")):
+                    tf.summary.scalar(name, value)
+            for name, optimizer in self._method.optimizers_by_network.items():
+                tf.summary.scalar(f"learning_rate/{name}", tf.convert_to_tensor(optimizer.learning_rate))
+            tf.summary.scalar("speed/step_sec", seconds / steps)
+            tf.summary.scalar("speed/images_per_sec", steps * self._batch_size / seconds)
+            tf.summary.scalar("speed/input_wait_sec", self._input_wait_sec / steps)
+        self._input_wait_sec = 0.0
+        self._since = (step, time.perf_counter())
+
+
+class PictureLogger(StepCallback):
+    """Picture grids, colour statistics, alarms and weight histograms to TensorBoard."""
+
+    def __init__(self, method: TranslationMethod, writer: tf.summary.SummaryWriter, every: int,
+                 test_set: TestSet) -> None:
+        super().__init__(method, every)
+        self._writer = writer
+        self._test_set = test_set
+
+    def at_step(self, step: int) -> None:
+        sources, targets = self._test_set.sources, self._test_set.targets
+        outputs = evaluation.translate_all(self._method.inference_generator, sources)
+        third = targets
+        if not self._test_set.paired:
+            third = evaluation.translate_all(self._method.inference_generator, targets[:_GRID_ROWS])
+        statistics = evaluation.output_statistics(sources, outputs)
+        with self._writer.as_default(step=step):
+            columns = [list(column)[:min(_GRID_ROWS, len(third))] for column in (sources, outputs, third)]
+            name = "source_output_target" if self._test_set.paired else "source_output_identity"
+            tf.summary.image(name, evaluation.grid(columns)[None])
+            for key, value in statistics.items():
+                tf.summary.scalar(key, value)
+            for name, network in self._method.networks.items():
+                for key, weight in compat.named_weights(network).items():
+                    tf.summary.histogram(f"{name}/{key}", weight)
+        if statistics["alarm/copy"]:
+            logging.warning("step %d: outputs equal their inputs (mean difference %.2f levels); a smaller "
+                            "--nce_weight lets them change more", step, statistics["alarm/change_levels"])
+        if statistics["alarm/collapse"]:
+            logging.warning("step %d: outputs of different inputs hardly differ (%.2f of the inputs' variety); a larger "
+                            "--nce_weight or a smaller --learning_rate may help", step,
+                            statistics["alarm/variety_ratio"])
+
+
+class Evaluator(StepCallback):
+    """PSNR and SSIM on the test pairs, for running means and raw weights; marks the best checkpoint."""
+
+    def __init__(self, method: TranslationMethod, writer: tf.summary.SummaryWriter, settings: Settings,
+                 test_set: TestSet, store: CheckpointStore) -> None:
+        super().__init__(method, settings.train.eval_steps)
+        self._writer = writer
+        self._settings = settings
+        self._test_set = test_set
+        self._store = store
+
+    def at_step(self, step: int) -> None:
+        results = self.evaluate()
+        with self._writer.as_default(step=step):
+            for weights, metrics in results.items():
+                for name, value in metrics.items():
+                    tf.summary.scalar(f"eval_{weights}/{name}", value)
+        weights = "raw" if self._method.ema_generator is None else "ema"
+        metric = self._settings.train.best_metric
+        value, best = results[weights][metric], self._store.marked("best")
+        # A best of another metric says nothing about this one.
+        if best is None or best["metric"] != metric or value > best["value"]:
+            self._store.save(self._method.state(), step, self._settings)
+            self._store.mark("best", step, metric=metric, value=value, weights=weights)
+
+    def evaluate(self) -> dict[str, dict[str, float]]:
+        """Mean metrics by kind of weights."""
+        generators = {"raw": self._method.generator}
+        if self._method.ema_generator is not None:
+            generators["ema"] = self._method.ema_generator
+        return {name: evaluation.mean_metrics(evaluation.translate_all(generator, self._test_set.sources),
+                                              self._test_set.targets) for name, generator in generators.items()}
+
+
+class CheckpointSaver(StepCallback):
+    """Saves every so many steps, and when the process is asked to stop (SIGTERM, SIGINT)."""
+
+    def __init__(self, method: TranslationMethod, settings: Settings, store: CheckpointStore,
+                 stops_on_signal: bool = True) -> None:
+        super().__init__(method)
+        self._settings = settings
+        self._store = store
+        self._stops_on_signal = stops_on_signal
+        self._previous_handlers = {}
+        self.stop_requested = False
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        super().on_train_begin(logs)
+        if self._stops_on_signal:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous_handlers[number] = signal.signal(number, self._request_stop)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self.restore_handlers()
+
+    def restore_handlers(self) -> None:
+        """Gives the signals back to whoever had them."""
+        while self._previous_handlers:
+            signal.signal(*self._previous_handlers.popitem())
+
+    def _request_stop(self, number: int, frame: object) -> None:
+        del frame
+        logging.warning("%s: stopping after this step", signal.Signals(number).name)
+        self.stop_requested = True
+
+    def at_step(self, step: int) -> None:
+        if step % self._settings.train.checkpoint_steps == 0 or self.stop_requested:
+            self._store.save(self._method.state(), step, self._settings)
+        if self.stop_requested:
+            self.model.stop_training = True
+
+
+class OverallProgress(keras.callbacks.Callback):
+    """Logs the whole run's progress and remaining time at the end of every epoch."""
+
+    def __init__(self, method: TranslationMethod, total_steps: int) -> None:
+        super().__init__()
+        self._method = method
+        self._total_steps = total_steps
+        self._start = (0, time.perf_counter())
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._start = (int(self._method.step.numpy()), time.perf_counter())
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        step = int(self._method.step.numpy())
+        done, seconds = step - self._start[0], time.perf_counter() - self._start[1]
+        if done:
+            left_min = (self._total_steps - step) * seconds / done / 60
+            logging.info("step %d of %d, %.1f min left", step, self._total_steps, left_min)
+
+
+def make_writer(run: Path) -> tf.summary.SummaryWriter:
+    """TensorBoard events in RUN/events."""
+    return tf.summary.create_file_writer(str(run / "events"))

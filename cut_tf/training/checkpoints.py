@@ -1,0 +1,147 @@
+"""Checkpoints that a killed process cannot spoil: written aside, then renamed.
+
+    RUN/checkpoints/step_0000001000/   variables.index, variables.data-*, checkpoint.json
+    RUN/checkpoints/best.json          step and value of the best metric
+    RUN/checkpoints/final.json         step of the finished run
+
+Variables are stored by the names of `TranslationMethod.state`, the same on both TensorFlow stacks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import tensorflow as tf
+
+from cut_tf.errors import InputError
+from cut_tf.settings import Settings
+
+_STEP_FOLDER = re.compile(r"step_(\d{10})")
+_PREFIX = "variables"
+_FORMAT = 1
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file in one step. Raises InputError naming it if the disk refuses."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written: {error}") from error
+
+
+class CheckpointStore:
+    """The checkpoints of one run.
+
+    Args:
+      run: folder of the run.
+      keep: newest checkpoints to keep; the best and the final one stay besides.
+      writes: false in processes other than the chief, which take part in saving but leave nothing on disk.
+    """
+
+    def __init__(self, run: Path, keep: int, writes: bool = True) -> None:
+        self._folder = run / "checkpoints"
+        self._keep = keep
+        self._writes = writes
+
+    def steps(self) -> list[int]:
+        """Steps of all complete checkpoints, ascending."""
+        if not self._folder.is_dir():
+            return []
+        matches = (_STEP_FOLDER.fullmatch(path.name) for path in self._folder.iterdir())
+        return sorted(int(match.group(1)) for match in matches if match)
+
+    def path(self, step: int) -> Path:
+        return self._folder / f"step_{step:010d}"
+
+    def save(self, state: Mapping[str, tf.Variable], step: int, settings: Settings) -> Path:
+        """Writes a checkpoint, then removes old ones. An existing one of that step stays as it is.
+
+        Raises:
+          InputError: if it cannot be written; whatever was there before is still there.
+        """
+        path = self.path(step)
+        if path.is_dir() and self._writes:
+            return path
+        aside = self._folder / f".{path.name}.{os.getpid()}.tmp"
+        try:
+            aside.mkdir(parents=True, exist_ok=True)
+            tf.train.Checkpoint(state=dict(state)).write(str(aside / _PREFIX))
+            if self._writes:
+                contents = {"format": _FORMAT, "step": step, "variables": len(state)}
+                (aside / "checkpoint.json").write_text(json.dumps(contents) + "\n", encoding="utf-8")
+                (aside / "settings.json").write_text(settings.to_json(), encoding="utf-8")
+                os.replace(aside, path)
+        except (OSError, tf.errors.OpError) as error:
+            raise InputError(f"{path}: checkpoint cannot be written: {error}. Earlier checkpoints are untouched; "
+                             "the same command continues from the last of them") from error
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        if self._writes:
+            self._remove_old()
+        return path
+
+    def restore(self, state: Mapping[str, tf.Variable], step: int) -> None:
+        """Sets all variables of `state` from the checkpoint of that step.
+
+        Raises:
+          InputError: if the checkpoint is damaged or lacks a variable.
+        """
+        path = self.path(step)
+        try:
+            tf.train.Checkpoint(state=dict(state)).read(str(path / _PREFIX)).assert_consumed()
+        except (tf.errors.OpError, AssertionError, ValueError) as error:
+            raise InputError(f"{path}: checkpoint cannot be read: {error}") from error
+
+    def mark(self, name: str, step: int, **values: object) -> None:
+        """Names a checkpoint `best` or `final`, which keeps it from being removed."""
+        if self._writes:
+            write_text(self._folder / f"{name}.json", json.dumps({"step": step, **values}) + "\n")
+
+    def marked(self, name: str) -> dict | None:
+        """What `mark` was given, or None. Raises InputError for a damaged file."""
+        path = self._folder / f"{name}.json"
+        if not path.is_file():
+            return None
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return values if self.path(int(values["step"])).is_dir() else None
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: not a mark of a checkpoint: {error}") from error
+
+    def find(self, weights: str) -> int:
+        """Step of the checkpoint called best, last or ema (the last one's running means).
+
+        Raises:
+          InputError: if there is none.
+        """
+        steps = self.steps()
+        if not steps:
+            raise InputError(f"--run must be a folder with a checkpoint, found none in {self._folder}")
+        if weights != "best":
+            return steps[-1]
+        best = self.marked("best")
+        if best is None:
+            raise InputError(f"--weights=best needs a run with test pairs, found no evaluation in {self._folder}; "
+                             "use last or ema")
+        return int(best["step"])
+
+    def _remove_old(self) -> None:
+        marks = [self.marked(name) for name in ("best", "final")]
+        protected = {int(mark["step"]) for mark in marks if mark}
+        for step in self.steps()[:-self._keep]:
+            if step not in protected:
+                # Renamed first, so that a kill in between leaves no half checkpoint under its real name.
+                aside = self._folder / f".removed_{step:010d}"
+                os.replace(self.path(step), aside)
+                shutil.rmtree(aside, ignore_errors=True)
+        for leftover in self._folder.glob(".*.tmp"):
+            if str(os.getpid()) not in leftover.name and leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)

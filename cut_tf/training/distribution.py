@@ -1,0 +1,90 @@
+"""Devices: one process with all GPUs or the CPU, or several processes described by TF_CONFIG."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+from absl import logging
+
+from cut_tf.data.pipeline import replica_batch
+from cut_tf.errors import InputError
+from cut_tf.settings import Settings
+
+
+class Devices(NamedTuple):
+    """The strategy of a run, and which of its processes this one is."""
+
+    strategy: tf.distribute.Strategy
+    worker: int
+    workers: int
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes the run folder."""
+        return self.worker == 0
+
+
+def set_up(settings: Settings) -> Devices:
+    """Chooses the devices and logs global and per-replica batch. Call before anything else touches TensorFlow.
+
+    Raises:
+      InputError: if the batch does not divide over the replicas, if XLA is asked for on several of them, or if
+        TF_CONFIG is not understood.
+    """
+    train = settings.train
+    keras.utils.set_random_seed(train.seed)
+    if train.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    worker, workers = _cluster()
+    if train.num_virtual_devices:
+        _split_cpu(train.num_virtual_devices)
+    strategy = _strategy(settings, workers)
+    replicas = strategy.num_replicas_in_sync
+    per_replica = replica_batch(settings.data.batch_size, replicas)
+    if train.xla and replicas > 1:
+        raise InputError(f"--xla must be off with more than one replica, found {replicas} replicas")
+    logging.info("%d replicas in %d processes; batch %d global, %d per replica", replicas, workers,
+                 settings.data.batch_size, per_replica)
+    return Devices(strategy, worker, workers)
+
+
+def _cluster() -> tuple[int, int]:
+    """(index of this process, number of processes) from TF_CONFIG."""
+    text = os.environ.get("TF_CONFIG", "")
+    if not text:
+        return 0, 1
+    try:
+        config = json.loads(text)
+        return int(config["task"]["index"]), len(config["cluster"]["worker"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError('TF_CONFIG must look like {"cluster": {"worker": ["host:port", ...]}, "task": {"type": '
+                         f'"worker", "index": 0}}}}, found {text!r} ({type(error).__name__}: {error})') from error
+
+
+def _split_cpu(count: int) -> None:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    try:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    except RuntimeError as error:
+        existing = len(tf.config.list_logical_devices("CPU"))
+        if existing < count:
+            raise InputError(f"--num_virtual_devices must be set before TensorFlow starts, found {existing} devices "
+                             f"already made, asked for {count}") from error
+
+
+def _strategy(settings: Settings, workers: int) -> tf.distribute.Strategy:
+    if workers > 1:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if settings.train.num_virtual_devices:
+        return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(settings.train.num_virtual_devices)])
+    gpus = tf.config.list_logical_devices("GPU")
+    if settings.train.xla:
+        # XLA compiles a step as one function, which only a strategy without replica threads allows.
+        if len(gpus) > 1:
+            raise InputError(f"--xla must be off with more than one replica, found {len(gpus)} GPUs")
+        return tf.distribute.OneDeviceStrategy("GPU:0" if gpus else "CPU:0")
+    return tf.distribute.MirroredStrategy(None if gpus else ["CPU:0"])

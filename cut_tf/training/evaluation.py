@@ -1,0 +1,98 @@
+"""Pictures and numbers of a training run on its fixed test images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cut_tf import images
+from cut_tf.metrics import METRICS
+
+# An output this close to its input, as a mean over bytes, means that the generator has learned to copy.
+COPY_LEVELS = 1.0
+# Outputs of different inputs that differ this much less than the inputs do mean that it ignores its input.
+COLLAPSE_RATIO = 0.1
+
+
+class TestSet(NamedTuple):
+    """Fixed pictures: uint8 [h, w, 3] each. `targets` belong to `sources` if `paired`."""
+
+    sources: list[np.ndarray]
+    targets: list[np.ndarray]
+    paired: bool
+
+
+def translate_all(generator: keras.Model, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Translates pictures of any sizes one by one: uint8 [h, w, 3] each."""
+
+    @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)])
+    def translate(picture: tf.Tensor) -> tf.Tensor:
+        return images.to_bytes(generator(images.from_bytes(picture), training=False))
+
+    return [translate(picture[None]).numpy()[0] for picture in pictures]
+
+
+def mean_metrics(predictions: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> dict[str, float]:
+    """Mean of every metric over pairs of pictures."""
+    return {name: float(np.mean([metric(prediction[None], target[None])[0]
+                                 for prediction, target in zip(predictions, targets)]))
+            for name, metric in METRICS.items()}
+
+
+def output_statistics(sources: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> dict[str, float]:
+    """Colour statistics and the two alarms, by name.
+
+    Returns:
+      `colour/<source|output>_<mean|std>_<r|g|b>` in levels of 0 to 255; `alarm/copy`, 1 if outputs equal inputs;
+      `alarm/collapse`, 1 if outputs of different inputs hardly differ; and the measures behind the alarms.
+    """
+    statistics = {}
+    for side, pictures in (("source", sources), ("output", outputs)):
+        pixels = np.concatenate([picture.reshape(-1, 3) for picture in pictures]).astype(np.float64)
+        for channel, letter in enumerate("rgb"):
+            statistics[f"colour/{side}_mean_{letter}"] = float(pixels[:, channel].mean())
+            statistics[f"colour/{side}_std_{letter}"] = float(pixels[:, channel].std())
+    change = float(np.mean([np.mean(np.abs(output.astype(np.float64) - source))
+                            for source, output in zip(sources, outputs)]))
+    statistics["alarm/change_levels"] = change
+    statistics["alarm/copy"] = float(change < COPY_LEVELS)
+    variety = _variety(outputs) / max(_variety(sources), 1e-6) if len(sources) > 1 else 1.0
+    statistics["alarm/variety_ratio"] = variety
+    statistics["alarm/collapse"] = float(variety < COLLAPSE_RATIO)
+    return statistics
+
+
+def _variety(pictures: Sequence[np.ndarray]) -> float:
+    """Mean difference in levels between neighbours of the list, on their common top left part."""
+    differences = []
+    for one, other in zip(pictures, pictures[1:]):
+        height, width = min(one.shape[0], other.shape[0]), min(one.shape[1], other.shape[1])
+        differences.append(np.mean(np.abs(one[:height, :width].astype(np.float64) - other[:height, :width])))
+    return float(np.mean(differences))
+
+
+def grid(columns: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """One picture of all: column by column from the left, a row per picture, aligned at the top left.
+
+    Args:
+      columns: lists of equal length of uint8 [h, w, 3]; sizes may differ.
+
+    Returns:
+      uint8 [H, W, 3].
+    """
+    rows = list(zip(*columns))
+    heights = [max(picture.shape[0] for picture in row) for row in rows]
+    widths = [max(picture.shape[1] for picture in column) for column in columns]
+    canvas = np.full((sum(heights), sum(widths), 3), 255, np.uint8)
+    top = 0
+    for row, height in zip(rows, heights):
+        left = 0
+        for picture, width in zip(row, widths):
+            canvas[top:top + picture.shape[0], left:left + picture.shape[1]] = picture
+            left += width
+        top += height
+    return canvas

@@ -1,0 +1,196 @@
+"""A training run from settings to results, new or continued."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+from absl import logging
+
+from cut_tf import registry
+from cut_tf.data import open_dataset
+from cut_tf.data.image_files import write_png
+from cut_tf.data.pipeline import TrainingStream, load_test_images
+from cut_tf.data.source import TranslationData
+from cut_tf.errors import InputError
+from cut_tf.methods import METHODS, TranslationMethod, build_method
+from cut_tf.optimizers import LinearDecay
+from cut_tf.settings import Settings
+from cut_tf.training import callbacks, distribution, evaluation
+from cut_tf.training.checkpoints import CheckpointStore, write_text
+from cut_tf.training.evaluation import TestSet
+
+_PREVIEW_PICTURES = 4
+
+
+class Outcome(NamedTuple):
+    """How a run ended."""
+
+    step: int
+    finished: bool
+    # Mean metrics on the test pairs, by "input", "raw", "ema"; empty without test pairs or if stopped early.
+    metrics: dict[str, dict[str, float]]
+
+
+class Run:
+    """One run folder and all that a training process needs for it.
+
+    Args:
+      settings: of the run; `settings.train.run` is the folder.
+
+    Raises:
+      InputError: for anything wrong with settings, data, devices or an existing run folder, before any step.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        if not settings.train.run:
+            raise InputError("--run must name the folder of the run, found nothing")
+        registry.lookup(METHODS, settings.train.method, "--method")
+        self.folder = Path(settings.train.run)
+        check_same_settings(self.folder, settings)
+        self.data = open_dataset(settings.data)
+        logging.info("%s", self.data.description)
+        self.devices = distribution.set_up(settings)
+        self.stream = TrainingStream(self.data, settings.data, settings.train.seed)
+        self.steps_per_epoch = settings.train.steps_per_epoch or self.stream.steps_per_epoch()
+        self.epochs = settings.train.constant_epochs + settings.train.decay_epochs
+        self.store = CheckpointStore(self.folder, settings.train.keep_checkpoints, self.devices.is_chief)
+        self.method = self._build()
+
+    @property
+    def total_steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+    def _build(self) -> TranslationMethod:
+        train = self.settings.train
+        with self.devices.strategy.scope():
+            method = build_method(self.settings)
+            method.compile(LinearDecay(train.learning_rate, train.constant_epochs, train.decay_epochs,
+                                       self.steps_per_epoch))
+        steps = self.store.steps()
+        if steps:
+            self.store.restore(method.state(), steps[-1])
+            logging.info("continuing %s from step %d of %d", self.folder, steps[-1], self.total_steps)
+        return method
+
+    def train(self, verbose: int | None = None) -> Outcome:
+        """Runs to the end, or until asked to stop.
+
+        Args:
+          verbose: Keras progress bar: 1 bar, 2 a line per epoch, 0 nothing; chosen by the terminal if None.
+
+        Raises:
+          InputError: if a picture cannot be read or the disk is full; steps since the last checkpoint are lost.
+          NonFiniteError: if a term or gradient is not finite; the last checkpoint is from before.
+        """
+        if self.devices.is_chief:
+            self._write_settings()
+        test_set = self._test_set()
+        saver, evaluator, observers = self._observers(test_set)
+        verbose = (1 if sys.stdout.isatty() else 2) if verbose is None else verbose
+        try:
+            while self._step() < self.total_steps and not saver.stop_requested:
+                self._fit(observers, verbose if self.devices.is_chief else 0)
+        except tf.errors.OpError as error:
+            if self.stream.error is not None:
+                raise InputError(f"step {self._step() + 1}: {self.stream.error}") from error
+            raise
+        finally:
+            saver.restore_handlers()
+        step = self._step()
+        if saver.stop_requested and step < self.total_steps:
+            logging.info("stopped at step %d of %d; the same command continues", step, self.total_steps)
+            return Outcome(step, False, {})
+        self.store.save(self.method.state(), step, self.settings)
+        self.store.mark("final", step)
+        return Outcome(step, True, self._final_metrics(test_set, evaluator))
+
+    def _step(self) -> int:
+        return int(self.method.step.numpy())
+
+    def _fit(self, observers: list, verbose: int) -> None:
+        """Trains to the end of the run, or only to the end of an epoch that was begun before."""
+        step = self._step()
+        epoch, done = divmod(step, self.steps_per_epoch)
+        batches = self.devices.strategy.distribute_datasets_from_function(
+            lambda context: self.stream.dataset(step, context))
+        self.method.fit(batches, initial_epoch=epoch, epochs=epoch + 1 if done else self.epochs,
+                        steps_per_epoch=self.steps_per_epoch - done, shuffle=False, callbacks=observers,
+                        verbose=verbose)
+
+    def _observers(self, test_set: TestSet) -> tuple[callbacks.CheckpointSaver, callbacks.Evaluator | None, list]:
+        train = self.settings.train
+        # A process that stops alone would leave the others waiting, so only single processes stop by signal.
+        saver = callbacks.CheckpointSaver(self.method, self.settings, self.store, self.devices.workers == 1)
+        stop = callbacks.NonFiniteStop(self.method)
+        if not self.devices.is_chief:
+            return saver, None, [stop, saver]
+        writer = callbacks.make_writer(self.folder)
+        observers = [stop, callbacks.ScalarLogger(self.method, writer, train.log_steps, self.settings.data.batch_size),
+                     callbacks.PictureLogger(self.method, writer, train.image_steps, test_set)]
+        evaluator = None
+        if test_set.paired:
+            evaluator = callbacks.Evaluator(self.method, writer, self.settings, test_set, self.store)
+            observers.append(evaluator)
+        return saver, evaluator, [*observers, saver, callbacks.OverallProgress(self.method, self.total_steps)]
+
+    def _test_set(self) -> TestSet:
+        """The test split, or the first training pictures where there is none."""
+        data: TranslationData = self.data
+        sources = load_test_images(data.test_source or data.source, self.settings.data)
+        targets = load_test_images(data.test_target or data.target, self.settings.data)
+        if not data.test_paired:
+            sources, targets = sources[:_PREVIEW_PICTURES], targets[:_PREVIEW_PICTURES]
+        return TestSet(sources, targets, data.test_paired)
+
+    def _write_settings(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--run={self.folder} cannot be created: {error}") from error
+        path = self.folder / "settings.json"
+        if not path.exists():
+            write_text(path, self.settings.to_json())
+
+    def _final_metrics(self, test_set: TestSet, evaluator: callbacks.Evaluator | None) -> dict[str, dict[str, float]]:
+        if evaluator is None:
+            return {}
+        outputs = evaluation.translate_all(self.method.inference_generator, test_set.sources)
+        picture = evaluation.grid([column[:_PREVIEW_PICTURES]
+                                   for column in (test_set.sources, outputs, test_set.targets)])
+        write_png(self.folder / "comparison.png", picture)
+        return {"input": evaluation.mean_metrics(test_set.sources, test_set.targets), **evaluator.evaluate()}
+
+
+def check_same_settings(folder: Path, settings: Settings) -> None:
+    """Raises InputError if the folder holds a run of other settings, or is a folder of something else."""
+    path = folder / "settings.json"
+    if not path.exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"--run must be a new or empty folder, or that of a run, found other files in {folder}")
+        return
+    existing = Settings.from_json(path.read_text(encoding="utf-8"), str(path))
+    differences = existing.differences(settings)
+    if differences:
+        raise InputError(f"--run={folder} holds a run of other settings (its own against the given ones):\n  "
+                         + "\n  ".join(differences) + "\nName another folder, or give the run's own settings")
+
+
+def summary(run: Run, outcome: Outcome) -> str:
+    """What a person wants to read at the end of a run."""
+    lines = [f"step {outcome.step} of {run.total_steps}" + ("" if outcome.finished else ", stopped")]
+    if outcome.metrics:
+        lines.append(f"{len(run.data.test_source)} test pairs, first "
+                     f"{min(len(run.data.test_source), run.settings.data.test_images)} used; means of full RGB images")
+        before = outcome.metrics["input"]
+        for name, values in outcome.metrics.items():
+            gain = "" if name == "input" else f"   gain {values['psnr'] - before['psnr']:+.2f} dB"
+            lines.append(f"  {name:6s} PSNR {values['psnr']:6.2f} dB   SSIM {values['ssim']:.4f}{gain}")
+        lines.append(f"comparison (input | output | target): {run.folder / 'comparison.png'}")
+    lines.append(f"tensorboard --logdir={run.folder}")
+    return "\n".join(lines)
+
+
