@@ -16,7 +16,7 @@ AIRLIGHT_CAST = 0.02
 # Depth that counts as sky when a haze is drawn, as a share of the greatest depth in the picture.
 SKY_SHARE = 0.999
 # Pseudo-depth of a photograph, bottom row to top row, in metres.
-PSEUDO_DEPTH_NEAR_M, PSEUDO_DEPTH_FAR_M = 5.0, 400.0
+PSEUDO_DEPTH_NEAR_M, PSEUDO_DEPTH_FAR_M = 10.0, 160.0
 PSEUDO_DEPTH_NOISE = 0.35
 
 
@@ -139,7 +139,7 @@ def estimate_depth_like(height: int, width: int, rng: np.random.Generator) -> np
         rng: source of randomness.
 
     Returns:
-        float32 [height, width] in metres, about 3 to 760. The ramp alone never falls towards the top; the noise varies
+        float32 [height, width] in metres, about 5 to 310. The ramp alone never falls towards the top; the noise varies
         it by at most a factor of about 1.9 either way.
 
     Raises:
@@ -149,8 +149,9 @@ def estimate_depth_like(height: int, width: int, rng: np.random.Generator) -> np
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
     rise = np.linspace(1.0, 0.0, height)[:, None] if height > 1 else np.zeros((1, 1))
-    # Equal steps in the logarithm: the foreground takes up most rows, the distance few.
-    ramp = PSEUDO_DEPTH_NEAR_M * (PSEUDO_DEPTH_FAR_M / PSEUDO_DEPTH_NEAR_M) ** (rise ** rng.uniform(0.8, 1.6))
+    # The logarithm grows fast at the bottom and slowly above, as where the ground ends at a backdrop of trees or
+    # houses. A ramp that is steepest at the top would hide the upper third of every picture behind a wall of haze.
+    ramp = PSEUDO_DEPTH_NEAR_M * (PSEUDO_DEPTH_FAR_M / PSEUDO_DEPTH_NEAR_M) ** (rise ** rng.uniform(0.5, 0.9))
     rows, columns = np.linspace(0.0, 1.0, height)[:, None], np.linspace(0.0, 1.0, width)[None, :]
     noise = np.zeros((height, width))
     for cycles in (1.0, 2.0, 3.0):

@@ -51,6 +51,12 @@ _OPENERS = (
     (re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImagePlugin.TiffImageFile),
     (re.compile(rb"P[1-6f]\s"), PpmImagePlugin.PpmImageFile),
 )
+_JPEG_OPTIONS = {"quality": 95, "subsampling": 0}
+_WRITERS = {
+    ".bmp": ("BMP", {}), ".jpeg": ("JPEG", _JPEG_OPTIONS), ".jpg": ("JPEG", _JPEG_OPTIONS), ".png": ("PNG", {}),
+    ".ppm": ("PPM", {}), ".tif": ("TIFF", {}), ".tiff": ("TIFF", {}), ".webp": ("WEBP", {"lossless": True}),
+}
+WRITABLE_SUFFIXES = tuple(_WRITERS)
 _RULE = "must be a complete JPEG, PNG, BMP, GIF, WebP, TIFF or PPM file"
 _SIZE_RULE = f"must have at most {MAX_PIXELS} pixels"
 _DEEP_GREY_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
@@ -105,7 +111,8 @@ def decode_image(data: bytes, where: str) -> np.ndarray:
     try:
         with _size_warning_off(image.width * image.height):
             image.load()
-        orientation = _orientation(image, data)  # 1 for TIFF by now: Pillow turns such pictures while it loads them
+        # Pillow turns TIFF pictures itself while loading, and in version 9.5 still tells their old orientation.
+        orientation = 1 if image.format == "TIFF" else _orientation(image, data)
         image.info.pop("transparency", None)  # convert() would look for its nearest palette entry, or warn
         rgb = None if image.mode in _DEEP_GREY_MODES else np.array(image.convert("RGB"))
     except Exception as error:  # on damaged files Pillow raises far more types than it documents
@@ -148,22 +155,31 @@ def read_image(path: Path) -> np.ndarray:
     return decode_image(read_bytes(path), str(path))
 
 
-def write_png(path: Path, image: np.ndarray) -> None:
-    """Writes a PNG file so that `path` holds, at any moment, either what it held before or the whole new picture.
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Writes a picture so that `path` holds, at any moment, either what it held before or the whole new picture.
 
     Args:
-      path: file to write; its folder must exist.
+      path: file to write; its folder must exist. Its suffix, one of WRITABLE_SUFFIXES, says the format. All are
+        lossless but JPEG, which is written with quality 95 and full colour resolution.
       image: uint8 [H, W, 3], RGB.
 
     Raises:
       InputError: naming the file and the reason, if it cannot be written (no permission, disk full, no such folder).
-      ValueError: if `image` has another type or shape.
+      ValueError: if `image` has another type or shape, or `path` another suffix.
     """
+    if path.suffix.lower() not in _WRITERS:
+        raise ValueError(f"{path}: suffix must be one of {', '.join(WRITABLE_SUFFIXES)}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise ValueError(f"{path}: expected uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
-    png = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(png, "PNG")
-    replace_file(path, png.getvalue())
+    encoded = io.BytesIO()
+    format_name, options = _WRITERS[path.suffix.lower()]
+    Image.fromarray(np.ascontiguousarray(image)).save(encoded, format_name, **options)
+    replace_file(path, encoded.getvalue())
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """`write_image` for a path that ends in .png."""
+    write_image(path, image)
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -18,23 +18,13 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from cut_tf.data.image_files import replace_file
 from cut_tf.errors import InputError
 from cut_tf.settings import Settings
 
 _STEP_FOLDER = re.compile(r"step_(\d{10})")
 _PREFIX = "variables"
 _FORMAT = 1
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces a file in one step. Raises InputError naming it if the disk refuses."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {error}") from error
 
 
 class CheckpointStore:
@@ -88,22 +78,31 @@ class CheckpointStore:
             self._remove_old()
         return path
 
-    def restore(self, state: Mapping[str, tf.Variable], step: int) -> None:
+    def restore(self, state: Mapping[str, tf.Variable], step: int, partial: bool = False) -> None:
         """Sets all variables of `state` from the checkpoint of that step.
+
+        Args:
+          state: by the names they were saved under.
+          step: of the checkpoint.
+          partial: whether the checkpoint may hold more than `state`.
 
         Raises:
           InputError: if the checkpoint is damaged or lacks a variable.
         """
         path = self.path(step)
         try:
-            tf.train.Checkpoint(state=dict(state)).read(str(path / _PREFIX)).assert_consumed()
+            status = tf.train.Checkpoint(state=dict(state)).read(str(path / _PREFIX))
+            if partial:
+                status.expect_partial().assert_existing_objects_matched()
+            else:
+                status.assert_consumed()
         except (tf.errors.OpError, AssertionError, ValueError) as error:
             raise InputError(f"{path}: checkpoint cannot be read: {error}") from error
 
     def mark(self, name: str, step: int, **values: object) -> None:
         """Names a checkpoint `best` or `final`, which keeps it from being removed."""
         if self._writes:
-            write_text(self._folder / f"{name}.json", json.dumps({"step": step, **values}) + "\n")
+            replace_file(self._folder / f"{name}.json", (json.dumps({"step": step, **values}) + "\n").encode())
 
     def marked(self, name: str) -> dict | None:
         """What `mark` was given, or None. Raises InputError for a damaged file."""

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from cut_tf import images
+from cut_tf.inference import compile_generator
 from cut_tf.metrics import METRICS
 
 # An output this close to its input, as a mean over bytes, means that the generator has learned to copy.
@@ -29,10 +28,7 @@ class TestSet(NamedTuple):
 def translate_all(generator: keras.Model, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Translates pictures of any sizes one by one: uint8 [h, w, 3] each."""
 
-    @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)])
-    def translate(picture: tf.Tensor) -> tf.Tensor:
-        return images.to_bytes(generator(images.from_bytes(picture), training=False))
-
+    translate = compile_generator(generator)
     return [translate(picture[None]).numpy()[0] for picture in pictures]
 
 

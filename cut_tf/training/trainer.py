@@ -11,7 +11,7 @@ from absl import logging
 
 from cut_tf import registry
 from cut_tf.data import open_dataset
-from cut_tf.data.image_files import write_png
+from cut_tf.data.image_files import replace_file, write_image
 from cut_tf.data.pipeline import TrainingStream, load_test_images
 from cut_tf.data.source import TranslationData
 from cut_tf.errors import InputError
@@ -19,7 +19,7 @@ from cut_tf.methods import METHODS, TranslationMethod, build_method
 from cut_tf.optimizers import LinearDecay
 from cut_tf.settings import Settings
 from cut_tf.training import callbacks, distribution, evaluation
-from cut_tf.training.checkpoints import CheckpointStore, write_text
+from cut_tf.training.checkpoints import CheckpointStore
 from cut_tf.training.evaluation import TestSet
 
 _PREVIEW_PICTURES = 4
@@ -153,7 +153,7 @@ class Run:
             raise InputError(f"--run={self.folder} cannot be created: {error}") from error
         path = self.folder / "settings.json"
         if not path.exists():
-            write_text(path, self.settings.to_json())
+            replace_file(path, self.settings.to_json().encode())
 
     def _final_metrics(self, test_set: TestSet, evaluator: callbacks.Evaluator | None) -> dict[str, dict[str, float]]:
         if evaluator is None:
@@ -161,7 +161,7 @@ class Run:
         outputs = evaluation.translate_all(self.method.inference_generator, test_set.sources)
         picture = evaluation.grid([column[:_PREVIEW_PICTURES]
                                    for column in (test_set.sources, outputs, test_set.targets)])
-        write_png(self.folder / "comparison.png", picture)
+        write_image(self.folder / "comparison.png", picture)
         return {"input": evaluation.mean_metrics(test_set.sources, test_set.targets), **evaluator.evaluate()}
 
 

@@ -1,0 +1,41 @@
+"""Contrastive image-to-image translation and dehazing in TensorFlow and Keras.
+
+    import cut_tf
+    model = cut_tf.CUT(cut_tf.Settings())
+
+Importing this package does no work: names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "CUT": "cut_tf.methods.cut",
+    "Translator": "cut_tf.inference",
+    "TrainingStream": "cut_tf.data.pipeline",
+    "open_dataset": "cut_tf.data",
+    "build_method": "cut_tf.methods",
+    "LinearDecay": "cut_tf.optimizers",
+    "Settings": "cut_tf.settings",
+    "DataSettings": "cut_tf.settings",
+    "NetworkSettings": "cut_tf.settings",
+    "LossSettings": "cut_tf.settings",
+    "TrainSettings": "cut_tf.settings",
+    "InputError": "cut_tf.errors",
+    "NonFiniteError": "cut_tf.errors",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'cut_tf' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

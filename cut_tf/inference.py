@@ -1,0 +1,87 @@
+"""The trained generator of a run, ready to translate pictures of any size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from cut_tf import compat, images, networks
+from cut_tf.data.transforms import Preprocessing
+from cut_tf.errors import InputError
+from cut_tf.settings import Settings
+from cut_tf.training.checkpoints import CheckpointStore
+
+WEIGHTS = ("best", "last", "ema")
+SIZES = ("native", "train")
+_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+class Translator:
+    """Translates uint8 pictures with the generator of a run.
+
+    Args:
+      run: folder of the run.
+      weights: best, the checkpoint with the best metric; ema, the newest one; both with the running means of the
+        weights if the run kept them; last, the newest one's raw weights. ema if empty.
+      size: native translates at the picture's own size; train resizes to the size that training saw first, and the
+        result back to the picture's size.
+
+    Raises:
+      InputError: if the folder is no run, or has no such weights.
+    """
+
+    def __init__(self, run: Path, weights: str = "", size: str = "native") -> None:
+        path = run / "settings.json"
+        if not path.is_file():
+            raise InputError(f"--run must be the folder of a run, found no settings.json in {run}")
+        self.settings = Settings.from_json(path.read_text(encoding="utf-8"), str(path))
+        keeps_means = self.settings.train.ema_decay > 0
+        if weights == "ema" and not keeps_means:
+            raise InputError(f"--weights=ema needs a run with --ema_decay above 0, found 0 in {path}")
+        store = CheckpointStore(run, keep=1, writes=False)
+        self.step = store.find(weights or "ema")
+        self.generator = networks.build_generator(self.settings.network,
+                                                  dtype=_POLICIES[self.settings.train.precision])
+        prefix = "ema_generator" if keeps_means and weights != "last" else "generator"
+        named = compat.named_weights(self.generator)
+        store.restore({f"{prefix}/{name}": variable for name, variable in named.items()}, self.step, partial=True)
+        self._preprocessing = Preprocessing.of(self.settings.data) if size == "train" else None
+        self._compiled = compile_generator(self.generator)
+
+    def __call__(self, picture: np.ndarray, where: str = "picture") -> np.ndarray:
+        """Translates one picture.
+
+        Args:
+          picture: uint8 [H, W, 3].
+          where: its name, for messages.
+
+        Returns:
+          uint8 [H, W, 3].
+
+        Raises:
+          InputError: if a side is below images.MIN_SIDE_PX.
+        """
+        try:
+            images.check_image(picture, where)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        seen = picture if self._preprocessing is None else self._preprocessing.resize(picture)
+        output = self._compiled(seen[None]).numpy()[0]
+        if output.shape == picture.shape:
+            return output
+        size = (picture.shape[1], picture.shape[0])
+        return np.asarray(Image.fromarray(output).resize(size, Image.Resampling.BICUBIC))
+
+
+def compile_generator(generator: keras.Model) -> tf.types.experimental.GenericFunction:
+    """uint8 [1, H, W, 3] to uint8 of the same shape, traced once for all sizes."""
+
+    @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)])
+    def translate(picture: tf.Tensor) -> tf.Tensor:
+        return images.to_bytes(generator(images.from_bytes(picture), training=False))
+
+    return translate

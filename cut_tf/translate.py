@@ -1,0 +1,88 @@
+"""Translates pictures with a run's generator: python -m cut_tf.translate --run=DIR --input=FILE_OR_DIR --output=DIR."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags
+from keras.utils import Progbar
+
+from cut_tf.data.image_files import WRITABLE_SUFFIXES, list_images, read_image, write_image
+from cut_tf.errors import InputError
+from cut_tf.inference import SIZES, WEIGHTS, Translator
+
+_RUN = flags.DEFINE_string("run", None, "folder of the run", required=True)
+_INPUT = flags.DEFINE_string("input", None, "a picture, or a folder of pictures", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "folder for the results; made if it is not there", required=True)
+_WEIGHTS = flags.DEFINE_enum("weights", "", ["", *WEIGHTS], "best: of the best metric; last: the newest, raw; ema: "
+                             "the newest, running means. ema if the run has them, else last")
+_SIZE = flags.DEFINE_enum("size", "native", SIZES, "native: translate at the picture's own size; train: resize as in "
+                          "training, and back")
+_COMPARE = flags.DEFINE_bool("compare", False, "also write input | output side by side to OUTPUT/compare")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace results that are there already")
+
+
+def _plan() -> list[tuple[Path, Path, Path]]:
+    """(input, output, comparison) of every picture; refuses before any work what would replace a file."""
+    source, folder = Path(_INPUT.value), Path(_OUTPUT.value)
+    paths = [source] if source.is_file() else list_images(source)
+    plan = [(path, _result(path, folder), folder / "compare" / f"{path.stem}.png") for path in paths]
+    for path, result, _ in plan:
+        if result.exists() and result.resolve() == path.resolve():
+            raise InputError(f"--output must be another folder than that of --input, found {folder} for both")
+    present = [str(result) for _, result, _ in plan if result.exists()]
+    if present and not _OVERWRITE.value:
+        raise InputError(f"--output={folder} has {len(present)} of the results already, such as {present[0]}; name "
+                         "another folder or give --overwrite")
+    return plan
+
+
+def _result(path: Path, folder: Path) -> Path:
+    """Same name and format as the input; PNG for GIF, whose palette would spoil the result."""
+    return folder / path.name if path.suffix.lower() in WRITABLE_SUFFIXES else folder / f"{path.stem}.png"
+
+
+def translate_all() -> list[str]:
+    """Translates every picture it can. Returns the messages of those that it could not."""
+    plan = _plan()
+    translator = Translator(Path(_RUN.value), _WEIGHTS.value, _SIZE.value)
+    Path(_OUTPUT.value, "compare" if _COMPARE.value else "").mkdir(parents=True, exist_ok=True)
+    progress = Progbar(len(plan), unit_name="picture")
+    failures = []
+    for path, result, comparison in plan:
+        try:
+            picture = read_image(path)
+            output = translator(picture, str(path))
+            write_image(result, output)
+            if _COMPARE.value:
+                write_image(comparison, np.concatenate([picture, output], axis=1))
+        except InputError as error:
+            failures.append(str(error))
+        progress.add(1)
+    return failures
+
+
+def main(argv: list[str]) -> int:
+    """Exit code 0; 1 if some pictures could not be translated; 2 for bad flags."""
+    try:
+        if len(argv) > 1:
+            raise InputError(f"arguments must be flags, found {argv[1:]}")
+        failures = translate_all()
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    print(f"results in {_OUTPUT.value}" + (f"; {len(failures)} pictures could not be translated" if failures else ""))
+    return 1 if failures else 0
+
+
+def run() -> None:
+    """Console-script entry."""
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,53 @@
+"""What all tests share: two logical CPU devices, the test data folder, tiny settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+_TESTS = Path(__file__).parent
+_LOGICAL_CPUS = 2
+_TINY = {
+    "load_size_px": 36, "crop_size_px": 32, "scenes_images": 4, "scenes_size_px": 32, "test_images": 2,
+    "generator_blocks": 1, "ngf": 4, "ndf": 4, "projector_width": 16, "num_patches": 16, "nce_layers": "0,4,8,12",
+    "constant_epochs": 1, "decay_epochs": 1, "steps_per_epoch": 2,
+}
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(_TESTS.parent))
+
+
+def pytest_configure() -> None:
+    """Splits the CPU before any test touches TensorFlow, so that several replicas run in this process."""
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * _LOGICAL_CPUS)
+
+
+@pytest.fixture
+def testdata() -> Path:
+    """Folder of the recorded test data."""
+    return _TESTS / "testdata"
+
+
+@pytest.fixture
+def tiny_settings() -> Callable[..., object]:
+    """tiny_settings(**overrides): Settings of a run that takes seconds; overrides by the name of the field."""
+    from cut_tf.settings import SECTIONS, Settings
+
+    def make(**overrides: object) -> Settings:
+        values = {**_TINY, **overrides}
+        sections = {}
+        for section in SECTIONS:
+            names = [field.name for field in dataclasses.fields(section.type_) if field.name in values]
+            sections[section.name] = dataclasses.replace(section.type_(), **{name: values.pop(name) for name in names})
+        assert not values, f"no settings are called {sorted(values)}"
+        return Settings(**sections)
+
+    return make
