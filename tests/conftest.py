@@ -51,3 +51,11 @@ def tiny_settings() -> Callable[..., object]:
         return Settings(**sections)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def two_replicas() -> object:
+    """MirroredStrategy of two CPU devices. One for all tests: collectives of several in one process get mixed up."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(_LOGICAL_CPUS)])

@@ -258,6 +258,12 @@ class TranslationMethod(keras.Model):
         self.train_function = train_function
         return train_function
 
+    def _maybe_symbolic_build(self, *args: object, **kwargs: object) -> None:
+        """Keras 3's hook to build a model from a first batch, which it cannot do for batches of several replicas.
+
+        All weights exist already, so there is nothing to do, and no batch is used up.
+        """
+
     def _all_finite(self, terms: dict[str, tf.Tensor]) -> tf.Tensor:
         """1.0, or 0.0 if a term or a gradient of the step is not finite. One scalar to look at per step."""
         losses = tf.stack([value for name, value in terms.items() if name.startswith("loss/")])

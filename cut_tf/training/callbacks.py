@@ -129,8 +129,8 @@ class PictureLogger(StepCallback):
             logging.warning("step %d: outputs equal their inputs (mean difference %.2f levels); a smaller "
                             "--nce_weight lets them change more", step, statistics["alarm/change_levels"])
         if statistics["alarm/collapse"]:
-            logging.warning("step %d: outputs of different inputs hardly differ (%.2f of the inputs' variety); a larger "
-                            "--nce_weight or a smaller --learning_rate may help", step,
+            logging.warning("step %d: outputs of different inputs hardly differ (%.2f of the inputs' variety); a "
+                            "larger --nce_weight or a smaller --learning_rate may help", step,
                             statistics["alarm/variety_ratio"])
 
 

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -62,7 +63,10 @@ class CheckpointStore:
             return path
         aside = self._folder / f".{path.name}.{os.getpid()}.tmp"
         try:
-            aside.mkdir(parents=True, exist_ok=True)
+            if self._writes:
+                aside.mkdir(parents=True, exist_ok=True)
+            else:
+                aside = Path(tempfile.mkdtemp())
             tf.train.Checkpoint(state=dict(state)).write(str(aside / _PREFIX))
             if self._writes:
                 contents = {"format": _FORMAT, "step": step, "variables": len(state)}
@@ -141,6 +145,9 @@ class CheckpointStore:
                 aside = self._folder / f".removed_{step:010d}"
                 os.replace(self.path(step), aside)
                 shutil.rmtree(aside, ignore_errors=True)
-        for leftover in self._folder.glob(".*.tmp"):
-            if str(os.getpid()) not in leftover.name and leftover.is_dir():
+
+    def remove_leftovers(self) -> None:
+        """Removes what a killed process left half written or half removed. Call at the start of a run."""
+        for pattern in (".step_*.tmp", ".removed_*"):
+            for leftover in self._folder.glob(pattern):
                 shutil.rmtree(leftover, ignore_errors=True)

@@ -88,6 +88,7 @@ class Run:
         """
         if self.devices.is_chief:
             self._write_settings()
+            self.store.remove_leftovers()
         test_set = self._test_set()
         saver, evaluator, observers = self._observers(test_set)
         verbose = (1 if sys.stdout.isatty() else 2) if verbose is None else verbose

@@ -1,0 +1,82 @@
+"""Instance norm against float64 NumPy, also far from zero and in half precision; the table of norms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cut_tf.layers.norm import NORMS, InstanceNorm, build_norm, conv_has_bias
+
+
+def _explicit(values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, np.float64)
+    mean = values.mean((1, 2), keepdims=True)
+    return (values - mean) / np.sqrt(values.var((1, 2), keepdims=True) + 1e-5)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (5, 11), (1, 2)])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
+def test_equals_numpy_per_image_and_channel(size, scale):
+    values = np.random.default_rng(0).normal(size=(3, *size, 4)) * scale * np.array([1, 2, 3, 4]) + scale
+    found = InstanceNorm()(tf.constant(values, tf.float32))
+    np.testing.assert_allclose(found, _explicit(values), atol=2e-5)
+
+
+def test_variance_is_biased():
+    found = InstanceNorm()(tf.constant([[[[1.0]], [[3.0]]]]))  # mean 2, biased variance 1, unbiased variance 2
+    np.testing.assert_allclose(np.ravel(found), [-1.0 / np.sqrt(1.00001), 1.0 / np.sqrt(1.00001)], rtol=1e-6)
+
+
+def test_large_mean_and_small_deviation_in_float32():
+    values = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32) + np.float32(1000)
+    np.testing.assert_allclose(InstanceNorm()(values), _explicit(values), atol=2e-3)
+
+
+@pytest.mark.parametrize("dtype, mean, deviation", [("bfloat16", 1000, 16), ("float16", 1000, 1), ("float16", 0, 300)])
+def test_statistics_of_half_precision_are_float32(dtype, mean, deviation):
+    values = np.random.default_rng(0).normal(size=(2, 32, 32, 3)) * deviation + mean
+    half = tf.constant(values, dtype)  # rounding the input is not the layer's doing
+    found = InstanceNorm(dtype=f"mixed_{dtype}")(half)
+    assert found.dtype == dtype
+    one_rounding = 2.0**-8 if dtype == "bfloat16" else 2.0**-11
+    expected = _explicit(tf.cast(half, tf.float32).numpy())
+    np.testing.assert_allclose(tf.cast(found, tf.float32), expected, rtol=one_rounding, atol=1e-4)
+
+
+def test_constant_image_becomes_zero():
+    np.testing.assert_array_equal(InstanceNorm()(tf.fill([1, 4, 4, 2], 3.0)), np.zeros((1, 4, 4, 2)))
+
+
+def test_training_makes_no_difference_to_instance_norm():
+    values = tf.random.stateless_normal([2, 6, 5, 3], [1, 2])
+    layer = InstanceNorm()
+    np.testing.assert_array_equal(layer(values, training=True), layer(values, training=False))
+    assert not layer.weights
+
+
+def test_batch_norm_uses_the_batch_in_training_and_pytorchs_momentum():
+    values = np.random.default_rng(0).normal(size=(4, 6, 5, 2)) * 3 + 2
+    layer = build_norm("batch", "some_norm", "float32")
+    found = layer(tf.constant(values, tf.float32), training=True)
+    mean, variance = values.mean((0, 1, 2)), values.var((0, 1, 2))
+    np.testing.assert_allclose(found, (values - mean) / np.sqrt(variance + 1e-5), atol=1e-5)
+    np.testing.assert_allclose(layer.moving_mean, 0.1 * mean, rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * variance, rtol=0.02)
+    inference = layer(tf.constant(values, tf.float32), training=False)
+    expected = (values - 0.1 * mean) / np.sqrt(np.asarray(layer.moving_variance) + 1e-5)
+    np.testing.assert_allclose(inference, expected, atol=1e-5)
+
+
+def test_no_norm_returns_its_input():
+    values = tf.random.stateless_normal([2, 6, 5, 3], [1, 2])
+    np.testing.assert_array_equal(build_norm("none", "some_norm", "float32")(values, training=True), values)
+
+
+def test_unknown_norm_lists_the_known_ones():
+    with pytest.raises(ValueError, match="'layer'.*batch, instance, none"):
+        build_norm("layer", "some_norm", "float32")
+
+
+def test_only_convolutions_before_instance_norm_have_a_bias():
+    assert [kind for kind in NORMS if conv_has_bias(kind)] == ["instance"]
