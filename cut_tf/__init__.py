@@ -28,8 +28,6 @@ _HOMES = {
     "NonFiniteError": "cut_tf.errors",
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]
-
 
 def __getattr__(name: str) -> object:
     if name in _HOMES:
@@ -38,4 +36,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return ["__version__", *_HOMES]

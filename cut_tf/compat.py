@@ -68,6 +68,14 @@ def build_optimizer(optimizer: keras.optimizers.Optimizer, variables: Sequence[o
         optimizer.update_step = careful_update_step
 
 
+def learning_rate(optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
+    """The learning rate that the optimizer's next step will use."""
+    rate = optimizer._learning_rate
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        return rate(raw_variable(optimizer.iterations))
+    return tf.convert_to_tensor(raw_variable(rate))
+
+
 def adam_slots(optimizer: keras.optimizers.Adam, variable: object) -> tuple[tf.Variable, tf.Variable]:
     """Running means of gradient and squared gradient that belong to `variable`."""
     if KERAS_3:

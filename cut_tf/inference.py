@@ -10,14 +10,13 @@ import tensorflow as tf
 from PIL import Image
 
 from cut_tf import compat, images, networks
+from cut_tf.checkpoints import CheckpointStore
 from cut_tf.data.transforms import Preprocessing
 from cut_tf.errors import InputError
 from cut_tf.settings import Settings
-from cut_tf.training.checkpoints import CheckpointStore
 
 WEIGHTS = ("best", "last", "ema")
 SIZES = ("native", "train")
-_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 class Translator:
@@ -34,7 +33,8 @@ class Translator:
       InputError: if the folder is no run, or has no such weights.
     """
 
-    def __init__(self, run: Path, weights: str = "", size: str = "native") -> None:
+    def __init__(self, run: str | Path, weights: str = "", size: str = "native") -> None:
+        run = Path(run)
         path = run / "settings.json"
         if not path.is_file():
             raise InputError(f"--run must be the folder of a run, found no settings.json in {run}")
@@ -45,7 +45,7 @@ class Translator:
         store = CheckpointStore(run, keep=1, writes=False)
         self.step = store.find(weights or "ema")
         self.generator = networks.build_generator(self.settings.network,
-                                                  dtype=_POLICIES[self.settings.train.precision])
+                                                  dtype=networks.POLICIES[self.settings.train.precision])
         prefix = "ema_generator" if keeps_means and weights != "last" else "generator"
         named = compat.named_weights(self.generator)
         store.restore({f"{prefix}/{name}": variable for name, variable in named.items()}, self.step, partial=True)

@@ -215,6 +215,11 @@ class Settings:
     loss: LossSettings = LossSettings()
     train: TrainSettings = TrainSettings()
 
+    def __post_init__(self) -> None:
+        if self.data.preprocess == "none":
+            rule = "another than wgangp with --preprocess=none, whose penalty mixes images of equal size"
+            _require(self.loss.gan_mode != "wgangp", "gan_mode", rule, self.loss.gan_mode)
+
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 

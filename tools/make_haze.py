@@ -86,10 +86,10 @@ def make_dataset(source: Path, output: Path, split: str, seed: int = 0, limit: i
     if not clear:
         raise InputError(f"--split=train must get two photographs or more, one for each domain, found {len(hazy)}")
     results = [output / f"haze_{split}.csv", output / f"{split}B", output / f"{split}A"]
-    for path in results:
-        if path.is_file() or (path.is_dir() and any(path.iterdir())):
-            raise InputError(f"{path}: must not exist yet, found {'a file' if path.is_file() else 'files in it'}")
     try:
+        for path in results:
+            if path.is_file() or (path.is_dir() and any(path.iterdir())):
+                raise InputError(f"{path}: must not exist yet, found {'a file' if path.is_file() else 'files in it'}")
         output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{split}_", dir=output) as temporary:
             _write(Path(temporary), hazy, clear, split, seed)

@@ -17,7 +17,6 @@ import io
 import os
 import re
 import threading
-import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +35,7 @@ from PIL import (
 )
 
 from cut_tf.errors import InputError
+from cut_tf.files import replace_file
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 200_000_000
@@ -180,24 +180,6 @@ def write_image(path: Path, image: np.ndarray) -> None:
 def write_png(path: Path, image: np.ndarray) -> None:
     """`write_image` for a path that ends in .png."""
     write_image(path, image)
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Writes a file atomically: to a temporary file in the same folder, which then takes the place of `path`.
-
-    Raises:
-      InputError: naming the file and the reason, if it cannot be written. No temporary file is left behind.
-    """
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        try:
-            with open(temporary, "xb") as file:
-                file.write(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: must be writable, found: {error.strerror or error}") from error
 
 
 def _unreadable(where: str, finding: object) -> InputError:

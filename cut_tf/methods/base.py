@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from cut_tf import compat, images
+from cut_tf import compat, images, networks
+from cut_tf.checkpoints import CheckpointStore, check_same_settings, write_settings
 from cut_tf.errors import InputError
 from cut_tf.optimizers import Adam
 from cut_tf.settings import Settings
 
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 _FIRST_LOSS_SCALE = 2.0**15
 _LOSS_SCALE_GROWTH_STEPS = 2000
 
@@ -59,7 +60,7 @@ class TranslationMethod(keras.Model):
     def __init__(self, settings: Settings) -> None:
         super().__init__(name=settings.train.method)
         self.settings = settings
-        self.policy = POLICIES[settings.train.precision]
+        self.policy = networks.POLICIES[settings.train.precision]
         self.networks = self._build_networks()
         self.ema_generator = self._build_ema()
         self.step = step_variable(0, tf.int64)
@@ -153,6 +154,32 @@ class TranslationMethod(keras.Model):
         output = images.to_bytes(network(images.from_bytes(batch), training=False)).numpy()
         return output[0] if pictures.ndim == 3 else output
 
+    def save(self, folder: str | Path) -> None:
+        """Writes settings and a checkpoint of this step, so that `Translator`, `restore` and the mains can use them.
+
+        Args:
+          folder: made if it is not there; the folder of this model, or an empty one.
+
+        Raises:
+          InputError: if it holds a model of other settings, or cannot be written.
+        """
+        folder = Path(folder)
+        check_same_settings(folder, self.settings)
+        write_settings(folder, self.settings)
+        CheckpointStore(folder, self.settings.train.keep_checkpoints).save(
+            self.state(), int(self.step.numpy()), self.settings)
+
+    def restore(self, folder: str | Path) -> None:
+        """Sets weights, optimizer slots and step from the newest checkpoint of a folder. Compile first.
+
+        Raises:
+          InputError: if there is no checkpoint, or it is one of other settings.
+        """
+        folder = Path(folder)
+        check_same_settings(folder, self.settings)
+        store = CheckpointStore(folder, self.settings.train.keep_checkpoints)
+        store.restore(self.state(), store.find("last"))
+
     # ---- one step -------------------------------------------------------------------------------------------------
 
     def draw_seed(self, purpose: int) -> tf.Tensor:
@@ -178,8 +205,8 @@ class TranslationMethod(keras.Model):
           scaled_loss: scalar, the result of `scale`.
 
         Returns:
-          `gradient_norm/<network>` of the gradients summed over replicas, and `non_finite/<network>`: the index of
-          the first trainable weight whose gradient is not finite, or -1.
+          `gradient_norm/<network>` of the gradients summed over replicas, `learning_rate/<network>`, and
+          `non_finite/<network>`: the index of the first trainable weight whose gradient is not finite, or -1.
         """
         names = [name for name in names if name in self.optimizers_by_network]
         variables = [self.networks[name].trainable_variables for name in names]
@@ -202,6 +229,7 @@ class TranslationMethod(keras.Model):
             summed = [[tf.where(finite, gradient, float("nan")) for gradient in group] for group in summed]
             self._adapt_loss_scale(finite)
         for name, group in zip(names, summed):
+            terms[f"learning_rate/{name}"] = compat.learning_rate(self.optimizers_by_network[name])
             compat.apply_summed_gradients(self.optimizers_by_network[name], group,
                                           self.networks[name].trainable_variables)
         return terms

@@ -103,18 +103,16 @@ class CUT(base.TranslationMethod):
           Named scalar terms. `loss/generator` is the visible weighted sum of the generator's terms.
         """
         source, target = batch["source"], batch["target"]
-        size = tf.shape(source)[0]
         flip = self._draw_flip() if draws is None else draws.flip
-        real = tf.concat([source, target], 0) if self.uses_identity else source
+        real = [source, target] if self.uses_identity else [source]
         with tf.GradientTape() as tape:
-            translated, features = self.generator.translate_with_features(
-                self._mirror(real, flip), self.layers_compared, training=True)
-            fake = translated[:size]
+            seen = [self._mirror(pictures, flip) for pictures in real]
+            outputs, features = self._translate(seen)
             with tape.stop_recording():
-                terms = self._update_discriminator(target, tf.stop_gradient(fake))
-                keys = self._key_features(real, features, flip, size)
-            terms.update(self._generator_terms(fake, translated[size:], self._mirror(target, flip)))
-            terms.update(self._contrast(translated, keys, flip, size, draws))
+                terms = self._update_discriminator(target, tf.stop_gradient(outputs[0]))
+                keys = self._key_features(real, features, flip)
+            terms.update(self._generator_terms(outputs, seen))
+            terms.update(self._contrast(outputs, keys, flip, draws))
             terms["loss/generator"] = self._total(terms)
             scaled = self.scale(terms["loss/generator"])
         terms.update(self.update_networks(["generator", "projector"], tape, scaled))
@@ -156,51 +154,61 @@ class CUT(base.TranslationMethod):
         first = base.replica_index() * size
         return mix[first:first + size]
 
-    def _key_features(self, real: tf.Tensor, features: list[tf.Tensor], flip: tf.Tensor,
-                      size: tf.Tensor) -> list[tf.Tensor]:
+    def _together(self, parts: list[tf.Tensor]) -> bool:
+        """Whether source and target go through a network as one batch, which is faster."""
+        return len(parts) > 1 and self.settings.data.preprocess != "none"
+
+    def _translate(self, parts: list[tf.Tensor]) -> tuple[list[tf.Tensor], list[list[tf.Tensor]]]:
+        """Outputs and features of source and, with identity, target."""
+        if not self._together(parts):
+            results = [self.generator.translate_with_features(part, self.layers_compared, training=True)
+                       for part in parts]
+            return [output for output, _ in results], [features for _, features in results]
+        output, features = self.generator.translate_with_features(tf.concat(parts, 0), self.layers_compared,
+                                                                  training=True)
+        return tf.split(output, len(parts)), _split_features(features, len(parts))
+
+    def _encode(self, parts: list[tf.Tensor]) -> list[list[tf.Tensor]]:
+        """Features of every part. With batch norm parts do not see each other, as in the official code."""
+        if not self._together(parts) or self.settings.network.generator_norm == "batch":
+            return [self.generator.encode(part, self.layers_compared, training=True) for part in parts]
+        return _split_features(self.generator.encode(tf.concat(parts, 0), self.layers_compared, training=True),
+                               len(parts))
+
+    def _key_features(self, real: list[tf.Tensor], features: list[list[tf.Tensor]],
+                      flip: tf.Tensor) -> list[list[tf.Tensor]]:
         """Features of the real images, never mirrored.
 
         The generator has just encoded the real images, and keys carry no gradient, so those features serve again,
         except in a mirrored step, and with batch norm, whose statistics depend on what else is in the batch.
         """
         if self.settings.network.generator_norm == "batch":
-            return self._encode(real, size)
+            return self._encode(real)
         if not self.settings.loss.flip_equivariance:
             return features
-        return tf.cond(flip, lambda: self._encode(real, size), lambda: features)
+        return tf.cond(flip, lambda: self._encode(real), lambda: features)
 
-    def _encode(self, pictures: tf.Tensor, size: tf.Tensor) -> list[tf.Tensor]:
-        """Features of [source; target]-like pictures; with batch norm the two halves do not see each other."""
-        if self.settings.network.generator_norm != "batch" or not self.uses_identity:
-            return self.generator.encode(pictures, self.layers_compared, training=True)
-        halves = [self.generator.encode(half, self.layers_compared, training=True)
-                  for half in (pictures[:size], pictures[size:])]
-        return [tf.concat(pair, 0) for pair in zip(*halves)]
-
-    def _generator_terms(self, fake: tf.Tensor, identity: tf.Tensor, target: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _generator_terms(self, outputs: list[tf.Tensor], seen: list[tf.Tensor]) -> dict[str, tf.Tensor]:
         loss = self.settings.loss
-        scores = self.networks["discriminator"](fake, training=True)
+        scores = self.networks["discriminator"](outputs[0], training=True)
         terms = {"loss/gan": loss.gan_weight * adversarial.adversarial_generator_loss(loss.gan_mode, scores)}
         if loss.l1_identity_weight:
-            terms["loss/l1_identity"] = loss.l1_identity_weight * tf.reduce_mean(tf.abs(identity - target))
+            terms["loss/l1_identity"] = loss.l1_identity_weight * tf.reduce_mean(tf.abs(outputs[1] - seen[1]))
         return terms
 
-    def _contrast(self, translated: tf.Tensor, keys: list[tf.Tensor], flip: tf.Tensor, size: tf.Tensor,
+    def _contrast(self, outputs: list[tf.Tensor], keys: list[list[tf.Tensor]], flip: tf.Tensor,
                   draws: Draws | None) -> dict[str, tf.Tensor]:
         """Both PatchNCE terms, weighted, and their values and accuracies per layer."""
         loss = self.settings.loss
-        with_identity = loss.nce_identity_weight > 0
-        if not (loss.nce_weight or with_identity):
+        if not (loss.nce_weight or loss.nce_identity_weight):
             return {"loss/nce": tf.constant(0.0)}
-        pictures = translated if with_identity else translated[:size]
-        queries = [self._mirror(feature, flip) for feature in self._encode(pictures, size)]
-        terms = self._nce_terms("nce", loss.nce_weight, [feature[:size] for feature in queries],
-                                [feature[:size] for feature in keys], None if draws is None else draws.source_ids)
-        if with_identity:
-            terms.update(self._nce_terms("nce_identity", loss.nce_identity_weight,
-                                         [feature[size:] for feature in queries],
-                                         [feature[size:] for feature in keys],
-                                         None if draws is None else draws.target_ids))
+        names = [("nce", loss.nce_weight, draws and draws.source_ids)]
+        if loss.nce_identity_weight:
+            names.append(("nce_identity", loss.nce_identity_weight, draws and draws.target_ids))
+        terms = {}
+        for (name, weight, ids), queries, part_keys in zip(names, self._encode(outputs[:len(names)]), keys):
+            queries = [self._mirror(feature, flip) for feature in queries]
+            terms.update(self._nce_terms(name, weight, queries, part_keys, ids))
         return terms
 
     def _nce_terms(self, name: str, weight: float, query_features: list[tf.Tensor], key_features: list[tf.Tensor],
@@ -252,3 +260,8 @@ class CUT(base.TranslationMethod):
             for layer, (keys, present) in enumerate(zip(queue.keys, queue.present)):
                 state.update({f"queue/{name}/{layer}/keys": keys, f"queue/{name}/{layer}/present": present})
         return state
+
+
+def _split_features(features: list[tf.Tensor], parts: int) -> list[list[tf.Tensor]]:
+    """Features of a joint batch [parts * B, ...] per layer to features per part and layer."""
+    return [list(part) for part in zip(*(tf.split(feature, parts) for feature in features))]

@@ -20,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cut_tf.data.image_files import image_size, list_images, read_bytes, read_image, replace_file
+from cut_tf.data.image_files import image_size, list_images, read_bytes, read_image
 from cut_tf.errors import InputError
+from cut_tf.files import replace_file
 from cut_tf.metrics import METRICS
 from cut_tf.metrics.ssim import WINDOW_PX
 

@@ -10,6 +10,8 @@ from cut_tf.networks.patch_discriminator import PatchDiscriminator
 from cut_tf.networks.resnet_generator import ResnetGenerator
 from cut_tf.settings import NetworkSettings
 
+# --precision to Keras dtype policy.
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 GENERATORS = {"resnet": ResnetGenerator}
 # Any size that every network accepts; weights do not depend on it.
 _BUILD_SIDE_PX = 64

@@ -12,12 +12,12 @@ import tensorflow as tf
 from absl import logging
 
 from cut_tf import compat
+from cut_tf.checkpoints import CheckpointStore
 from cut_tf.errors import NonFiniteError
 from cut_tf.methods.base import TranslationMethod
 from cut_tf.settings import Settings
 from cut_tf.training import evaluation
-from cut_tf.training.checkpoints import CheckpointStore
-from cut_tf.training.evaluation import TestSet
+from cut_tf.training.evaluation import TestSet, Translation
 
 # Rows of the picture grid; more would be too small to see.
 _GRID_ROWS = 4
@@ -91,8 +91,6 @@ class ScalarLogger(StepCallback):
             for name, value in self._method.step_logs.items():
                 if not name.startswith(("non_finite/", "all_finite")):
                     tf.summary.scalar(name, value)
-            for name, optimizer in self._method.optimizers_by_network.items():
-                tf.summary.scalar(f"learning_rate/{name}", tf.convert_to_tensor(optimizer.learning_rate))
             tf.summary.scalar("speed/step_sec", seconds / steps)
             tf.summary.scalar("speed/images_per_sec", steps * self._batch_size / seconds)
             tf.summary.scalar("speed/input_wait_sec", self._input_wait_sec / steps)
@@ -103,18 +101,19 @@ class ScalarLogger(StepCallback):
 class PictureLogger(StepCallback):
     """Picture grids, colour statistics, alarms and weight histograms to TensorBoard."""
 
-    def __init__(self, method: TranslationMethod, writer: tf.summary.SummaryWriter, every: int,
-                 test_set: TestSet) -> None:
+    def __init__(self, method: TranslationMethod, writer: tf.summary.SummaryWriter, every: int, test_set: TestSet,
+                 translate: Translation) -> None:
         super().__init__(method, every)
         self._writer = writer
         self._test_set = test_set
+        self._translate = translate
 
     def at_step(self, step: int) -> None:
         sources, targets = self._test_set.sources, self._test_set.targets
-        outputs = evaluation.translate_all(self._method.inference_generator, sources)
+        outputs = evaluation.translate_all(self._translate, sources)
         third = targets
         if not self._test_set.paired:
-            third = evaluation.translate_all(self._method.inference_generator, targets[:_GRID_ROWS])
+            third = evaluation.translate_all(self._translate, targets[:_GRID_ROWS])
         statistics = evaluation.output_statistics(sources, outputs)
         with self._writer.as_default(step=step):
             columns = [list(column)[:min(_GRID_ROWS, len(third))] for column in (sources, outputs, third)]
@@ -135,12 +134,17 @@ class PictureLogger(StepCallback):
 
 
 class Evaluator(StepCallback):
-    """PSNR and SSIM on the test pairs, for running means and raw weights; marks the best checkpoint."""
+    """PSNR and SSIM on the test pairs, for running means and raw weights; marks the best checkpoint.
+
+    Args:
+      translations: by kind of weights, `raw` and, if the run keeps running means, `ema`.
+    """
 
     def __init__(self, method: TranslationMethod, writer: tf.summary.SummaryWriter, settings: Settings,
-                 test_set: TestSet, store: CheckpointStore) -> None:
+                 test_set: TestSet, store: CheckpointStore, translations: dict[str, Translation]) -> None:
         super().__init__(method, settings.train.eval_steps)
         self._writer = writer
+        self._translations = translations
         self._settings = settings
         self._test_set = test_set
         self._store = store
@@ -151,7 +155,7 @@ class Evaluator(StepCallback):
             for weights, metrics in results.items():
                 for name, value in metrics.items():
                     tf.summary.scalar(f"eval_{weights}/{name}", value)
-        weights = "raw" if self._method.ema_generator is None else "ema"
+        weights = "ema" if "ema" in results else "raw"
         metric = self._settings.train.best_metric
         value, best = results[weights][metric], self._store.marked("best")
         # A best of another metric says nothing about this one.
@@ -161,11 +165,9 @@ class Evaluator(StepCallback):
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Mean metrics by kind of weights."""
-        generators = {"raw": self._method.generator}
-        if self._method.ema_generator is not None:
-            generators["ema"] = self._method.ema_generator
-        return {name: evaluation.mean_metrics(evaluation.translate_all(generator, self._test_set.sources),
-                                              self._test_set.targets) for name, generator in generators.items()}
+        return {weights: evaluation.mean_metrics(evaluation.translate_all(translate, self._test_set.sources),
+                                                 self._test_set.targets)
+                for weights, translate in self._translations.items()}
 
 
 class CheckpointSaver(StepCallback):

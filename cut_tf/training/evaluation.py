@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import keras
 import numpy as np
+import tensorflow as tf
 
-from cut_tf.inference import compile_generator
 from cut_tf.metrics import METRICS
+
+# A compiled generator: uint8 [1, H, W, 3] to uint8 of the same shape.
+Translation = Callable[[np.ndarray], tf.Tensor]
 
 # An output this close to its input, as a mean over bytes, means that the generator has learned to copy.
 COPY_LEVELS = 1.0
@@ -25,10 +27,8 @@ class TestSet(NamedTuple):
     paired: bool
 
 
-def translate_all(generator: keras.Model, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+def translate_all(translate: Translation, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Translates pictures of any sizes one by one: uint8 [h, w, 3] each."""
-
-    translate = compile_generator(generator)
     return [translate(picture[None]).numpy()[0] for picture in pictures]
 
 

@@ -10,16 +10,17 @@ import tensorflow as tf
 from absl import logging
 
 from cut_tf import registry
+from cut_tf.checkpoints import CheckpointStore, check_same_settings, write_settings
 from cut_tf.data import open_dataset
-from cut_tf.data.image_files import replace_file, write_image
+from cut_tf.data.image_files import write_image
 from cut_tf.data.pipeline import TrainingStream, load_test_images
 from cut_tf.data.source import TranslationData
 from cut_tf.errors import InputError
+from cut_tf.inference import compile_generator
 from cut_tf.methods import METHODS, TranslationMethod, build_method
 from cut_tf.optimizers import LinearDecay
 from cut_tf.settings import Settings
 from cut_tf.training import callbacks, distribution, evaluation
-from cut_tf.training.checkpoints import CheckpointStore
 from cut_tf.training.evaluation import TestSet
 
 _PREVIEW_PICTURES = 4
@@ -59,6 +60,9 @@ class Run:
         self.epochs = settings.train.constant_epochs + settings.train.decay_epochs
         self.store = CheckpointStore(self.folder, settings.train.keep_checkpoints, self.devices.is_chief)
         self.method = self._build()
+        self.translations = {"raw": compile_generator(self.method.generator)}
+        if self.method.ema_generator is not None:
+            self.translations["ema"] = compile_generator(self.method.ema_generator)
 
     @property
     def total_steps(self) -> int:
@@ -87,7 +91,7 @@ class Run:
           NonFiniteError: if a term or gradient is not finite; the last checkpoint is from before.
         """
         if self.devices.is_chief:
-            self._write_settings()
+            write_settings(self.folder, self.settings)
             self.store.remove_leftovers()
         test_set = self._test_set()
         saver, evaluator, observers = self._observers(test_set)
@@ -108,6 +112,9 @@ class Run:
         self.store.save(self.method.state(), step, self.settings)
         self.store.mark("final", step)
         return Outcome(step, True, self._final_metrics(test_set, evaluator))
+
+    def _inference_translation(self) -> evaluation.Translation:
+        return self.translations.get("ema", self.translations["raw"])
 
     def _step(self) -> int:
         return int(self.method.step.numpy())
@@ -131,10 +138,12 @@ class Run:
             return saver, None, [stop, saver]
         writer = callbacks.make_writer(self.folder)
         observers = [stop, callbacks.ScalarLogger(self.method, writer, train.log_steps, self.settings.data.batch_size),
-                     callbacks.PictureLogger(self.method, writer, train.image_steps, test_set)]
+                     callbacks.PictureLogger(self.method, writer, train.image_steps, test_set,
+                                             self._inference_translation())]
         evaluator = None
         if test_set.paired:
-            evaluator = callbacks.Evaluator(self.method, writer, self.settings, test_set, self.store)
+            evaluator = callbacks.Evaluator(self.method, writer, self.settings, test_set, self.store,
+                                            self.translations)
             observers.append(evaluator)
         return saver, evaluator, [*observers, saver, callbacks.OverallProgress(self.method, self.total_steps)]
 
@@ -147,37 +156,14 @@ class Run:
             sources, targets = sources[:_PREVIEW_PICTURES], targets[:_PREVIEW_PICTURES]
         return TestSet(sources, targets, data.test_paired)
 
-    def _write_settings(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--run={self.folder} cannot be created: {error}") from error
-        path = self.folder / "settings.json"
-        if not path.exists():
-            replace_file(path, self.settings.to_json().encode())
-
     def _final_metrics(self, test_set: TestSet, evaluator: callbacks.Evaluator | None) -> dict[str, dict[str, float]]:
         if evaluator is None:
             return {}
-        outputs = evaluation.translate_all(self.method.inference_generator, test_set.sources)
+        outputs = evaluation.translate_all(self._inference_translation(), test_set.sources)
         picture = evaluation.grid([column[:_PREVIEW_PICTURES]
                                    for column in (test_set.sources, outputs, test_set.targets)])
         write_image(self.folder / "comparison.png", picture)
         return {"input": evaluation.mean_metrics(test_set.sources, test_set.targets), **evaluator.evaluate()}
-
-
-def check_same_settings(folder: Path, settings: Settings) -> None:
-    """Raises InputError if the folder holds a run of other settings, or is a folder of something else."""
-    path = folder / "settings.json"
-    if not path.exists():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"--run must be a new or empty folder, or that of a run, found other files in {folder}")
-        return
-    existing = Settings.from_json(path.read_text(encoding="utf-8"), str(path))
-    differences = existing.differences(settings)
-    if differences:
-        raise InputError(f"--run={folder} holds a run of other settings (its own against the given ones):\n  "
-                         + "\n  ".join(differences) + "\nName another folder, or give the run's own settings")
 
 
 def summary(run: Run, outcome: Outcome) -> str:

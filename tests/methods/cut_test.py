@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cut_tf import images
+from cut_tf import compat, images
 from cut_tf.errors import InputError
 from cut_tf.losses import patch_nce
 from cut_tf.methods import build_method, cut
 from cut_tf.methods.cut import CUT, Draws
 from cut_tf.networks.resnet_generator import ResnetGenerator
+from cut_tf.optimizers import Adam
 from cut_tf.settings import Settings
 from tools.check_parity import check_file
 
@@ -338,6 +339,8 @@ def test_external_negatives_come_from_earlier_steps(tiny_settings):
 ], ids=str)
 def test_two_steps_are_finite_and_train_all_networks(tiny_settings, overrides):
     method = _build(tiny_settings(**overrides), louder=1.0)
+    if method.settings.train.precision == "float16":
+        method.loss_scale.assign(16.0)  # where the first steps of this network would bring it
     before = _weights(method)
     for step in range(2):
         terms = _numbers(method.train_step(_batch(seed=step)))
@@ -352,12 +355,16 @@ def test_two_steps_are_finite_and_train_all_networks(tiny_settings, overrides):
 # ---- replicas --------------------------------------------------------------------------------------------------------
 
 
+# A small network: compiling for two replicas takes most of the time.
+_SMALL = {"batch_size": 2, "generator_blocks": 0, "discriminator_layers": 1, "nce_layers": "0,8", "ema_decay": 0.5}
+
+
 def _train(strategy: tf.distribute.Strategy, settings: Settings,
-           optimizer: Callable[[], keras.optimizers.Optimizer] | None) -> tuple[CUT, list[dict[str, float]]]:
+           optimizer: Callable[[], keras.optimizers.Optimizer]) -> tuple[CUT, list[dict[str, float]]]:
     """Three steps of a global batch of two images, always the same six."""
     with strategy.scope():
-        optimizers = {name: optimizer() for name in ("generator", "discriminator", "projector")} if optimizer else {}
-        method = _build(settings, optimizers=optimizers)
+        names = ("generator", "discriminator", "projector")
+        method = _build(settings, louder=5.0, optimizers={name: optimizer() for name in names})
     data = _batch(6)
     dataset = strategy.distribute_datasets_from_function(
         lambda _: tf.data.Dataset.from_tensor_slices(data).batch(2 // strategy.num_replicas_in_sync))
@@ -369,30 +376,37 @@ def _train(strategy: tf.distribute.Strategy, settings: Settings,
     return method, logs
 
 
-# Plain gradient descent shows a wrong scale of the gradients, which Adam would hide, and leaves weights without a
-# true gradient alone.
+# Plain gradient descent shows a wrong scale of the gradients, which Adam would hide. Adam's epsilon is large, or a
+# bias before an instance norm, whose true gradient is 0, would make steps of rounding noise.
 @pytest.mark.parametrize("overrides, optimizer", [
-    ({"negatives": "internal"}, lambda: keras.optimizers.SGD(0.1)),
-    ({"negatives": "minibatch"}, lambda: keras.optimizers.SGD(0.1)),
-    ({"gan_mode": "wgangp"}, lambda: keras.optimizers.SGD(0.01)),
-    ({"negatives": "external", "flip_equivariance": True}, None),
+    ({"negatives": "internal"}, lambda: keras.optimizers.SGD(1e-3)),
+    ({"negatives": "minibatch", "l1_identity_weight": 1.0}, lambda: keras.optimizers.SGD(1e-3)),
+    ({"gan_mode": "wgangp"}, lambda: keras.optimizers.SGD(3e-4)),
+    ({"negatives": "external", "flip_equivariance": True}, lambda: Adam(1e-3, epsilon=1e-2)),
 ], ids=["internal", "minibatch", "wgangp", "external-flip-adam"])
 def test_two_replicas_equal_one(tiny_settings, two_replicas, overrides, optimizer):
-    settings = tiny_settings(batch_size=2, ema_decay=0.5, **overrides)
+    settings = tiny_settings(**_SMALL, **overrides)
+    start = _weights(_build(settings, louder=5.0))
     one, one_logs = _train(tf.distribute.MirroredStrategy(["CPU:0"]), settings, optimizer)
     two, two_logs = _train(two_replicas, settings, optimizer)
     for step, (mine, theirs) in enumerate(zip(one_logs, two_logs)):
-        assert theirs == pytest.approx(mine, rel=1e-4, abs=1e-5), f"step {step}"
-    # A bias before an instance norm has no true gradient: Adam makes steps of rounding noise.
-    compared = [name for name in one.state() if optimizer or not name.endswith("/bias")]
-    assert set(one.state()) == set(two.state())
-    for name in compared:
-        values = [np.asarray(method.state()[name], np.float64) for method in (one, two)]
-        np.testing.assert_allclose(values[1], values[0], rtol=1e-4, atol=1e-5, err_msg=name)
-    moved = np.abs(_weights(one)["generator"] - _weights(_build(settings))["generator"]).max()
-    assert moved > 3e-4, "the comparison shows nothing if nothing moved"
-    for replica in two_replicas.experimental_local_results(two.generator.trainable_variables[0]):
-        np.testing.assert_allclose(np.asarray(replica), np.asarray(one.generator.trainable_variables[0]), atol=1e-5)
+        assert set(theirs) == set(mine)
+        for name, value in mine.items():
+            # A query whose positive all but equals a negative may count or not.
+            tolerance = 0.1 if "_accuracy/" in name else 1e-5
+            assert theirs[name] == pytest.approx(value, rel=1e-4, abs=tolerance), f"{name} of step {step}"
+    for name, after in _weights(one).items():
+        moved = np.abs(after - start[name]).max()
+        assert moved > 1e-4, f"{name}: the comparison shows nothing if nothing moves"
+        np.testing.assert_allclose(_weights(two)[name], after, rtol=0, atol=min(1e-5, 0.01 * moved), err_msg=name)
+    assert set(two.state()) == set(one.state())
+    for name, variable in two.state().items():
+        expected = one.state()[name].numpy().astype(np.float64)
+        tolerance = 1e-3 * np.abs(expected).max() + 1e-5
+        np.testing.assert_allclose(variable.numpy(), expected, rtol=0, atol=tolerance, err_msg=name)
+    for variable in two.generator.trainable_variables:
+        first, second = two_replicas.experimental_local_results(compat.raw_variable(variable))
+        np.testing.assert_array_equal(first.numpy(), second.numpy())
 
 
 # ---- running means, trouble, precision -------------------------------------------------------------------------------
@@ -453,26 +467,27 @@ def test_the_first_bad_gradient_is_named_and_the_norm_is_that_of_all(tiny_settin
 
 
 def test_overflow_of_float16_halves_the_scale_and_changes_no_weight(tiny_settings):
-    method = _build(tiny_settings(precision="float16", ema_decay=0.0), louder=1.0)
+    method = _build(tiny_settings(precision="float16", ema_decay=0.0))
+    method.loss_scale.assign(256.0)
     method.train_step(_batch())
     method.loss_scale.assign(1e38)
-    kept = {name: np.array(value) for name, value in method.state().items()
+    kept = {name: value.numpy() for name, value in method.state().items()
             if name not in ("step", "loss_scale", "finite_steps") and not name.endswith("iterations")}
     method.train_step(_batch(seed=1))
     # Once for the discriminator's overflow, once for the generator's.
     assert float(method.loss_scale) in (pytest.approx(0.5e38), pytest.approx(0.25e38))
     for name, value in kept.items():
-        np.testing.assert_array_equal(method.state()[name], value, err_msg=name)
-    method.loss_scale.assign(1024.0)
+        np.testing.assert_array_equal(method.state()[name].numpy(), value, err_msg=name)
+    method.loss_scale.assign(256.0)
     method.train_step(_batch(seed=1))
-    assert np.abs(np.asarray(method.state()["generator/stem/kernel"]) - kept["generator/stem/kernel"]).max() > 1e-5
-    assert float(method.loss_scale) == 1024
+    assert np.abs(method.state()["generator/stem/kernel"].numpy() - kept["generator/stem/kernel"]).max() > 1e-5
+    assert float(method.loss_scale) == 256
 
 
 def test_gradients_do_not_depend_on_the_loss_scale(tiny_settings):
     norms = []
-    for scale in (64.0, 4096.0):
-        method = _build(tiny_settings(precision="float16"), louder=3.0)
+    for scale in (32.0, 512.0):
+        method = _build(tiny_settings(precision="float16"))
         method.loss_scale.assign(scale)
         norms.append(_numbers(method.train_step(_batch()))["gradient_norm/generator"])
     assert norms[0] == pytest.approx(norms[1], rel=0.05)

@@ -31,7 +31,7 @@ def test_ids_are_distinct_and_in_range(locations, num_patches):
     ids = draw_patch_ids(tf.constant(locations), num_patches, tf.constant([1, 2])).numpy()
     assert ids.dtype == np.int32
     assert len(ids) == len(set(ids)) == min(num_patches, locations)
-    assert 0 <= ids.min() and ids.max() < locations
+    assert ids.min() >= 0 and ids.max() < locations
 
 
 def test_the_seed_decides_the_ids_also_in_a_graph():
@@ -47,7 +47,7 @@ def test_every_location_is_drawn_equally_often():
     for seed in range(400):
         counts[draw_patch_ids(tf.constant(20), 5, tf.constant([seed, 0])).numpy()] += 1
     # 100 expected each, standard deviation 8.7.
-    assert 60 < counts.min() and counts.max() < 140
+    assert counts.min() > 60 and counts.max() < 140
 
 
 def test_epsilon_is_added_to_the_length():
@@ -68,10 +68,12 @@ def test_gradient_of_a_tiny_vector_is_that_of_the_formula():
     np.testing.assert_allclose(tape.gradient(first, vector), expected, rtol=1e-4)
 
 
-def test_gradient_of_a_zero_vector_is_finite():
-    vectors = tf.Variable([[0.0, 0.0], [3.0, 4.0]])
+@pytest.mark.parametrize("value", [0.0, 1e-25, 1e-15])
+def test_gradient_of_an_all_but_zero_vector_is_finite(value):
+    """Without norms the features of a fresh generator are so small that their squares underflow."""
+    vectors = tf.Variable([[value, -value], [3.0, 4.0]])
     with tf.GradientTape() as tape:
-        total = tf.reduce_sum(normalise(vectors))
+        total = tf.reduce_sum(normalise(vectors)[:, 0])
     assert np.isfinite(np.asarray(tape.gradient(total, vectors))).all()
 
 

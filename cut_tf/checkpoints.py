@@ -19,8 +19,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from cut_tf.data.image_files import replace_file
 from cut_tf.errors import InputError
+from cut_tf.files import replace_file
 from cut_tf.settings import Settings
 
 _STEP_FOLDER = re.compile(r"step_(\d{10})")
@@ -151,3 +151,28 @@ class CheckpointStore:
         for pattern in (".step_*.tmp", ".removed_*"):
             for leftover in self._folder.glob(pattern):
                 shutil.rmtree(leftover, ignore_errors=True)
+
+
+def check_same_settings(folder: Path, settings: Settings) -> None:
+    """Raises InputError if the folder holds a run of other settings, or is a folder of something else."""
+    path = folder / "settings.json"
+    if not path.exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"--run must be a new or empty folder, or that of a run, found other files in {folder}")
+        return
+    existing = Settings.from_json(path.read_text(encoding="utf-8"), str(path))
+    differences = existing.differences(settings)
+    if differences:
+        raise InputError(f"--run={folder} holds a run of other settings (its own against the given ones):\n  "
+                         + "\n  ".join(differences) + "\nName another folder, or give the run's own settings")
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    """Writes `settings.json` into a folder unless it is there. Raises InputError if the disk refuses."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--run={folder} cannot be created: {error}") from error
+    path = folder / "settings.json"
+    if not path.exists():
+        replace_file(path, settings.to_json().encode())

@@ -1,0 +1,143 @@
+"""The flags made from the settings, and the flagfiles that ship with the package."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from absl import flags as absl_flags
+
+from cut_tf import flags
+from cut_tf.errors import InputError
+from cut_tf.methods import METHODS
+from cut_tf.networks import GENERATORS
+from cut_tf.settings import SECTIONS, Settings
+
+ROOT = Path(__file__).parents[1]
+FLAGFILES = sorted((ROOT / "cut_tf" / "flagfiles").glob("*.flags"))
+FIELDS = {field.name: field for section in SECTIONS for field in dataclasses.fields(section.type_)}
+
+
+def _defined() -> absl_flags.FlagValues:
+    values = absl_flags.FlagValues()
+    flags.define(values)
+    return values
+
+
+def _parsed(*arguments: str) -> absl_flags.FlagValues:
+    values = _defined()
+    values(["train", *arguments])
+    return values
+
+
+def test_every_setting_has_one_flag_and_no_flag_is_without_setting():
+    values = _defined()
+    assert set(values) == set(FIELDS)
+    for name, field in FIELDS.items():
+        assert values[name].default == field.default and type(values[name].default) is type(field.default), name
+        assert field.metadata["help"] and values[name].help.endswith(field.metadata["help"]), name
+
+
+def test_defaults_of_the_flags_are_the_default_settings():
+    assert flags.settings_from(_parsed()) == Settings()
+
+
+def test_values_arrive_in_their_settings():
+    settings = flags.settings_from(_parsed(
+        "--dataset=tfds:cycle_gan/horse2zebra", "--batch_size=4", "--noflip", "--generator_norm=batch",
+        "--nce_weight=10", "--flip_equivariance", "--run=/tmp/run with space", "--learning_rate=1e-4", "--seed=7"))
+    assert (settings.data.dataset, settings.data.batch_size, settings.data.flip) == (
+        "tfds:cycle_gan/horse2zebra", 4, False)
+    assert settings.network.generator_norm == "batch"
+    assert (settings.loss.nce_weight, settings.loss.flip_equivariance) == (10.0, True)
+    assert (settings.train.run, settings.train.learning_rate, settings.train.seed) == ("/tmp/run with space", 1e-4, 7)
+
+
+def test_settings_and_flags_round_trip():
+    """Every saved setting can be given as a flag: a run can be repeated from its settings.json."""
+    changed = Settings(
+        data=dataclasses.replace(Settings().data, preprocess="scale_width", scenes_images=3, flip=False),
+        loss=dataclasses.replace(Settings().loss, gan_mode="wgangp", temperature=0.2, nce_layers="0,4"),
+        train=dataclasses.replace(Settings().train, ema_decay=0.0, xla=True))
+    arguments = [f"--{name}={value}" for section in dataclasses.asdict(changed).values()
+                 for name, value in section.items()]
+    assert flags.settings_from(_parsed(*arguments)) == changed
+
+
+@pytest.mark.parametrize("name", [name for name, field in FIELDS.items()
+                                  if field.metadata["choices"] or name in ("method", "generator")])
+def test_unknown_names_are_refused_with_the_known_ones(name):
+    known = {"method": tuple(METHODS), "generator": tuple(GENERATORS)}.get(name, FIELDS[name].metadata["choices"])
+    with pytest.raises(absl_flags.IllegalFlagValueError) as caught:
+        _parsed(f"--{name}=no_such_name")
+    assert f"--{name}=no_such_name" in str(caught.value)
+    for choice in known:
+        assert choice in str(caught.value)
+        assert _parsed(f"--{name}={choice}")[name].value == choice
+
+
+@pytest.mark.parametrize("argument", ["--batch_size=two", "--learning_rate=fast", "--flip=perhaps"])
+def test_values_of_another_type_are_refused(argument):
+    with pytest.raises(absl_flags.IllegalFlagValueError, match=re.escape(argument)):
+        _parsed(argument)
+
+
+def test_unknown_flags_are_refused():
+    with pytest.raises(absl_flags.UnrecognizedFlagError, match="batchsize"):
+        _parsed("--batchsize=2")
+
+
+def test_bad_combinations_are_input_errors():
+    with pytest.raises(InputError, match=r"--crop_size_px must be at most --load_size_px \(100\)"):
+        flags.settings_from(_parsed("--load_size_px=100"))
+
+
+def test_the_expected_flagfiles_are_there():
+    assert {"quickstart", "cut_horse2zebra", "fastcut_horse2zebra", "cut_folder"} <= {path.stem for path in FLAGFILES}
+
+
+@pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.stem)
+def test_flagfiles_are_valid(path, monkeypatch):
+    monkeypatch.chdir(ROOT)  # a flagfile within a flagfile is looked for from the working directory
+    settings = flags.settings_from(_parsed(f"--flagfile={path.relative_to(ROOT)}"))
+    assert settings.train.run == "", "the run folder is the user's to choose"
+    assert settings != Settings(), "the file sets nothing"
+
+
+@pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.stem)
+def test_flagfiles_say_what_they_are_for(path):
+    """The comment at the head gives paper, command, expected time and score."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    head = [line for line in lines[:next(number for number, line in enumerate(lines) if line.startswith("-"))] if line]
+    assert all(line.startswith("#") for line in head)
+    told = dict(re.findall(r"^# (\w+): +(\S.*)$", "\n".join(head), re.MULTILINE))
+    assert {"Paper", "Command", "Time", "Score"} <= set(told)
+    assert re.search(r"\b(19|20)\d\d\b", told["Paper"]), "the paper has a year"
+    assert told["Command"].startswith(f"python -m cut_tf.train --flagfile=cut_tf/flagfiles/{path.name} ")
+    assert re.search(r"\d", told["Time"]), "the time is a number"
+    assert re.search(r"\b(PSNR|SSIM|FID)\b", told["Score"]), "the score is a metric"
+
+
+@pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.stem)
+def test_the_commands_of_the_flagfiles_work(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    command = re.search(r"^# Command: +python -m cut_tf\.train (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert flags.settings_from(_parsed(*shlex.split(command[1]))).train.run
+
+
+def test_fastcut_flagfile_has_the_numbers_of_the_paper():
+    path = ROOT / "cut_tf" / "flagfiles" / "fastcut_horse2zebra.flags"
+    settings = flags.settings_from(_parsed(f"--flagfile={path}"))
+    assert (settings.loss.nce_weight, settings.loss.nce_identity_weight) == (10.0, 0.0)
+    assert settings.loss.flip_equivariance is True
+    assert (settings.train.constant_epochs, settings.train.decay_epochs) == (150, 50)
+
+
+def test_cut_flagfile_has_the_numbers_of_the_paper():
+    path = ROOT / "cut_tf" / "flagfiles" / "cut_horse2zebra.flags"
+    settings = flags.settings_from(_parsed(f"--flagfile={path}"))
+    assert settings.network == Settings().network and settings.loss == Settings().loss
+    assert (settings.train.constant_epochs, settings.train.decay_epochs, settings.data.batch_size) == (200, 200, 1)

@@ -1,0 +1,46 @@
+"""Alarms and grids on hand-made pictures."""
+
+import numpy as np
+import pytest
+
+from cut_tf.training import evaluation
+
+
+def _flat(*levels):
+    return [np.full((20, 24, 3), level, np.uint8) for level in levels]
+
+
+def test_copy_alarm():
+    assert evaluation.output_statistics(_flat(10, 200), _flat(10, 201))["alarm/copy"] == 1.0
+    statistics = evaluation.output_statistics(_flat(10, 200), _flat(14, 200))
+    assert statistics["alarm/copy"] == 0.0
+    assert statistics["alarm/change_levels"] == 2.0
+
+
+def test_collapse_alarm():
+    statistics = evaluation.output_statistics(_flat(10, 200, 50), _flat(100, 110, 109))
+    # Inputs differ by 190 and 150, outputs by 10 and 1.
+    assert statistics["alarm/variety_ratio"] == pytest.approx(5.5 / 170)
+    assert statistics["alarm/collapse"] == 1.0
+    assert evaluation.output_statistics(_flat(10, 200), _flat(60, 90))["alarm/collapse"] == 0.0
+
+
+def test_colour_statistics():
+    picture = np.zeros((16, 16, 3), np.uint8)
+    picture[:8, :, 0] = 100
+    statistics = evaluation.output_statistics([picture], [255 - picture])
+    assert statistics["colour/source_mean_r"] == 50.0 and statistics["colour/source_std_r"] == 50.0
+    assert statistics["colour/output_mean_r"] == 205.0 and statistics["colour/output_mean_g"] == 255.0
+
+
+def test_grid_aligns_pictures_of_different_sizes():
+    left, right = _flat(10, 20), [np.full((30, 5, 3), 77, np.uint8), np.full((4, 9, 3), 88, np.uint8)]
+    grid = evaluation.grid([left, right])
+    assert grid.shape == (30 + 20, 24 + 9, 3)
+    assert grid[0, 0, 0] == 10 and grid[0, 24, 0] == 77 and grid[30, 0, 0] == 20 and grid[33, 32, 0] == 88
+    assert grid[25, 0, 0] == 255
+
+
+def test_mean_metrics_of_known_error():
+    metrics = evaluation.mean_metrics(_flat(100, 100), _flat(110, 100 + 20))
+    assert metrics["psnr"] == pytest.approx((20 * np.log10(255 / 10) + 20 * np.log10(255 / 20)) / 2, abs=1e-4)

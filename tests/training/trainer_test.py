@@ -1,0 +1,160 @@
+"""What a run writes, and how it ends when something is wrong."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from cut_tf.errors import InputError, NonFiniteError
+from cut_tf.settings import Settings
+from cut_tf.training import trainer
+
+
+def _events(run):
+    """{tag: number of events} and {tag: last value} of a run."""
+    counts, values = {}, {}
+    for path in (run / "events").iterdir():
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                counts[value.tag] = counts.get(value.tag, 0) + 1
+                if value.tensor.dtype == tf.float32.as_datatype_enum and not value.tensor.tensor_shape.dim:
+                    values[value.tag] = float(tf.make_ndarray(value.tensor))
+    return counts, values
+
+
+@pytest.fixture
+def folder_dataset(tmp_path):
+    """trainA, trainB and paired testA, testB of 40x44 noise pictures."""
+    rng = np.random.default_rng(0)
+    for name in ("trainA", "trainB", "testA", "testB"):
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        for index in range(3):
+            Image.fromarray(rng.integers(0, 256, (40, 44, 3), np.uint8)).save(folder / f"{index}.png")
+    return tmp_path / "data"
+
+
+def _settings(tiny_settings, run, **overrides):
+    return tiny_settings(**{"run": str(run), "preprocess": "crop", "batch_size": 1, "steps_per_epoch": 3,
+                            "log_steps": 1, "image_steps": 3, "eval_steps": 2, "checkpoint_steps": 4, **overrides})
+
+
+def test_run_folder(tmp_path, tiny_settings):
+    settings = _settings(tiny_settings, tmp_path / "run", l1_identity_weight=5.0)
+    run = trainer.Run(settings)
+    outcome = run.train(verbose=0)
+    assert (outcome.step, outcome.finished) == (6, True)
+    assert set(outcome.metrics) == {"input", "raw", "ema"}
+    folder = tmp_path / "run"
+    assert Settings.from_json((folder / "settings.json").read_text(), "settings.json") == settings
+    assert {path.name for path in folder.iterdir()} == {"settings.json", "events", "checkpoints", "comparison.png"}
+    best = json.loads((folder / "checkpoints" / "best.json").read_text())
+    assert best["metric"] == "psnr" and best["step"] in (2, 4, 6)
+    assert json.loads((folder / "checkpoints" / "final.json").read_text()) == {"step": 6}
+
+    counts, values = _events(folder)
+    for tag in ("loss/generator", "loss/discriminator", "loss/gan", "loss/nce", "loss/nce_identity",
+                "loss/l1_identity", "learning_rate/generator", "speed/step_sec", "speed/images_per_sec",
+                "speed/input_wait_sec", "gradient_norm/generator", "metric/nce_accuracy/04_down1"):
+        assert counts[tag] == 6, tag
+    for tag in ("source_output_target", "generator/stem/kernel", "colour/output_mean_r", "alarm/copy",
+                "alarm/collapse"):
+        assert counts[tag] == 2, tag
+    assert counts["eval_ema/psnr"] == counts["eval_raw/ssim"] == 3
+    assert values["learning_rate/generator"] == pytest.approx(2e-4 * (1 - 1 / 2))
+    assert values["eval_ema/psnr"] == pytest.approx(outcome.metrics["ema"]["psnr"], abs=1e-4)
+    with Image.open(folder / "comparison.png") as picture:
+        assert picture.size == (3 * 32, 2 * 32)
+    text = trainer.summary(run, outcome)
+    gain = outcome.metrics["ema"]["psnr"] - outcome.metrics["input"]["psnr"]
+    assert f"gain {gain:+.2f} dB" in text and f"tensorboard --logdir={folder}" in text
+
+
+def test_other_settings_are_refused_with_the_differences(tmp_path, tiny_settings):
+    settings = _settings(tiny_settings, tmp_path / "run")
+    trainer.Run(settings).train(verbose=0)
+    before = {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("*")) if path.is_file()}
+    other = dataclasses.replace(settings, loss=dataclasses.replace(settings.loss, temperature=0.1, nce_weight=10.0))
+    with pytest.raises(InputError) as error:
+        trainer.Run(other)
+    assert "--temperature: 0.07 against 0.1" in str(error.value)
+    assert "--nce_weight: 1.0 against 10.0" in str(error.value)
+    assert {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("*")) if path.is_file()} == before
+    # What cannot change the weights may change.
+    free = dataclasses.replace(settings, train=dataclasses.replace(settings.train, log_steps=7))
+    assert trainer.Run(free).train(verbose=0).step == 6
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path, tiny_settings):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="--run must be a new or empty folder"):
+        trainer.Run(_settings(tiny_settings, tmp_path))
+    with pytest.raises(InputError, match="--run must name the folder"):
+        trainer.Run(_settings(tiny_settings, ""))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_damaged_settings_file_is_named(tmp_path, tiny_settings):
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(InputError, match="settings.json: not the settings of a cut_tf run"):
+        trainer.Run(_settings(tiny_settings, tmp_path))
+
+
+def test_non_finite_loss_stops_and_saves_nothing_new(tmp_path, tiny_settings):
+    settings = _settings(tiny_settings, tmp_path / "run", learning_rate=1e30, checkpoint_steps=1)
+    with pytest.raises(NonFiniteError) as error:
+        trainer.Run(settings).train(verbose=0)
+    match = re.match(r"step (\d): not finite: .*loss/(gan|generator|discriminator)", str(error.value))
+    assert match, error.value
+    saved = [int(path.name[5:]) for path in (tmp_path / "run" / "checkpoints").glob("step_*")]
+    assert saved == list(range(1, int(match.group(1))))
+
+
+def test_non_finite_gradient_names_network_and_layer(tmp_path, tiny_settings, monkeypatch):
+    run = trainer.Run(_settings(tiny_settings, tmp_path / "run"))
+
+    def root_at_zero(self, outputs, seen):
+        # Finite everywhere, but the slope of a square root is infinite at 0, and 0 * infinity is not a number.
+        return {"loss/gan": tf.reduce_sum(tf.sqrt(tf.abs(outputs[0]) * 0.0))}
+
+    monkeypatch.setattr(type(run.method), "_generator_terms", root_at_zero)
+    with pytest.raises(NonFiniteError, match=r"step 1: not finite: gradient of generator/stem/kernel\."):
+        run.train(verbose=0)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_truncated_picture_is_named_and_nothing_is_lost(tmp_path, tiny_settings, folder_dataset):
+    bad = folder_dataset / "trainA" / "1.png"
+    bad.write_bytes(bad.read_bytes()[:2000])
+    run = trainer.Run(_settings(tiny_settings, tmp_path / "run", dataset=str(folder_dataset), cache_mb=0))
+    with pytest.raises(InputError, match=r"step \d: .*trainA/1.png"):
+        run.train(verbose=0)
+
+
+def test_paired_folder_is_evaluated_and_unpaired_is_not(tmp_path, tiny_settings, folder_dataset):
+    outcome = trainer.Run(_settings(tiny_settings, tmp_path / "a", dataset=str(folder_dataset))).train(verbose=0)
+    assert outcome.metrics["input"]["psnr"] > 0
+    (folder_dataset / "testB" / "2.png").rename(folder_dataset / "testB" / "x.png")
+    outcome = trainer.Run(_settings(tiny_settings, tmp_path / "b", dataset=str(folder_dataset))).train(verbose=0)
+    assert outcome.metrics == {}
+    counts, _ = _events(tmp_path / "b")
+    assert counts["source_output_identity"] == 2 and "eval_ema/psnr" not in counts
+
+
+def test_picture_size_none_trains_on_pictures_of_any_size(tmp_path, tiny_settings, folder_dataset):
+    Image.new("RGB", (37, 61), (9, 99, 200)).save(folder_dataset / "trainA" / "0.png")
+    settings = _settings(tiny_settings, tmp_path / "run", dataset=str(folder_dataset), preprocess="none", cache_mb=0)
+    assert trainer.Run(settings).train(verbose=0).finished
+
+
+def test_unknown_method_and_dataset(tmp_path, tiny_settings):
+    with pytest.raises(ValueError, match="--method: unknown name 'cutt'; known: cut"):
+        trainer.Run(_settings(tiny_settings, tmp_path / "run", method="cutt"))
+    with pytest.raises(InputError, match="--dataset must be a folder with trainA and trainB"):
+        trainer.Run(_settings(tiny_settings, tmp_path / "run", dataset=str(tmp_path / "nowhere")))
+    assert not (tmp_path / "run").exists()
