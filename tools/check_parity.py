@@ -112,7 +112,7 @@ def _network_settings(options: dict) -> NetworkSettings:
         projector=projector, projector_width=options.get("netF_nc", 256))
 
 
-def check_generator(meta: dict, arrays: dict, row: Row) -> None:
+def _check_generator(meta: dict, arrays: dict, row: Row) -> None:
     generator = networks.build_generator(_network_settings({**meta, "netG": f"resnet_{meta['n_blocks']}blocks"}))
     torch_weights.load(generator, arrays, "netG.")
     layers = meta["nce_layers"]
@@ -125,7 +125,7 @@ def check_generator(meta: dict, arrays: dict, row: Row) -> None:
         row.compare(f"feat.{layer} of the full pass", expected, again)
 
 
-def check_discriminator(meta: dict, arrays: dict, row: Row) -> None:
+def _check_discriminator(meta: dict, arrays: dict, row: Row) -> None:
     options = {**meta, "netD": "n_layers" if meta.get("netD") == "basic" else meta.get("netD")}
     discriminator = networks.build_discriminator(_network_settings(options))
     torch_weights.load(discriminator, arrays, "netD.")
@@ -134,7 +134,7 @@ def check_discriminator(meta: dict, arrays: dict, row: Row) -> None:
         row.compare(key.replace("input", "output", 1), expected, discriminator(torch_weights.to_nhwc(arrays[key])))
 
 
-def check_patch_sample(meta: dict, arrays: dict, row: Row) -> None:
+def _check_patch_sample(meta: dict, arrays: dict, row: Row) -> None:
     features = [torch_weights.to_nhwc(arrays[f"feat.{index}"]) for index in range(meta["n_feats"])]
     projector = PatchProjector([feature.shape[-1] for feature in features], meta["netF_nc"])
     torch_weights.load(projector, arrays, "netF.")
@@ -144,7 +144,7 @@ def check_patch_sample(meta: dict, arrays: dict, row: Row) -> None:
             row.compare(f"{key}.{index}", arrays[f"{key}.{index}"], tf.reshape(value, [-1, value.shape[-1]]))
 
 
-def check_patch_nce(meta: dict, arrays: dict, row: Row) -> None:
+def _check_patch_nce(meta: dict, arrays: dict, row: Row) -> None:
     for key in arrays:
         match = re.fullmatch(r"(b(\d+)\.\w+)\.allneg([01])\.T([\d.]+)\.loss", key)
         if not match:
@@ -162,7 +162,7 @@ def check_patch_nce(meta: dict, arrays: dict, row: Row) -> None:
                     tf.reshape(tape.gradient(mean, query), [-1, meta["dim"]]))
 
 
-def check_gan_loss(meta: dict, arrays: dict, row: Row) -> None:
+def _check_gan_loss(meta: dict, arrays: dict, row: Row) -> None:
     for key in arrays:
         match = re.fullmatch(r"(\w+)\.(pred_\w+)\.(real|fake)", key)
         if not match:
@@ -179,7 +179,7 @@ def check_gan_loss(meta: dict, arrays: dict, row: Row) -> None:
         row.not_built = "adversarial losses compared; R1 of the StyleGAN2 discriminator is not built"
 
 
-def check_learning_rate(meta: dict, arrays: dict, row: Row) -> None:
+def _check_learning_rate(meta: dict, arrays: dict, row: Row) -> None:
     for key, (constant, decay, first, base) in meta["schedules"].items():
         schedule = LinearDecay(base, constant, decay, steps_per_epoch=3)
         rates = [schedule(3 * (epoch - 1)).numpy() for epoch in range(first, constant + decay + 1)]
@@ -247,7 +247,7 @@ def _compare_weights(method: CUT, arrays: dict, prefix: str, still: set[str], ro
                 row.compare(f"{prefix}.{net}.{key}", expected, variable.numpy(), WEIGHT_TOLERANCE, scale=1.0)
 
 
-def check_step(meta: dict, arrays: dict, row: Row) -> None:
+def _check_step(meta: dict, arrays: dict, row: Row) -> None:
     options = meta["options"]
     settings = _step_settings(options)
     method = CUT(settings)
@@ -266,8 +266,8 @@ def check_step(meta: dict, arrays: dict, row: Row) -> None:
         _compare_weights(method, arrays, f"after{step}", still, row)
 
 
-CHECKS = {"resnetG": check_generator, "nlayerD": check_discriminator, "patchsample": check_patch_sample,
-          "patchnce": check_patch_nce, "ganloss": check_gan_loss, "lr": check_learning_rate, "step": check_step}
+CHECKS = {"resnetG": _check_generator, "nlayerD": _check_discriminator, "patchsample": _check_patch_sample,
+          "patchnce": _check_patch_nce, "ganloss": _check_gan_loss, "lr": _check_learning_rate, "step": _check_step}
 
 
 def check_file(path: Path) -> Row:
@@ -282,7 +282,7 @@ def check_file(path: Path) -> Row:
         CHECKS[meta["kind"]](meta, arrays, row)
     except NotBuilt as error:
         row.not_built = str(error)
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+    except (KeyError, IndexError, TypeError, ValueError, OSError, zipfile.BadZipFile, tf.errors.OpError) as error:
         row.failures.append(f"{type(error).__name__}: {error}")
     return row
 

@@ -26,10 +26,12 @@ def step_variable(value: object, dtype: tf.DType) -> tf.Variable:
 
 
 def replica_count() -> int:
+    """Number of replicas that take a step together."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def replica_index() -> tf.Tensor:
+    """int32 scalar: which of them this is."""
     return tf.convert_to_tensor(tf.distribute.get_replica_context().replica_id_in_sync_group)
 
 

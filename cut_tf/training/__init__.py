@@ -1,1 +1,1 @@
-""""""
+"""Training runs: devices, steps, logging, evaluation, results."""

@@ -26,8 +26,9 @@ class FakeDomain:
     """Noise pictures. Counts how often each is loaded; the one called `broken` raises InputError."""
 
     def __init__(self, count: int, first: int, size: tuple[int, int] = (24, 18), broken: int = -1,
-                 longest_sec: float = 0.0) -> None:
-        self.count, self.first, self.size, self.broken, self.longest_sec = count, first, size, broken, longest_sec
+                 first_load_sec: float = 0.0) -> None:
+        self.count, self.first, self.size, self.broken = count, first, size, broken
+        self.first_load_sec = first_load_sec
         self.loads: collections.Counter[int] = collections.Counter()
         self._lock = threading.Lock()
 
@@ -39,8 +40,9 @@ class FakeDomain:
 
     def load(self, index: int) -> np.ndarray:
         with self._lock:
+            wait_sec = 0.0 if self.loads else self.first_load_sec
             self.loads[index] += 1
-        time.sleep(self.longest_sec * np.random.default_rng(index).random())
+        time.sleep(wait_sec)
         if index == self.broken:
             raise InputError(f"picture_{index}: is broken")
         return _noise(self.first + index, self.size)
@@ -138,7 +140,8 @@ def test_replicas_together_get_the_batches_of_one(workers, replicas, first_step)
 
 
 def test_parallel_reading_does_not_change_the_order():
-    slow = _stream(_data(8, 8, longest_sec=0.02), data_workers=8, cache_mb=0)
+    """The first picture takes longest, so others are there before it."""
+    slow = _stream(_data(8, 8, first_load_sec=0.3), data_workers=8)
     _assert_same(_take(slow, 8), _take(_stream(_data(8, 8)), 8))
 
 

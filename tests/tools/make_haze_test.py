@@ -122,6 +122,13 @@ def test_haze_depends_on_seed_and_name_alone():
     assert len(betas) == 4
 
 
+def test_the_name_that_counts_is_that_of_the_photograph_with_its_suffix(photographs, tmp_path):
+    make_haze.make_dataset(photographs, tmp_path / "out", "test", seed=4)
+    for path in photographs.iterdir():
+        expected = make_haze.add_random_haze(read_image(path), 4, path.name).image
+        np.testing.assert_array_equal(read_image(tmp_path / "out" / "testA" / f"{path.stem}.png"), expected)
+
+
 def test_recorded_haze():
     """The same command gives the same dataset with every later version."""
     parameters = make_haze.add_random_haze(np.asarray(_photograph(0)), 5, "a.jpg").parameters

@@ -1,0 +1,100 @@
+"""Every line has its room: which module may import which, sizes, and who may read flags."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "cut_tf"
+# Open to all. They import nothing but each other.
+COMMON = {"cut_tf", "errors", "settings", "registry", "images", "compat", "files"}
+# Room: the rooms it may import besides itself and COMMON.
+ALLOWED = {
+    "layers": set(),
+    "losses": set(),
+    "optimizers": set(),
+    "networks": {"layers"},
+    "checkpoints": set(),
+    "methods": {"networks", "losses", "optimizers", "checkpoints"},
+    "data": set(),
+    "metrics": {"data"},
+    "inference": {"networks", "data", "checkpoints"},
+    "training": {"methods", "data", "metrics", "inference", "optimizers", "checkpoints"},
+    "flags": {"methods", "networks"},
+}
+MAINS = {"train", "translate", "evaluate"}
+MODULES = sorted(path.relative_to(ROOT).as_posix() for folder in ("cut_tf", "tools") for path in
+                 (ROOT / folder).rglob("*.py"))
+
+
+def _room(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "cut_tf"
+
+
+def _imports(path: Path) -> set[str]:
+    """Dotted names of all modules that a file imports, at any depth."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "cut_tf" else {
+                node.module}
+    return names
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("cut_tf/")])
+def test_imports_only_go_where_they_may(module):
+    room = _room(module.removesuffix(".py").replace("/", ".").removesuffix(".__init__"))
+    if room in MAINS:
+        return
+    allowed = COMMON | {room} | ALLOWED.get(room, set())
+    assert room in COMMON or room in ALLOWED, f"{module} is in no known room"
+    for name in _imports(ROOT / module):
+        if name.split(".")[0] == "cut_tf":
+            assert _room(name) in allowed, f"{module} imports {name}"
+        assert name.split(".")[0] not in ("tools", "tests"), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_mains_and_flags_read_flags(module):
+    reads = any(name.startswith("absl") for name in _imports(ROOT / module)) and "flags" in {
+        alias.name for node in ast.walk(ast.parse((ROOT / module).read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module == "absl" for alias in node.names}
+    stem = Path(module).stem
+    assert not reads or module.startswith("tools/") or stem in MAINS | {"flags"}, f"{module} reads flags"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_files_and_functions_are_short(module):
+    text = (ROOT / module).read_text(encoding="utf-8")
+    assert text.count("\n") <= 400, f"{module} has {text.count(chr(10))} lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            length = node.end_lineno - node.lineno + 1
+            assert length <= 60, f"{module}:{node.lineno} {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_public_names_have_docstrings(module):
+    tree = ast.parse((ROOT / module).read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree), f"{module} has no docstring"
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_") and node.name != "main":
+            assert ast.get_docstring(node), f"{module}: {node.name} has no docstring"
+
+
+def test_importing_the_package_does_no_work():
+    names = _imports(PACKAGE / "__init__.py")
+    assert names == {"__future__", "importlib"}
+
+
+def test_every_public_name_can_be_loaded():
+    import cut_tf
+
+    for name in dir(cut_tf):
+        assert getattr(cut_tf, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = cut_tf.nothing
