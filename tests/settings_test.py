@@ -135,6 +135,15 @@ def test_every_rule_names_flag_rule_and_value(section, values, flag, rule, found
     assert message.endswith(f", found {found}"), message
 
 
+def test_gradient_penalty_needs_images_of_equal_size():
+    with pytest.raises(InputError) as caught:
+        Settings(data=DataSettings(preprocess="none"), loss=LossSettings(gan_mode="wgangp"))
+    message = str(caught.value)
+    assert message.startswith("--gan_mode must be another than wgangp with --preprocess=none")
+    assert message.endswith(", found 'wgangp'")
+    Settings(data=DataSettings(preprocess="crop"), loss=LossSettings(gan_mode="wgangp"))
+
+
 @pytest.mark.parametrize("section, values", [
     (DataSettings, {"preprocess": "none", "batch_size": 1}),
     (DataSettings, {"preprocess": "crop", "load_size_px": 16, "crop_size_px": 512}),

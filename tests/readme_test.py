@@ -1,0 +1,105 @@
+"""Every command of the README, run in a folder that looks like a clone, on tiny pictures and networks."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+INSTALL = "python3 -m venv .venv && .venv/bin/pip install -q "
+# Put behind a training command, these make it take seconds. The networks keep the flagfile's structure.
+TINY = ["--steps_per_epoch=1", "--constant_epochs=1", "--decay_epochs=0", "--ngf=4", "--ndf=4", "--crop_size_px=32",
+        "--load_size_px=36", "--scenes_images=4", "--scenes_size_px=48", "--test_images=2", "--num_patches=16",
+        "--generator_blocks=5", "--batch_size=1"]
+
+
+def _commands() -> list[str]:
+    """All commands but the two installations, in the order of the README, with their programs resolved."""
+    commands = []
+    for block in BLOCKS:
+        for line in block.strip().splitlines():
+            if line.startswith(INSTALL):
+                line = line.split(" && ")[-1].replace(".venv/bin/python", "python")
+            commands.append(line)
+    return commands
+
+
+def _arguments(command: str) -> list[str]:
+    """The command as this test runs it."""
+    words = shlex.split(command)
+    if words[0] == "tensorboard":
+        return [sys.executable, "-m", "tensorboard.main", "--inspect", *words[1:]]
+    assert words[0] == "python", command
+    if words[2] == "cut_tf.train":
+        # Datasets that would be downloaded are only checked, as far as that goes without a network.
+        words += ["--dry_run"] if "horse2zebra" in command else TINY
+    if words[2] == "pytest":
+        words += ["--collect-only", "-q"]
+    return [sys.executable, *words[1:]]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("cut_tf", "tools", "tests", "pyproject.toml", "README.md", "BUILD", "setup.py", ".docs"):
+        (folder / name).symlink_to(ROOT / name)
+    rng = np.random.default_rng(0)
+    for name in ("photos/trainA", "photos/trainB", "photos/testA", "photos/testB", "clear_photos/train",
+                 "clear_photos/val"):
+        (folder / name).mkdir(parents=True)
+        for index in range(4):
+            Image.fromarray(rng.integers(0, 256, (40, 52, 3), np.uint8)).save(folder / name / f"{index}.png")
+    return folder
+
+
+def _run(arguments: list[str], folder: Path) -> str:
+    result = subprocess.run(arguments, cwd=folder, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+    assert result.returncode == 0, f"{shlex.join(arguments)}\n{result.stdout[-3000:]}"
+    return result.stdout
+
+
+def test_the_first_two_blocks_are_the_two_commands():
+    assert BLOCKS[0].startswith(INSTALL + ". && .venv/bin/python -m cut_tf.train --flagfile=")
+    assert BLOCKS[1].startswith(INSTALL + "'.[test]' && .venv/bin/python -m pytest")
+    assert "@" not in re.sub(r"@\w+\.", "", README), "a placeholder is left"
+
+
+# One test, since later commands use the results of earlier ones.
+def test_every_command_runs(workspace):
+    outputs = {command: _run(_arguments(command), workspace) for command in _commands()}
+    trained = [command for command in outputs if "cut_tf.train" in command and "--dry_run" not in _arguments(command)]
+    assert len(trained) == 4
+    for command in trained:
+        assert "step 1 of 1" in outputs[command], command
+    first = outputs[trained[0]]
+    assert re.search(r"ema +PSNR +\d+\.\d\d dB +SSIM \d\.\d{4} +gain [+-]\d+\.\d\d dB", first)
+    assert "comparison.png" in first and "tensorboard --logdir=runs/quickstart" in first
+    assert sorted(path.name for path in (workspace / "results").glob("*.png")) == [f"{index}.png" for index in range(4)]
+    assert (workspace / "results.metrics.csv").exists() and (workspace / "dehazed.metrics.json").exists()
+
+
+def test_the_python_example_runs(workspace):
+    assert len(PYTHON_BLOCKS) == 1
+    code = PYTHON_BLOCKS[0] + (
+        "\nassert clear.shape == picture.shape and clear.dtype == np.uint8"
+        "\nassert np.array_equal(clear, same)\nprint('all of it ran')\n")
+    assert "all of it ran" in _run([sys.executable, "-c", code], workspace)
+
+
+def test_flagfiles_and_files_named_in_the_readme_exist():
+    for name in re.findall(r"(?:cut_tf|tools|tests)/[\w/.]+\w\.(?:py|flags)", README):
+        assert (ROOT / name).is_file(), name
+    for name in re.findall(r"\]\((\.docs/[^)]+)\)", README):
+        assert (ROOT / name).is_file(), name
+    for name in re.findall(r"^\| [^|]+ \| `(\w+)` \|", README, re.MULTILINE):
+        assert (ROOT / "cut_tf" / "flagfiles" / f"{name}.flags").is_file(), name

@@ -1,0 +1,111 @@
+"""The translate command on good and bad files, and the Translator behind it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cut_tf.errors import InputError
+from cut_tf.inference import Translator
+from cut_tf.methods import build_method
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def run(tmp_path, tiny_settings):
+    """A saved model whose running means differ from its raw weights."""
+    method = build_method(tiny_settings())
+    method.compile()
+    for weight in method.ema_generator.weights:
+        weight.assign(weight * 20.0)
+    method.save(tmp_path / "run")
+    return tmp_path / "run", method
+
+
+def _picture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def _translate(*flags):
+    return subprocess.run([sys.executable, "-m", "cut_tf.translate", *flags], cwd=ROOT, text=True, timeout=240,
+                          env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, capture_output=True)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 39), (64, 30)])
+def test_translator_gives_the_models_pixels_at_any_size(run, size):
+    folder, method = run
+    picture = _picture(*size)
+    np.testing.assert_array_equal(Translator(folder)(picture), method.translate(picture, weights="ema"))
+    np.testing.assert_array_equal(Translator(folder, "last")(picture), method.translate(picture, weights="raw"))
+    assert np.any(method.translate(picture, "ema") != method.translate(picture, "raw"))
+
+
+def test_size_train_resizes_first(run):
+    folder, method = run
+    picture = _picture(80, 100)
+    shrunk = np.asarray(Image.fromarray(picture).resize((36, 36), Image.Resampling.BICUBIC))
+    expected = Image.fromarray(method.translate(shrunk)).resize((100, 80), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(Translator(folder, size="train")(picture), np.asarray(expected))
+
+
+def test_translator_says_what_is_wrong(run, tmp_path):
+    folder, _ = run
+    with pytest.raises(InputError, match="tiny.png: sides must be at least 16 px, found 20x15"):
+        Translator(folder)(_picture(15, 20), "tiny.png")
+    with pytest.raises(InputError, match="--weights=best needs a run with test pairs"):
+        Translator(folder, "best")
+    with pytest.raises(InputError, match="--run must be the folder of a run, found no settings.json"):
+        Translator(tmp_path / "nothing")
+
+
+def test_a_run_without_running_means(tmp_path, tiny_settings):
+    method = build_method(tiny_settings(ema_decay=0.0))
+    method.compile()
+    method.save(tmp_path / "run")
+    picture = _picture(20, 20)
+    np.testing.assert_array_equal(Translator(tmp_path / "run")(picture), method.translate(picture, weights="raw"))
+    with pytest.raises(InputError, match="--weights=ema needs a run with --ema_decay above 0"):
+        Translator(tmp_path / "run", "ema")
+
+
+def test_folder_with_good_and_bad_files(run, tmp_path):
+    folder, method = run
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    good = _picture(33, 47)
+    Image.fromarray(good).save(source / "good.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(_picture(32, 48, 1)).save(source / "turned.jpg", exif=exif, quality=95)
+    Image.fromarray(_picture(20, 30)[..., 0]).save(source / "grey.png")
+    Image.fromarray(_picture(1, 1)).save(source / "dot.png")
+    (source / "text.jpg").write_text("no picture")
+    (source / "cut.png").write_bytes((source / "good.png").read_bytes()[:500])
+    (source / "notes.txt").write_text("ignored")
+
+    result = _translate(f"--run={folder}", f"--input={source}", f"--output={output}", "--compare")
+    assert result.returncode == 1, result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 3
+    for name in ("dot.png", "text.jpg", "cut.png"):
+        assert any(f"{source / name}" in line for line in errors), name
+    assert sorted(path.name for path in output.glob("*.*")) == ["good.png", "grey.png", "turned.jpg"]
+    np.testing.assert_array_equal(np.asarray(Image.open(output / "good.png")), method.translate(good))
+    assert Image.open(output / "turned.jpg").size == (32, 48)
+    side_by_side = np.asarray(Image.open(output / "compare" / "good.png"))
+    np.testing.assert_array_equal(side_by_side, np.concatenate([good, method.translate(good)], axis=1))
+
+    # Nothing is replaced unless asked for.
+    before = (output / "good.png").read_bytes()
+    result = _translate(f"--run={folder}", f"--input={source / 'good.png'}", f"--output={output}", "--weights=last")
+    assert result.returncode == 2
+    assert "error: --output=" in result.stderr and "--overwrite" in result.stderr
+    assert (output / "good.png").read_bytes() == before
+    result = _translate(f"--run={folder}", f"--input={source / 'good.png'}", f"--output={source}", "--overwrite")
+    assert result.returncode == 2 and "--output must be another folder" in result.stderr
+    np.testing.assert_array_equal(np.asarray(Image.open(source / "good.png")), good)
