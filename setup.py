@@ -24,6 +24,8 @@ setup(
         "keras>=3.10,<4",
         "tensorboard>=2.19,<3",
         "tensorflow-datasets>=4.9.6,<5",
+        # tensorflow-datasets 4.9.10 imports it without declaring it.
+        "importlib_resources>=5,<8",
         "numpy>=1.26,<3",
         "pillow>=10.1,<14",
         "absl-py>=2.1,<3",

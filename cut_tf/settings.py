@@ -38,6 +38,8 @@ class _Checked:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             choices = field.metadata["choices"]
+            kinds = (float, int) if isinstance(field.default, float) else (type(field.default),)
+            _require(type(value) in kinds, field.name, f"of type {kinds[0].__name__}", value)
             _require(not choices or value in choices, field.name, f"one of {', '.join(choices)}", value)
             if isinstance(value, float):
                 _require(math.isfinite(value), field.name, "a finite number", value)
@@ -84,8 +86,8 @@ class DataSettings(_Checked):
         _require(bool(self.dataset), "dataset", "scenes, a folder, two folders A,B or tfds:NAME", self.dataset)
         _require(self.crop_size_px >= 16, "crop_size_px", "at least 16", self.crop_size_px)
         _require(self.scenes_size_px >= 16, "scenes_size_px", "at least 16", self.scenes_size_px)
-        if self.preprocess == "resize_and_crop":
-            rule = f"at most --load_size_px ({self.load_size_px}) with --preprocess=resize_and_crop"
+        if self.preprocess in ("resize_and_crop", "scale_width"):
+            rule = f"at most --load_size_px ({self.load_size_px}) with --preprocess={self.preprocess}"
             _require(self.crop_size_px <= self.load_size_px, "crop_size_px", rule, self.crop_size_px)
         if self.preprocess == "none":
             rule = "1 with --preprocess=none, whose images may differ in size"

@@ -30,13 +30,13 @@ def pytest_configure() -> None:
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * _LOGICAL_CPUS)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def testdata() -> Path:
     """Folder of the recorded test data."""
     return _TESTS / "testdata"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_settings() -> Callable[..., object]:
     """tiny_settings(**overrides): Settings of a run that takes seconds; overrides by the name of the field."""
     from cut_tf.settings import SECTIONS, Settings

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from cut_tf import images
-from cut_tf.data.image_files import list_images, read_image
+from cut_tf.data.image_files import FORMATS, list_images, read_image
 from cut_tf.data.source import TranslationData
 from cut_tf.data.transforms import Preprocessing
 from cut_tf.errors import InputError
@@ -78,7 +78,7 @@ def _domain(folder: Path, settings: DataSettings, training: bool = True) -> Fold
 def _problem(path: Path, preprocessing: Preprocessing | None) -> str:
     """What is wrong with a file as far as its header tells, or an empty string. Nothing is decoded."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"{path}: not a readable image ({error})"

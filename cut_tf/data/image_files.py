@@ -57,6 +57,7 @@ _WRITERS = {
     ".ppm": ("PPM", {}), ".tif": ("TIFF", {}), ".tiff": ("TIFF", {}), ".webp": ("WEBP", {"lossless": True}),
 }
 WRITABLE_SUFFIXES = tuple(_WRITERS)
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _RULE = "must be a complete JPEG, PNG, BMP, GIF, WebP, TIFF or PPM file"
 _SIZE_RULE = f"must have at most {MAX_PIXELS} pixels"
 _DEEP_GREY_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")

@@ -46,8 +46,11 @@ class TrainingStream:
         """uint8 [h, w, 3], the crop at `position` of the stream of that domain."""
         pictures = self._domains[domain]
         index = order.picture_at(position, len(pictures), self._seed, domain)
-        rng = order.augmentation_rng(position, self._seed, domain)
-        return self._preprocessing.crop(pictures.load(index), rng)
+        image = pictures.load(index)
+        rule = self._preprocessing.too_small(image.shape[1], image.shape[0])
+        if rule:
+            raise InputError(f"{pictures.name(index)}: {rule}, found {image.shape[1]}x{image.shape[0]}")
+        return self._preprocessing.crop(image, order.augmentation_rng(position, self._seed, domain))
 
     def dataset(self, first_step: int, context: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
         """Batches from `first_step` on, without end.

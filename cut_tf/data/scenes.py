@@ -7,6 +7,8 @@ import numpy as np
 from cut_tf.data import haze
 from cut_tf.data.scene_renderer import render_scene
 from cut_tf.data.source import TranslationData
+from cut_tf.data.transforms import Preprocessing
+from cut_tf.errors import InputError
 from cut_tf.settings import DataSettings
 
 # The pictures are the same in every run; the run's seed orders them. Splits use different scenes.
@@ -39,6 +41,9 @@ class SceneDomain:
 def open_scenes(settings: DataSettings) -> TranslationData:
     """Training: hazy scenes and other, clear ones. Test: the same scenes hazy and clear, seen in neither."""
     count, size_px = settings.scenes_images, settings.scenes_size_px
+    rule = Preprocessing.of(settings).too_small(size_px, size_px)
+    if rule:
+        raise InputError(f"--scenes_size_px: {rule}, found {size_px}")
     source = SceneDomain(_SCENES_SEED, 0, count, size_px, hazy=True)
     target = SceneDomain(_SCENES_SEED, count, count, size_px, hazy=False)
     test_source = SceneDomain(_TEST_SEED, 0, _TEST_SCENES, size_px, hazy=True)

@@ -46,6 +46,7 @@ class CachedDomain:
         self._prepare = prepare
         self._budget = budget
         self._kept: dict[int, np.ndarray] = {}
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._domain)
@@ -57,8 +58,9 @@ class CachedDomain:
         image = self._kept.get(index)
         if image is None:
             image = self._prepare(self._domain.load(index))
-            if self._budget.take(image.nbytes):
-                self._kept[index] = image
+            with self._lock:  # another thread may have read the same picture meanwhile
+                if index not in self._kept and self._budget.take(image.nbytes):
+                    self._kept[index] = image
         return image
 
 

@@ -35,10 +35,12 @@ def open_tfds(settings: DataSettings) -> TranslationData:
     Raises:
       InputError: if the dataset is unknown, cannot be downloaded, or has not the splits of a CycleGAN dataset.
     """
-    import tensorflow_datasets as tfds  # slow to import, and needed by this dataset only
-
     name = settings.dataset.split(":", 1)[1]
     try:
+        import tensorflow_datasets as tfds  # slow to import, and needed by this dataset only
+        from tensorflow_datasets.core.download import downloader
+
+        downloader.MAX_RETRIES = min(downloader.MAX_RETRIES, 4)  # ten of them are 200 seconds without a network
         builder = tfds.builder(name)
         missing = [split for split in _SPLITS[:2] if split not in builder.info.splits] if builder.info.splits else []
         if missing:
@@ -48,7 +50,9 @@ def open_tfds(settings: DataSettings) -> TranslationData:
     except InputError:
         raise
     except Exception as error:  # the library raises many kinds: unknown name, no network, no disk, bad checksum
-        raise InputError(f"--dataset=tfds:{name} cannot be loaded: {type(error).__name__}: {error}") from error
+        # The message for an unknown name goes on with the names of all the datasets there are.
+        reason = str(error).split("\nAvailable datasets:")[0]
+        raise InputError(f"--dataset=tfds:{name} cannot be loaded: {type(error).__name__}: {reason}") from error
     domains = [EncodedDomain(f"{name}/{split}", [bytes(example["image"].numpy()) for example in examples])
                for split, examples in zip(_SPLITS, loaded)]
     for split, domain in zip(_SPLITS[:2], domains):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cut_tf.data import image_files
+from cut_tf import files
 from cut_tf.data.image_files import decode_image, image_size, list_images, read_image, write_png
 from cut_tf.errors import InputError
 
@@ -333,7 +333,7 @@ def test_write_png_names_the_file_and_the_reason(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     (tmp_path / "out.png").write_bytes(b"old")
-    monkeypatch.setattr(image_files.os, "replace", disk_full)
+    monkeypatch.setattr(files.os, "replace", disk_full)
     with pytest.raises(InputError, match="out.png: .*No space left"):
         write_png(tmp_path / "out.png", _picture())
     assert (tmp_path / "out.png").read_bytes() == b"old"
@@ -342,7 +342,7 @@ def test_write_png_names_the_file_and_the_reason(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_write_png_on_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_files, "open", lambda path, mode: open("/dev/full", "wb"), raising=False)
+    monkeypatch.setattr(files, "open", lambda path, mode: open("/dev/full", "wb"), raising=False)  # noqa: SIM115
     with pytest.raises(InputError, match="out.png: .*No space left"):
         write_png(tmp_path / "out.png", _picture())
     assert not os.listdir(tmp_path)

@@ -99,8 +99,8 @@ def test_every_term_by_the_formulas(tiny_settings, flip):
 
 
 @pytest.mark.parametrize("overrides", [
-    {}, {"nce_identity_weight": 0.0}, {"nce_identity_weight": 0.0, "nce_weight": 10.0, "flip_equivariance": True},
-    {"l1_identity_weight": 5.0}, {"nce_identity_weight": 0.0, "l1_identity_weight": 5.0}, {"gan_weight": 0.25},
+    {"gan_weight": 0.25}, {"nce_identity_weight": 0.0, "nce_weight": 10.0, "flip_equivariance": True},
+    {"l1_identity_weight": 5.0}, {"nce_identity_weight": 0.0, "l1_identity_weight": 5.0}, {"nce_weight": 0.0},
     {"nce_weight": 0.0, "nce_identity_weight": 0.0}], ids=str)
 def test_generator_loss_is_the_visible_weighted_sum(tiny_settings, overrides):
     settings = tiny_settings(**overrides)
@@ -115,17 +115,6 @@ def test_generator_loss_is_the_visible_weighted_sum(tiny_settings, overrides):
     assert terms["loss/generator"] == pytest.approx(expected, rel=1e-6)
     assert terms["loss/discriminator"] == pytest.approx(
         (terms["loss/discriminator_real"] + terms["loss/discriminator_fake"]) / 2, rel=1e-6)
-
-
-@pytest.mark.parametrize("name, term", [("gan_weight", "loss/gan"), ("nce_weight", "loss/nce"),
-                                        ("nce_identity_weight", "loss/nce_identity"),
-                                        ("l1_identity_weight", "loss/l1_identity")])
-def test_a_doubled_weight_doubles_its_term_alone(tiny_settings, name, term):
-    single, double = (_numbers(_build(tiny_settings(**{"l1_identity_weight": 1.0, name: weight})).train_step(_batch()))
-                      for weight in (1.0, 2.0))
-    for other in ("loss/gan", "loss/nce", "loss/nce_identity", "loss/l1_identity"):
-        factor = 2 if other == term else 1
-        assert double[other] == pytest.approx(factor * single[other], rel=1e-5), other
 
 
 def test_gradient_penalty_is_added_to_the_discriminators_loss(tiny_settings):
@@ -257,7 +246,8 @@ def test_translation_never_mirrors(tiny_settings):
 def test_reused_key_features_equal_encoded_ones(tiny_settings, monkeypatch, overrides):
     reused, encoded = (_build(tiny_settings(**overrides)) for _ in range(2))
     first = [_numbers(reused.train_step(_batch(seed=step))) for step in range(2)]
-    monkeypatch.setattr(CUT, "_key_features", lambda self, real, *_: self.generator.encode(real, self.layers_compared))
+    monkeypatch.setattr(CUT, "_key_features", lambda self, real, *_: [
+        self.generator.encode(part, self.layers_compared) for part in real])
     second = [_numbers(encoded.train_step(_batch(seed=step))) for step in range(2)]
     assert first[0] == pytest.approx(second[0], rel=1e-4)
     assert first[1]["loss/generator"] == pytest.approx(second[1]["loss/generator"], rel=1e-4)
@@ -299,7 +289,7 @@ def test_patches_are_drawn_anew_per_layer_term_and_step(tiny_settings, monkeypat
 def test_a_run_is_repeated_with_its_seed_only(tiny_settings):
     def losses(seed: int) -> list[float]:
         method = _build(tiny_settings(seed=seed, flip_equivariance=True))
-        return [_numbers(method.train_step(_batch(seed=step)))["loss/generator"] for step in range(3)]
+        return [_numbers(method.train_step(_batch(seed=step)))["loss/generator"] for step in range(2)]
 
     first = losses(1)
     assert losses(1) == pytest.approx(first, rel=1e-5)
@@ -353,6 +343,21 @@ def test_two_steps_are_finite_and_train_all_networks(tiny_settings, overrides):
     for name, after in _weights(method).items():
         assert np.isfinite(after).all()
         assert np.abs(after - before[name]).max() > 1e-5, name
+
+
+@pytest.mark.parametrize("overrides", [{}, {"nce_identity_weight": 0.0}, {"flip_equivariance": True},
+                                       {"l1_identity_weight": 1.0}, {"gan_mode": "wgangp"}], ids=str)
+def test_source_and_target_may_differ_in_size_without_preprocessing(tiny_settings, overrides):
+    method = _build(tiny_settings(preprocess="none", **overrides))
+    batch = {"source": _batch(1)["source"], "target": tf.tile(_batch(1)["target"], [1, 2, 1, 1])[:, :44]}
+    terms = _numbers(method.train_step(batch))
+    assert {name: value for name, value in terms.items() if not np.isfinite(value)} == {}
+
+
+def test_images_taken_one_by_one_or_together_give_the_same_terms(tiny_settings):
+    apart, together = (_numbers(_build(tiny_settings(preprocess=preprocess)).train_step(_batch(1)))
+                       for preprocess in ("none", "crop"))
+    assert apart == pytest.approx(together, rel=1e-4, abs=1e-6)
 
 
 # ---- replicas --------------------------------------------------------------------------------------------------------
@@ -512,10 +517,9 @@ def test_losses_in_half_precision_are_close_to_float32(tiny_settings, precision,
 # ---- Keras' interface ------------------------------------------------------------------------------------------------
 
 
-def test_compile_refuses_optimizers_of_unknown_networks(tiny_settings):
-    method = build_method(tiny_settings())
+def test_compile_refuses_optimizers_of_unknown_networks(untrained):
     with pytest.raises(InputError, match="generator, discriminator, projector.*found critic"):
-        method.compile(optimizers={"critic": keras.optimizers.SGD(0.1)})
+        untrained.compile(optimizers={"critic": keras.optimizers.SGD(0.1)})
 
 
 def test_unknown_method_lists_the_known_ones(tiny_settings):
@@ -545,6 +549,11 @@ def test_fit_and_translate(tiny_settings):
     np.testing.assert_array_equal(method.translate(pictures[1]), output[1])
 
 
+@pytest.fixture(name="untrained", scope="module")
+def _untrained(tiny_settings) -> CUT:
+    return build_method(tiny_settings())
+
+
 @pytest.mark.parametrize("pictures, weights, message", [
     (np.zeros((32, 32, 3), np.uint8), "best", "weights must be ema or raw, found 'best'"),
     (np.zeros((32, 32, 3), np.float32), "ema", r"expected uint8 \[H, W, 3\], got float32"),
@@ -554,6 +563,6 @@ def test_fit_and_translate(tiny_settings):
     (np.zeros((0, 32, 32, 3), np.uint8), "ema", r"expected uint8 \[H, W, 3\]"),
     (np.zeros((15, 32, 3), np.uint8), "ema", "sides must be at least 16 px, found 32x15"),
 ], ids=["weights", "float", "grey", "alpha", "rank", "empty", "small"])
-def test_translate_refuses_what_is_no_picture(tiny_settings, pictures, weights, message):
+def test_translate_refuses_what_is_no_picture(untrained, pictures, weights, message):
     with pytest.raises(ValueError, match=message):
-        build_method(tiny_settings()).translate(pictures, weights)
+        untrained.translate(pictures, weights)

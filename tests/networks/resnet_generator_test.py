@@ -97,7 +97,7 @@ def test_features_of_plain_downsampling_are_one_size_smaller():
 
 @pytest.mark.parametrize("norm", ["instance", "batch", "none"])
 @pytest.mark.parametrize("antialias", [True, False])
-@pytest.mark.parametrize("layers", [(0, 4, 8, 12), (4,), (4, 5), (2, 3, 8), (8, 9), (0, 4, 8)])
+@pytest.mark.parametrize("layers", [(0, 4, 8, 12), (4, 5), (2, 3, 8), (8, 9)])
 def test_translation_keeps_the_features_that_encode_gives(norm, antialias, layers):
     settings = dataclasses.replace(_TINY, generator_norm=norm, antialias_down=antialias)
     generator = _louder(build_generator(settings))
