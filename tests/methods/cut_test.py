@@ -244,13 +244,11 @@ def test_translation_never_mirrors(tiny_settings):
 @pytest.mark.parametrize("overrides", [{}, {"nce_identity_weight": 0.0}, {"antialias_down": False},
                                        {"flip_equivariance": True}], ids=str)
 def test_reused_key_features_equal_encoded_ones(tiny_settings, monkeypatch, overrides):
-    reused, encoded = (_build(tiny_settings(**overrides)) for _ in range(2))
-    first = [_numbers(reused.train_step(_batch(seed=step))) for step in range(2)]
+    reused = _numbers(_build(tiny_settings(**overrides)).train_step(_batch()))
     monkeypatch.setattr(CUT, "_key_features", lambda self, real, *_: [
         self.generator.encode(part, self.layers_compared) for part in real])
-    second = [_numbers(encoded.train_step(_batch(seed=step))) for step in range(2)]
-    assert first[0] == pytest.approx(second[0], rel=1e-4)
-    assert first[1]["loss/generator"] == pytest.approx(second[1]["loss/generator"], rel=1e-4)
+    encoded = _numbers(_build(tiny_settings(**overrides)).train_step(_batch()))
+    assert reused == pytest.approx(encoded, rel=1e-4)  # losses and norms of the gradients
 
 
 def test_real_images_are_encoded_once(tiny_settings, monkeypatch):
@@ -346,7 +344,7 @@ def test_two_steps_are_finite_and_train_all_networks(tiny_settings, overrides):
 
 
 @pytest.mark.parametrize("overrides", [{}, {"nce_identity_weight": 0.0}, {"flip_equivariance": True},
-                                       {"l1_identity_weight": 1.0}, {"gan_mode": "wgangp"}], ids=str)
+                                       {"l1_identity_weight": 1.0}], ids=str)
 def test_source_and_target_may_differ_in_size_without_preprocessing(tiny_settings, overrides):
     method = _build(tiny_settings(preprocess="none", **overrides))
     batch = {"source": _batch(1)["source"], "target": tf.tile(_batch(1)["target"], [1, 2, 1, 1])[:, :44]}
@@ -372,7 +370,8 @@ def _train(strategy: tf.distribute.Strategy, settings: Settings,
     """Three steps of a global batch of two images, always the same six."""
     with strategy.scope():
         names = ("generator", "discriminator", "projector")
-        method = _build(settings, louder=5.0, optimizers={name: optimizer() for name in names})
+        method = _build(settings, louder=5.0, optimizers={name: optimizer() for name in names},
+                        run_eagerly=strategy.num_replicas_in_sync == 1)
     data = _batch(6)
     dataset = strategy.distribute_datasets_from_function(
         lambda _: tf.data.Dataset.from_tensor_slices(data).batch(2 // strategy.num_replicas_in_sync))
