@@ -26,8 +26,9 @@ setup(
         "tensorflow-datasets>=4.9.6,<5",
         # tensorflow-datasets 4.9.10 imports it without declaring it.
         "importlib_resources>=5,<8",
-        # What tensorflow-metadata asks for there; said here, pip finds it at once instead of searching for minutes.
+        # What tensorflow-datasets needs there; said here, an old pip finds it at once instead of searching for minutes.
         'protobuf>=6.31.1,<=6.32; python_version < "3.11"',
+        'etils>=1.9.1,<=1.13.0; python_version < "3.11"',
         "numpy>=1.26,<3",
         "pillow>=10.1,<14",
         "absl-py>=2.1,<3",
