@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import time
@@ -9,7 +10,6 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
-from absl import logging
 
 from cut_tf import compat
 from cut_tf.checkpoints import CheckpointStore
@@ -18,6 +18,8 @@ from cut_tf.methods.base import TranslationMethod
 from cut_tf.settings import Settings
 from cut_tf.training import evaluation
 from cut_tf.training.evaluation import TestSet, Translation
+
+_LOG = logging.getLogger(__name__)
 
 # Rows of the picture grid; more would be too small to see.
 _GRID_ROWS = 4
@@ -125,10 +127,10 @@ class PictureLogger(StepCallback):
                 for key, weight in compat.named_weights(network).items():
                     tf.summary.histogram(f"{name}/{key}", weight)
         if statistics["alarm/copy"]:
-            logging.warning("step %d: outputs equal their inputs (mean difference %.2f levels); a smaller "
+            _LOG.warning("step %d: outputs equal their inputs (mean difference %.2f levels); a smaller "
                             "--nce_weight lets them change more", step, statistics["alarm/change_levels"])
         if statistics["alarm/collapse"]:
-            logging.warning("step %d: outputs of different inputs hardly differ (%.2f of the inputs' variety); a "
+            _LOG.warning("step %d: outputs of different inputs hardly differ (%.2f of the inputs' variety); a "
                             "larger --nce_weight or a smaller --learning_rate may help", step,
                             statistics["alarm/variety_ratio"])
 
@@ -198,7 +200,7 @@ class CheckpointSaver(StepCallback):
 
     def _request_stop(self, number: int, frame: object) -> None:
         del frame
-        logging.warning("%s: stopping after this step", signal.Signals(number).name)
+        _LOG.warning("%s: stopping after this step", signal.Signals(number).name)
         self.stop_requested = True
 
     def at_step(self, step: int) -> None:
@@ -225,7 +227,7 @@ class OverallProgress(keras.callbacks.Callback):
         done, seconds = step - self._start[0], time.perf_counter() - self._start[1]
         if done:
             left_min = (self._total_steps - step) * seconds / done / 60
-            logging.info("step %d of %d, %.1f min left", step, self._total_steps, left_min)
+            _LOG.info("step %d of %d, %.1f min left", step, self._total_steps, left_min)
 
 
 def make_writer(run: Path) -> tf.summary.SummaryWriter:

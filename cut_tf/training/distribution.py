@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
-from absl import logging
 
 from cut_tf.data.pipeline import replica_batch
 from cut_tf.errors import InputError
 from cut_tf.settings import Settings
+
+_LOG = logging.getLogger(__name__)
 
 
 class Devices(NamedTuple):
@@ -39,6 +41,8 @@ def set_up(settings: Settings) -> Devices:
     keras.utils.set_random_seed(train.seed)
     if train.deterministic:
         tf.config.experimental.enable_op_determinism()
+    # This graph optimisation cannot deal with a training step, and says so in an alarming message each time.
+    tf.config.optimizer.set_experimental_options({"remapping": False})
     worker, workers = _cluster()
     if train.num_virtual_devices:
         _split_cpu(train.num_virtual_devices)
@@ -47,7 +51,7 @@ def set_up(settings: Settings) -> Devices:
     per_replica = replica_batch(settings.data.batch_size, replicas)
     if train.xla and replicas > 1:
         raise InputError(f"--xla must be off with more than one replica, found {replicas} replicas")
-    logging.info("%d replicas in %d processes; batch %d global, %d per replica", replicas, workers,
+    _LOG.info("%d replicas in %d processes; batch %d global, %d per replica", replicas, workers,
                  settings.data.batch_size, per_replica)
     return Devices(strategy, worker, workers)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import tensorflow as tf
-from absl import logging
 
 from cut_tf import registry
 from cut_tf.checkpoints import CheckpointStore, check_same_settings, write_settings
@@ -22,6 +22,8 @@ from cut_tf.optimizers import LinearDecay
 from cut_tf.settings import Settings
 from cut_tf.training import callbacks, distribution, evaluation
 from cut_tf.training.evaluation import TestSet
+
+_LOG = logging.getLogger(__name__)
 
 _PREVIEW_PICTURES = 4
 
@@ -53,7 +55,7 @@ class Run:
         self.folder = Path(settings.train.run)
         check_same_settings(self.folder, settings)
         self.data = open_dataset(settings.data)
-        logging.info("%s", self.data.description)
+        _LOG.info("%s", self.data.description)
         self.devices = distribution.set_up(settings)
         self.stream = TrainingStream(self.data, settings.data, settings.train.seed)
         self.steps_per_epoch = settings.train.steps_per_epoch or self.stream.steps_per_epoch()
@@ -77,7 +79,7 @@ class Run:
         steps = self.store.steps()
         if steps:
             self.store.restore(method.state(), steps[-1])
-            logging.info("continuing %s from step %d of %d", self.folder, steps[-1], self.total_steps)
+            _LOG.info("continuing %s from step %d of %d", self.folder, steps[-1], self.total_steps)
         return method
 
     def train(self, verbose: int | None = None) -> Outcome:
@@ -107,7 +109,7 @@ class Run:
             saver.restore_handlers()
         step = self._step()
         if saver.stop_requested and step < self.total_steps:
-            logging.info("stopped at step %d of %d; the same command continues", step, self.total_steps)
+            _LOG.info("stopped at step %d of %d; the same command continues", step, self.total_steps)
             return Outcome(step, False, {})
         self.store.save(self.method.state(), step, self.settings)
         self.store.mark("final", step)

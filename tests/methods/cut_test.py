@@ -36,7 +36,9 @@ def _build(settings: Settings, louder: float = 10.0, **compile_arguments: object
         for weight in network.trainable_variables:
             weight.assign(weight * louder)
     if method.ema_generator is not None:
-        method.ema_generator.set_weights(method.generator.get_weights())
+        weights = compat.named_weights(method.generator)
+        for name, mean in compat.named_weights(method.ema_generator).items():
+            mean.assign(weights[name])
     method.compile(**compile_arguments)
     return method
 
