@@ -187,7 +187,8 @@ class TranslationMethod(keras.Model):
     def draw_seed(self, purpose: int) -> tf.Tensor:
         """int32 [2], a function of (run seed, step, purpose): the same on every replica and after a resume."""
         seed = tf.constant([self.settings.train.seed % 2**31, purpose], tf.int32)
-        return tf.random.experimental.stateless_fold_in(seed, self.step)
+        # Named, since the automatic choice of algorithm is another one under XLA.
+        return tf.random.experimental.stateless_fold_in(seed, self.step, alg="philox")
 
     def scale(self, loss: tf.Tensor) -> tf.Tensor:
         """The replica's loss as the tape must see it. Call it inside the tape.

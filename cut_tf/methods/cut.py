@@ -122,7 +122,7 @@ class CUT(base.TranslationMethod):
     def _draw_flip(self) -> tf.Tensor:
         if not self.settings.loss.flip_equivariance:
             return tf.constant(False)
-        return tf.random.stateless_uniform([], self.draw_seed(_FLIP)) < 0.5
+        return tf.random.stateless_uniform([], self.draw_seed(_FLIP), alg="philox") < 0.5
 
     def _mirror(self, pictures: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:
         """Mirrors [B, H, W, C] left-right if `flip`; a no-op in the graph without flip equivariance."""
@@ -150,7 +150,8 @@ class CUT(base.TranslationMethod):
     def _penalty_mix(self, fake: tf.Tensor) -> tf.Tensor:
         """[B, 1, 1, 1] in [0, 1]: this replica's part of a draw for the global batch."""
         size = tf.shape(fake)[0]
-        mix = tf.random.stateless_uniform([size * base.replica_count(), 1, 1, 1], self.draw_seed(_PENALTY_MIX))
+        mix = tf.random.stateless_uniform([size * base.replica_count(), 1, 1, 1], self.draw_seed(_PENALTY_MIX),
+                                          alg="philox")
         first = base.replica_index() * size
         return mix[first:first + size]
 

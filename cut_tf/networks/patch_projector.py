@@ -39,8 +39,9 @@ def draw_patch_ids(locations: tf.Tensor, num_patches: int, seed: tf.Tensor) -> t
     Returns:
       int32 [P].
     """
-    shuffled = tf.random.experimental.stateless_shuffle(tf.range(locations, dtype=tf.int32), seed)
-    return shuffled[:num_patches]
+    # The places of the largest of uniform numbers: a choice without replacement that XLA can compile as well.
+    uniform = tf.random.stateless_uniform([locations], seed, alg="philox")
+    return tf.math.top_k(uniform, tf.minimum(num_patches, locations)).indices
 
 
 def normalise(embeddings: tf.Tensor) -> tf.Tensor:

@@ -10,6 +10,8 @@ import tensorflow as tf
 from PIL import Image
 
 from cut_tf.errors import InputError, NonFiniteError
+from cut_tf.methods import build_method
+from cut_tf.methods.cut import Draws
 from cut_tf.settings import Settings
 from cut_tf.training import trainer
 
@@ -150,6 +152,36 @@ def test_picture_size_none_trains_on_pictures_of_any_size(tmp_path, tiny_setting
     Image.new("RGB", (37, 61), (9, 99, 200)).save(folder_dataset / "trainA" / "0.png")
     settings = _settings(tiny_settings, tmp_path / "run", dataset=str(folder_dataset), preprocess="none", cache_mb=0)
     assert trainer.Run(settings).train(verbose=0).finished
+
+
+def test_bfloat16_takes_nearly_the_same_step(tmp_path, tiny_settings):
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        settings = _settings(tiny_settings, tmp_path / precision, precision=precision, decay_epochs=0,
+                             steps_per_epoch=1)
+        trainer.Run(settings).train(verbose=0)
+        losses[precision] = _events(tmp_path / precision)[1]["loss/generator"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=2e-2)
+    assert losses["bfloat16"] != losses["float32"]
+
+
+def test_xla_takes_the_same_step_given_the_same_draws(tmp_path, tiny_settings):
+    batch = {name: tf.random.stateless_uniform([2, 32, 32, 3], [seed, 0], -1.0, 1.0)
+             for seed, name in enumerate(("source", "target"))}
+    ids = [tf.range(0, 160, 10) % 64 for _ in range(4)]
+    draws = Draws(tf.constant(True), ids, ids)
+    results = []
+    for xla in (False, True):
+        method = build_method(tiny_settings(flip_equivariance=True))
+        method.compile()
+        terms = tf.function(method.train_step, jit_compile=xla)(batch, draws)
+        results.append({name: float(value) for name, value in terms.items()})
+    assert results[1] == pytest.approx(results[0], rel=1e-3, abs=1e-5)
+
+
+def test_a_run_with_xla(tmp_path, tiny_settings):
+    outcome = trainer.Run(_settings(tiny_settings, tmp_path / "run", xla=True)).train(verbose=0)
+    assert outcome.finished and np.isfinite(outcome.metrics["ema"]["psnr"])
 
 
 def test_unknown_method_and_dataset(tmp_path, tiny_settings):
