@@ -54,9 +54,10 @@ class Run:
         registry.lookup(METHODS, settings.train.method, "--method")
         self.folder = Path(settings.train.run)
         check_same_settings(self.folder, settings)
+        # Before the data, since some datasets use TensorFlow, and devices can only be chosen before that.
+        self.devices = distribution.set_up(settings)
         self.data = open_dataset(settings.data)
         _LOG.info("%s", self.data.description)
-        self.devices = distribution.set_up(settings)
         self.stream = TrainingStream(self.data, settings.data, settings.train.seed)
         self.steps_per_epoch = settings.train.steps_per_epoch or self.stream.steps_per_epoch()
         self.epochs = settings.train.constant_epochs + settings.train.decay_epochs

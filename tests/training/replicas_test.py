@@ -1,17 +1,29 @@
 """Two replicas, in one process or in two, train like one."""
 
 import json
+import re
 import socket
 
 import numpy as np
 
 
-def _assert_same_weights(expected, found):
+# Biases before a norm have a gradient of zero, so that Adam moves them by the sign of rounding errors.
+_ZERO_GRADIENT = re.compile(r"(stem|block\d_conv\d|up\d|conv[234])\.Sbias")
+
+
+def _assert_same_state(expected, found):
     assert expected.keys() == found.keys()
+    weights = 0
     for name, value in expected.items():
-        if "conv" in name and "bias" in name or "square" in name:
-            continue  # biases before a norm have a zero gradient: Adam moves them by the sign of rounding errors
-        np.testing.assert_allclose(found[name], value, atol=1e-5, err_msg=name)
+        if _ZERO_GRADIENT.search(name):
+            continue
+        if "optimizer" in name:
+            # Running means of gradients can be large: they are compared with their largest value.
+            np.testing.assert_allclose(found[name], value, atol=1e-4 * np.max(np.abs(value)), rtol=0, err_msg=name)
+        else:
+            np.testing.assert_allclose(found[name], value, atol=1e-5, rtol=0, err_msg=name)
+            weights += "kernel" in name
+    assert weights == 8 + 8 + 5 + 4 * 2  # generator, its running means, discriminator, projector
 
 
 def _free_ports(count):
@@ -46,8 +58,8 @@ def test_two_replicas_and_two_workers_equal_one_replica(tmp_path, start_training
     assert len(list((workers / "events").iterdir())) == 1
 
     expected = checkpoint_values(one, 3)
-    _assert_same_weights(expected, checkpoint_values(two, 3))
-    _assert_same_weights(expected, checkpoint_values(workers, 3))
+    _assert_same_state(expected, checkpoint_values(two, 3))
+    _assert_same_state(expected, checkpoint_values(workers, 3))
 
 
 def test_batch_must_divide_over_replicas(tmp_path, train):
