@@ -282,7 +282,8 @@ def check_file(path: Path) -> Row:
         CHECKS[meta["kind"]](meta, arrays, row)
     except NotBuilt as error:
         row.not_built = str(error)
-    except (KeyError, IndexError, TypeError, ValueError, OSError, zipfile.BadZipFile, tf.errors.OpError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile,
+            tf.errors.OpError) as error:
         row.failures.append(f"{type(error).__name__}: {error}")
     return row
 

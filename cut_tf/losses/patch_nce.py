@@ -58,7 +58,7 @@ def minibatch_logits(query: tf.Tensor, key: tf.Tensor, temperature: float = 0.07
     """
     key = tf.stop_gradient(key)
     batch, patches = tf.shape(query)[0], tf.shape(query)[1]
-    pool = tf.reshape(key, [batch * patches, key.shape[-1]]) if pool is None else tf.stop_gradient(pool)
+    pool = tf.reshape(key, [batch * patches, tf.shape(key)[-1]]) if pool is None else tf.stop_gradient(pool)
     similarity = tf.einsum("bpc,nc->bpn", query, pool)
     rows = tf.reshape(tf.range(batch * patches), [batch, patches, 1]) + first
     own = tf.equal(tf.range(tf.shape(pool)[0])[None, None, :], rows)
