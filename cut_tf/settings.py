@@ -218,6 +218,11 @@ class Settings:
     train: TrainSettings = TrainSettings()
 
     def __post_init__(self) -> None:
+        if self.data.preprocess != "none":
+            # Downsampling halves the crop; the last two 4x4 convolutions take one pixel each and leave one at least.
+            least = 3 * 2**self.network.discriminator_layers
+            rule = f"at least {least} with --discriminator_layers={self.network.discriminator_layers}"
+            _require(self.data.crop_size_px >= least, "crop_size_px", rule, self.data.crop_size_px)
         if self.data.preprocess == "none":
             rule = "another than wgangp with --preprocess=none, whose penalty mixes images of equal size"
             _require(self.loss.gan_mode != "wgangp", "gan_mode", rule, self.loss.gan_mode)

@@ -50,7 +50,8 @@ class Convolution(keras.layers.Layer):
             kernel_initializer=xavier_normal(seed), name=name, dtype=dtype)
 
     def build(self, input_shape: tuple) -> None:
-        self.convolution.build(input_shape)
+        # Keras checks sizes, and does not know of the padding.
+        self.convolution.build((None, None, None, input_shape[-1]))
         self.built = True
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

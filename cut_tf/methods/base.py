@@ -85,8 +85,14 @@ class TranslationMethod(keras.Model):
             return None
         ema = self._new_generator("ema_generator")
         ema.trainable = False
-        ema.set_weights(self.networks["generator"].get_weights())
+        for mean, weight in self._pairs_with_ema(ema):
+            mean.assign(weight)
         return ema
+
+    def _pairs_with_ema(self, ema: keras.Model) -> list[tuple[tf.Variable, tf.Variable]]:
+        """(running mean, weight) of the generator, by name: freezing a network reorders its weights in Keras 2."""
+        means = compat.named_weights(ema)
+        return [(means[name], weight) for name, weight in compat.named_weights(self.generator).items()]
 
     def _scales_loss(self) -> bool:
         return self.settings.train.precision == "float16"
@@ -212,7 +218,8 @@ class TranslationMethod(keras.Model):
           `non_finite/<network>`: the index of the first trainable weight whose gradient is not finite, or -1.
         """
         names = [name for name in names if name in self.optimizers_by_network]
-        variables = [self.networks[name].trainable_variables for name in names]
+        variables = [[compat.raw_variable(weight) for weight in self.networks[name].trainable_variables]
+                     for name in names]
         gradients = tape.gradient(scaled_loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         context = tf.distribute.get_replica_context()
         summed = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
@@ -228,7 +235,7 @@ class TranslationMethod(keras.Model):
             terms[f"non_finite/{name}"] = tf.cast(first_bad, tf.float32)
             finite = tf.logical_and(finite, first_bad < 0)
         if self._scales_loss():
-            # An overflow of float16 is no error: all networks skip the step, and the scale is halved.
+            # An overflow of float16 is no error: these networks skip the update, and the scale is halved.
             summed = [[tf.where(finite, gradient, float("nan")) for gradient in group] for group in summed]
             self._adapt_loss_scale(finite)
         for name, group in zip(names, summed):
@@ -257,9 +264,8 @@ class TranslationMethod(keras.Model):
         def move(mean: tf.Variable, weight: tf.Tensor, decay: tf.Tensor) -> None:
             mean.assign(mean * decay + tf.cast(weight, mean.dtype) * (1.0 - decay))
 
-        for mean, weight in zip(self.ema_generator.weights, self.generator.weights):
-            strategy.extended.update(compat.raw_variable(mean), move, args=(compat.raw_variable(weight), decay),
-                                     group=False)
+        for mean, weight in self._pairs_with_ema(self.ema_generator):
+            strategy.extended.update(mean, move, args=(weight, decay), group=False)
 
     # ---- Keras ----------------------------------------------------------------------------------------------------
 

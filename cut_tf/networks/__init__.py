@@ -13,21 +13,24 @@ from cut_tf.settings import NetworkSettings
 # --precision to Keras dtype policy.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 GENERATORS = {"resnet": ResnetGenerator}
-# Any size that every network accepts; weights do not depend on it.
+# Any size that the networks accept; weights do not depend on it.
 _BUILD_SIDE_PX = 64
+_BUILD_SIDE_PER_PATCH = 8
 
 
 def build_generator(settings: NetworkSettings, seed: int = 0, dtype: str = "float32",
                     name: str = "generator") -> keras.Model:
     """The generator named by `settings.generator`, with its weights made."""
-    return _with_weights(registry.lookup(GENERATORS, settings.generator, "--generator")(settings, seed, dtype, name))
+    network = registry.lookup(GENERATORS, settings.generator, "--generator")
+    return _with_weights(network(settings, seed, dtype, name), _BUILD_SIDE_PX)
 
 
 def build_discriminator(settings: NetworkSettings, seed: int = 0, dtype: str = "float32") -> keras.Model:
     """The PatchGAN discriminator, with its weights made."""
-    return _with_weights(PatchDiscriminator(settings, seed, dtype))
+    return _with_weights(PatchDiscriminator(settings, seed, dtype),
+                         _BUILD_SIDE_PER_PATCH * 2**settings.discriminator_layers)
 
 
-def _with_weights(network: keras.Model) -> keras.Model:
-    network(tf.zeros([1, _BUILD_SIDE_PX, _BUILD_SIDE_PX, 3]))
+def _with_weights(network: keras.Model, side_px: int) -> keras.Model:
+    network(tf.zeros([1, side_px, side_px, 3]))
     return network

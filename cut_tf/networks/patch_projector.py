@@ -46,7 +46,9 @@ def draw_patch_ids(locations: tf.Tensor, num_patches: int, seed: tf.Tensor) -> t
 
 def normalise(embeddings: tf.Tensor) -> tf.Tensor:
     """x / (|x| + 1e-7) over the last axis."""
-    length = tf.sqrt(tf.reduce_sum(tf.square(embeddings), axis=-1, keepdims=True))
+    square = tf.reduce_sum(tf.square(embeddings), axis=-1, keepdims=True)
+    # The floor is far below _NORM_EPSILON squared, so that values stay; at 0 the root has no finite slope.
+    length = tf.sqrt(tf.maximum(square, 1e-30))
     return embeddings / (length + _NORM_EPSILON)
 
 

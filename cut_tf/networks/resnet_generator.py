@@ -155,14 +155,14 @@ class ResnetGenerator(keras.Model):
         """The requested layers whose feature is the output of stage `index`.
 
         The official ReLU works in place: a tapped norm that a ReLU follows (and the convolution before it, if the
-        norm does nothing) is seen after the ReLU, unless it is the last tapped layer, where encoding stops.
+        norm does nothing) is seen after the ReLU, unless encoding stops before it, at the last tapped layer.
         """
         aliases = [index]
-        if self._stages[index].kind == "relu":
+        if layers and self._stages[index].kind == "relu" and index <= layers[-1]:
             aliases.append(index - 1)
             if self._settings.generator_norm == "none":
                 aliases.append(index - 2)
-        return [layer for layer in aliases if layer in layers and (layer == index or layer != layers[-1])]
+        return [layer for layer in aliases if layer in layers]
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raises InputError if a layer number is not that of a stage."""

@@ -6,7 +6,6 @@ import socket
 
 import numpy as np
 
-
 # Biases before a norm have a gradient of zero, so that Adam moves them by the sign of rounding errors.
 _ZERO_GRADIENT = re.compile(r"(stem|block\d_conv\d|up\d|conv[234])\.Sbias")
 
