@@ -86,6 +86,18 @@ def test_public_names_have_docstrings(module):
             assert ast.get_docstring(node), f"{module}: {node.name} has no docstring"
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_public_functions_have_type_hints(module):
+    for node in ast.walk(ast.parse((ROOT / module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef) and (not node.name.startswith("_") or node.name == "__init__"):
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg,
+                         node.args.kwarg]
+            bare = [argument.arg for argument in arguments
+                    if argument and not argument.annotation and argument.arg not in ("self", "cls")]
+            assert not bare, f"{module}:{node.lineno} {node.name}: no type for {', '.join(bare)}"
+            assert node.returns is not None, f"{module}:{node.lineno} {node.name}: no type of what it returns"
+
+
 def test_importing_the_package_does_no_work():
     names = _imports(PACKAGE / "__init__.py")
     assert names == {"__future__", "importlib"}
