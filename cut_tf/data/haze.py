@@ -1,5 +1,7 @@
 """The atmospheric scattering model: haze of known density on a clear picture of known depth."""
 
+from __future__ import annotations
+
 import math
 from typing import NamedTuple
 

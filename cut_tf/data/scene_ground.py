@@ -1,6 +1,8 @@
 """Colours of the ground, the water and the sky of the rendered scenes, all linear RGB."""
 
-from typing import NamedTuple, Optional
+from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,7 +40,7 @@ class Road(NamedTuple):
     marked: bool = True
     crossing_m: float = -1.0
 
-    def centre_m(self, z_m):
+    def centre_m(self, z_m: np.ndarray | float) -> np.ndarray | float:
         """x of the road's centre at forward distance `z_m`."""
         return self.x0_m + self.heading * z_m + self.bend_m * np.sin(z_m / self.bend_length_m + self.phase)
 
@@ -58,7 +60,7 @@ class Ground(NamedTuple):
     parcel_rgb: tuple[Colour, ...] = ()
     parcel_yaw: float = 0.0
     strata: float = 0.0
-    road: Optional[Road] = None
+    road: Road | None = None
 
 
 class Sky(NamedTuple):

@@ -1,5 +1,7 @@
 """Random composition of the rendered scenes: what stands where, under which light."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np

@@ -4,8 +4,10 @@ World coordinates are metres in a left-handed frame whose origin is the ground p
 y up, z forward.
 """
 
+from __future__ import annotations
+
 from functools import cache
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,8 +41,8 @@ class Terrain(NamedTuple):
     canopy_m: float = 0.0
     canopy_cover: float = 0.0
     canopy_start_m: float = 90.0
-    water_level_m: Optional[float] = None
-    shore: Optional[tuple[float, float, float]] = None
+    water_level_m: float | None = None
+    shore: tuple[float, float, float] | None = None
 
 
 @cache

@@ -5,7 +5,9 @@ has no tilt: the horizon is moved by shifting the lens, so u belongs to a column
 distance is a function of the column alone.
 """
 
-from typing import NamedTuple, Optional
+from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -114,14 +116,14 @@ def _normals_and_offsets(solid: Solid) -> tuple[np.ndarray, np.ndarray]:
     return normals.astype(np.float32), reach.astype(np.float32)
 
 
-def _window(rays: Rays, u_range: tuple[float, float], v_range: tuple[float, float]) -> Optional[tuple[slice, slice]]:
+def _window(rays: Rays, u_range: tuple[float, float], v_range: tuple[float, float]) -> tuple[slice, slice] | None:
     """Rows and columns whose rays lie within the ranges, or None if there are none."""
     left, right = np.searchsorted(rays.u, u_range)
     top, bottom = np.searchsorted(-rays.v, (-v_range[1], -v_range[0]))
     return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
 
 
-def _solid_window(solid: Solid, rays: Rays) -> Optional[tuple[slice, slice]]:
+def _solid_window(solid: Solid, rays: Rays) -> tuple[slice, slice] | None:
     cosine, sine = np.cos(solid.yaw), np.sin(solid.yaw)
     width = solid.half_width_m * np.array([1, 1, -1, -1])
     length = solid.half_length_m * np.array([1, -1, 1, -1])

@@ -6,6 +6,8 @@ and foliage are tested against its depth, and colours are computed for the visib
 them: an added haze is the only one.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np

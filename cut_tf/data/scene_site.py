@@ -1,7 +1,8 @@
 """Bodies placed on the ground of a rendered scene: buildings, vehicles, poles, trees."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Optional
 
 import numpy as np
 
@@ -26,7 +27,7 @@ Shadow = tuple[tuple[float, float, float, float], float, float, bool]
 class Site:
     """Collects the bodies of a scene, each set on the ground of `terrain`."""
 
-    def __init__(self, rng: np.random.Generator, terrain: Terrain):
+    def __init__(self, rng: np.random.Generator, terrain: Terrain) -> None:
         self.rng, self.terrain = rng, terrain
         self.solids: list[Solid] = []
         self.blobs: list[Blob] = []
@@ -158,7 +159,7 @@ class Site:
                                self.pick(colours, 0.3), lumpiness=0.3, offset=self.rng.uniform(0, 9)))
         self.shadows.append(((x_m, z_m, 1.1 * radius_m, radius_m), 0.0, 0.5 * radius_m, True))
 
-    def scatter(self, count: int, nearest_m: float, farthest_m: float, spread: float, road: Optional[Road] = None,
+    def scatter(self, count: int, nearest_m: float, farthest_m: float, spread: float, road: Road | None = None,
                 clear_m: float = 2.5) -> list[tuple[float, float]]:
         """Dry places (x, z) off the road, evenly spread over the logarithm of distance."""
         places = []
