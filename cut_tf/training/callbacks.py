@@ -173,7 +173,10 @@ class Evaluator(StepCallback):
 
 
 class CheckpointSaver(StepCallback):
-    """Saves every so many steps, and when the process is asked to stop (SIGTERM, SIGINT)."""
+    """Saves every so many steps, and when the process is asked to stop (SIGTERM, SIGINT).
+
+    A context manager around the run: inside it, these signals only set `stop_requested`.
+    """
 
     def __init__(self, method: TranslationMethod, settings: Settings, store: CheckpointStore,
                  stops_on_signal: bool = True) -> None:
@@ -184,16 +187,14 @@ class CheckpointSaver(StepCallback):
         self._previous_handlers = {}
         self.stop_requested = False
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        super().on_train_begin(logs)
+    def __enter__(self) -> CheckpointSaver:
+        """Takes the signals. Not per `fit`: a run may need two, and a signal may come between them."""
         if self._stops_on_signal:
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous_handlers[number] = signal.signal(number, self._request_stop)
+        return self
 
-    def on_train_end(self, logs: dict | None = None) -> None:
-        self.restore_handlers()
-
-    def restore_handlers(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Gives the signals back to whoever had them."""
         while self._previous_handlers:
             signal.signal(*self._previous_handlers.popitem())

@@ -99,20 +99,23 @@ class Run:
         test_set = self._test_set()
         saver, evaluator, observers = self._observers(test_set)
         verbose = (1 if sys.stdout.isatty() else 2) if verbose is None else verbose
-        try:
-            while self._step() < self.total_steps and not saver.stop_requested:
-                self._fit(observers, verbose if self.devices.is_chief else 0)
-        except tf.errors.OpError as error:
-            if self.stream.error is not None:
-                raise InputError(f"step {self._step() + 1}: {self.stream.error}") from error
-            raise
-        finally:
-            saver.restore_handlers()
+        with saver:
+            try:
+                while self._step() < self.total_steps and not saver.stop_requested:
+                    self._fit(observers, verbose if self.devices.is_chief else 0)
+            except tf.errors.OpError as error:
+                if self.stream.error is not None:
+                    raise InputError(f"step {self._step() + 1}: {self.stream.error}") from error
+                raise
+            return self._finish(saver, evaluator, test_set)
+
+    def _finish(self, saver: callbacks.CheckpointSaver, evaluator: callbacks.Evaluator | None,
+                test_set: TestSet) -> Outcome:
         step = self._step()
-        if saver.stop_requested and step < self.total_steps:
+        self.store.save(self.method.state(), step, self.settings)
+        if step < self.total_steps:
             _LOG.info("stopped at step %d of %d; the same command continues", step, self.total_steps)
             return Outcome(step, False, {})
-        self.store.save(self.method.state(), step, self.settings)
         self.store.mark("final", step)
         return Outcome(step, True, self._final_metrics(test_set, evaluator))
 

@@ -1,0 +1,46 @@
+"""Signals around a run."""
+
+import os
+import signal
+
+import pytest
+
+from cut_tf.checkpoints import CheckpointStore
+from cut_tf.methods import build_method
+from cut_tf.training import trainer
+from cut_tf.training.callbacks import CheckpointSaver
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_only_ask_to_stop_while_the_saver_is_entered(tmp_path, tiny_settings, number):
+    settings = tiny_settings()
+    saver = CheckpointSaver(build_method(settings), settings, CheckpointStore(tmp_path, 1))
+    before = signal.getsignal(number)
+    with saver:
+        assert not saver.stop_requested
+        os.kill(os.getpid(), number)
+        assert saver.stop_requested
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_between_two_fits_stops_the_run_with_its_step_saved(tmp_path, tiny_settings, monkeypatch):
+    settings = tiny_settings(run=str(tmp_path / "run"), preprocess="crop", batch_size=1, steps_per_epoch=4,
+                             checkpoint_steps=3, image_steps=100, eval_steps=100)
+    monkeypatch.setattr(trainer.Run, "total_steps", property(lambda run: 3))
+    run = trainer.Run(settings)
+    run.epochs = 1
+    fit = trainer.Run._fit
+
+    def fit_three_steps_then_signal(self, observers, verbose):
+        self.method.fit(self.stream.dataset(0), steps_per_epoch=3, epochs=1, shuffle=False, callbacks=observers,
+                        verbose=0)
+        monkeypatch.setattr(trainer.Run, "total_steps", property(lambda run: 8))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(trainer.Run, "_fit", fit_three_steps_then_signal)
+    outcome = run.train(verbose=0)
+    assert (outcome.step, outcome.finished) == (3, False)
+    assert run.store.steps() == [3]
+    monkeypatch.setattr(trainer.Run, "_fit", fit)
+    # A new process would go on to the end.
+    assert trainer.Run(settings).train(verbose=0).step == 8
