@@ -56,7 +56,7 @@ def test_to_bytes_computes_in_float32(dtype):
 
 
 def test_check_image():
-    images.check_image(np.zeros((16, 17, 3), np.uint8), "x")
+    assert images.check_image(np.zeros((16, 17, 3), np.uint8), "x") is None
 
 
 @pytest.mark.parametrize("image, message", [

@@ -45,6 +45,16 @@ def test_translator_gives_the_models_pixels_at_any_size(run, size):
     assert np.any(method.translate(picture, "ema") != method.translate(picture, "raw"))
 
 
+def test_saving_a_step_twice_is_refused_and_changes_nothing(run):
+    folder, method = run
+    before = Translator(folder)(_picture(20, 20))
+    for weight in method.ema_generator.weights:
+        weight.assign(weight * 2.0)
+    with pytest.raises(InputError, match="step_0000000000: a checkpoint of step 0 is there, and is not replaced"):
+        method.save(folder)
+    np.testing.assert_array_equal(Translator(folder)(_picture(20, 20)), before)
+
+
 def test_size_train_resizes_first(run):
     folder, method = run
     picture = _picture(80, 100)

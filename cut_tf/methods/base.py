@@ -169,13 +169,16 @@ class TranslationMethod(keras.Model):
           folder: made if it is not there; the folder of this model, or an empty one.
 
         Raises:
-          InputError: if it holds a model of other settings, or cannot be written.
+          InputError: if it holds a model of other settings or this very step, or cannot be written.
         """
-        folder = Path(folder)
+        folder, step = Path(folder), int(self.step.numpy())
         check_same_settings(folder, self.settings)
+        store = CheckpointStore(folder, self.settings.train.keep_checkpoints)
+        if step in store.steps():
+            raise InputError(f"{store.path(step)}: a checkpoint of step {step} is there, and is not replaced; name "
+                             "another folder")
         write_settings(folder, self.settings)
-        CheckpointStore(folder, self.settings.train.keep_checkpoints).save(
-            self.state(), int(self.step.numpy()), self.settings)
+        store.save(self.state(), step, self.settings)
 
     def restore(self, folder: str | Path) -> None:
         """Sets weights, optimizer slots and step from the newest checkpoint of a folder. Compile first.
