@@ -1,6 +1,11 @@
-"""Packaging of cut_tf: contrastive image-to-image translation and dehazing in TensorFlow."""
+"""Packaging of cut_tf: contrastive image-to-image translation and dehazing in TensorFlow.
+
+Two stacks: TensorFlow 2.21 with Keras 3, and, with the extra `addons`, TensorFlow 2.15 with Keras 2.15 and
+tensorflow-addons, which is at its end of life and works with nothing newer.
+"""
 
 import re
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -8,6 +13,34 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "cut_tf" / "__init__.py").read_text(encoding="utf-8"),
                     re.MULTILINE).group(1)
+OLDEST, OLDEST_CURRENT, NEWEST_ADDONS, NEWEST = (3, 9), (3, 10), (3, 11), (3, 13)
+
+
+def refused(python):
+    """Why cut_tf cannot be installed on that Python version, and what to do; empty if it can."""
+    if OLDEST <= python <= NEWEST:
+        return ""
+    return (f"cut_tf runs on Python {_dotted(OLDEST_CURRENT)} to {_dotted(NEWEST)} (pip install .), and with "
+            f"tensorflow-addons on Python {_dotted(OLDEST)} to {_dotted(NEWEST_ADDONS)} (pip install '.[addons]'); "
+            f"this is Python {_dotted(python)}. Make an environment with one of those, for example: "
+            f"python{_dotted(NEWEST_ADDONS)} -m venv .venv")
+
+
+def _dotted(version):
+    return ".".join(str(part) for part in version)
+
+
+if refused(sys.version_info[:2]):
+    sys.exit(refused(sys.version_info[:2]))
+
+TESTS = ["pytest>=8,<10", "scikit-image>=0.24,<1", "scipy>=1.11,<2", "ruff>=0.6,<1"]
+# What tensorflow-addons 0.23.0 works with. Later tensorflow-metadata is made for a newer protobuf than TensorFlow 2.15's.
+ADDONS = [
+    "tensorflow>=2.15.1,<2.16",
+    "keras>=2.15,<2.16",
+    "tensorflow-addons==0.23.0",
+    "tensorflow-metadata>=1.17.3,<1.18",
+]
 
 setup(
     name="cut_tf",
@@ -18,23 +51,30 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["cut_tf", "cut_tf.*"]),
     package_data={"cut_tf": ["flagfiles/*.flags", "py.typed"]},
-    python_requires=">=3.10,<3.14",
+    python_requires=f">={_dotted(OLDEST)},<{NEWEST[0]}.{NEWEST[1] + 1}",
     install_requires=[
-        "tensorflow>=2.21,<2.22",
-        "keras>=3.10,<4",
-        "tensorboard>=2.19,<3",
-        "tensorflow-datasets>=4.9.6,<5",
+        # The two stacks and nothing between them; Python 3.9 has the older one only.
+        "tensorflow>=2.15.1,<2.22,!=2.16.*,!=2.17.*,!=2.18.*,!=2.19.*,!=2.20.*",
+        "keras>=2.15,<4",
+        "tensorboard>=2.15,<3",
+        "tensorflow-datasets>=4.9.3,<5",
         # tensorflow-datasets 4.9.10 imports it without declaring it.
         "importlib_resources>=5,<8",
         # What tensorflow-datasets needs there; said here, an old pip finds it at once instead of searching for minutes.
-        'protobuf>=6.31.1,<=6.32; python_version < "3.11"',
-        'etils>=1.9.1,<=1.13.0; python_version < "3.11"',
+        'protobuf<=6.32; python_version < "3.11"',
+        'etils>=1.5,<=1.13.0; python_version < "3.11"',
+        'tensorflow-metadata>=1.17.3,<1.18; python_version < "3.10"',
         "numpy>=1.26,<3",
         "pillow>=10.1,<14",
-        "absl-py>=2.1,<3",
+        "absl-py>=1.4,<3",
     ],
     extras_require={
-        "test": ["pytest>=8,<10", "scikit-image>=0.24,<1", "scipy>=1.11,<2", "ruff>=0.6,<1"],
+        "test": TESTS,
+        "addons": [
+            *(f'{requirement}; python_version < "3.12"' for requirement in ADDONS),
+            # No such version: on newer Pythons pip refuses, and names this line.
+            f'cut_tf=={VERSION}+addons.needs.python.3.9.to.3.11; python_version >= "3.12"',
+        ],
     },
     entry_points={
         "console_scripts": [

@@ -5,9 +5,68 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
+
+
+def check_stack(tensorflow_version: str, keras_version: str) -> None:
+    """Raises ImportError if these versions are of neither supported stack."""
+    stack = (tensorflow_version.split(".")[:2], keras_version.split(".")[0])
+    if stack not in ((["2", "21"], "3"), (["2", "15"], "2")):
+        raise ImportError(f"cut_tf runs on TensorFlow 2.21 with Keras 3 (pip install .) or on TensorFlow 2.15 with "
+                         f"Keras 2.15 (pip install '.[addons]', Python 3.9 to 3.11), found TensorFlow "
+                         f"{tensorflow_version} with Keras {keras_version}")
+
+
+check_stack(tf.__version__, keras.__version__)
+
+
+def instance_normalization(epsilon: float, name: str) -> keras.layers.Layer:
+    """Instance norm in float32 without affine part: tensorflow-addons' on its stack, else Keras' group norm."""
+    if KERAS_3:
+        return keras.layers.GroupNormalization(groups=-1, epsilon=epsilon, center=False, scale=False, name=name,
+                                               dtype="float32")
+    return _addons().layers.InstanceNormalization(epsilon=epsilon, center=False, scale=False, name=name,
+                                                  dtype="float32")
+
+
+def spectral_normalization(layer: keras.layers.Layer, input_shape: tuple, first_vector: np.ndarray,
+                           name: str) -> keras.layers.Layer:
+    """Divides the kernel of `layer` by its largest singular value at each training call (Miyato et al., ICLR 2018).
+
+    Both stacks keep the divided kernel, and the running estimate of the singular vector as a weight `vector_u`.
+    Computed in float32, whatever the precision of `layer`.
+
+    Args:
+      layer: a convolution or dense layer.
+      input_shape: what it will be called with; None for sizes that vary.
+      first_vector: [1, filters], start of the power iteration.
+      name: of the wrapping layer.
+    """
+    if KERAS_3:
+        wrapper = keras.layers.SpectralNormalization(layer, name=name, dtype="float32")
+        wrapper.build(input_shape)
+        wrapper.vector_u.assign(first_vector)
+    else:
+        wrapper = _addons().layers.SpectralNormalization(layer, name=name, dtype="float32")
+        wrapper.build(input_shape)
+        wrapper.u.assign(first_vector)
+    return wrapper
+
+
+def _addons() -> object:
+    """tensorflow-addons, which would print its end of life on import."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import tensorflow_addons
+        except ImportError as error:
+            raise ImportError("on TensorFlow 2.15 cut_tf needs tensorflow-addons: pip install '.[addons]'") from error
+    return tensorflow_addons
 
 
 def raw_variable(variable: object) -> tf.Variable:
@@ -29,6 +88,7 @@ def named_weights(network: keras.Model) -> dict[str, tf.Variable]:
             if id(weight) in inherited:
                 continue
             short = weight.name.split("/")[-1].split(":")[0]
+            short = "vector_u" if short == "sn_u" else short
             name = f"{layer.name}/{short}"
             if name in weights and weights[name] is not raw_variable(weight):
                 raise ValueError(f"{network.name}: two weights are called {name}")

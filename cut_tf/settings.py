@@ -104,7 +104,9 @@ class NetworkSettings(_Checked):
     ndf: int = _setting(64, "channels after the discriminator's first convolution")
     discriminator_layers: int = _setting(3, "downsampling layers of the PatchGAN discriminator; 3 sees 70x70 pixels")
     generator_norm: str = _setting("instance", "normalisation in the generator", ("instance", "batch", "none"))
-    discriminator_norm: str = _setting("instance", "normalisation in the discriminator", ("instance", "batch", "none"))
+    discriminator_norm: str = _setting(
+        "instance", "normalisation in the discriminator; spectral divides each kernel by its largest singular value "
+        "instead of normalising features (Miyato et al., ICLR 2018)", ("instance", "batch", "none", "spectral"))
     antialias_down: bool = _setting(True, "blur before downsampling, in generator and discriminator")
     antialias_up: bool = _setting(True, "blurred upsampling in the generator instead of transposed convolution")
     projector: str = _setting("mlp", "patch projector: mlp, or sample, which compares the features themselves",

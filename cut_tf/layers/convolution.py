@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import keras
+import numpy as np
 import tensorflow as tf
+
+from cut_tf import compat
 
 # Normal, not truncated, with the standard deviation 0.02 * sqrt(2 / (fan_in + fan_out)).
 XAVIER_GAIN = 0.02
@@ -36,12 +39,16 @@ class Convolution(keras.layers.Layer):
       stride_px: step of the kernel.
       padding_px: zeros added on each of the four sides.
       use_bias: whether a bias is added.
+      spectral_norm: divide the kernel by its largest singular value at each training call.
       seed: seed of the Xavier initialisation.
     """
 
     def __init__(self, filters: int, kernel_px: int, *, seed: int, stride_px: int = 1, padding_px: int = 0,
-                 use_bias: bool = True, name: str | None = None, dtype: str | None = None) -> None:
+                 use_bias: bool = True, spectral_norm: bool = False, name: str | None = None,
+                 dtype: str | None = None) -> None:
         super().__init__(name=name, dtype=dtype)
+        self._spectral_norm = spectral_norm
+        self._seed = seed
         # With stride 1 and an odd kernel, SAME is the same symmetric padding and saves a copy of the input.
         same = stride_px == 1 and 2 * padding_px == kernel_px - 1
         self._padding_px = 0 if same else padding_px
@@ -51,13 +58,20 @@ class Convolution(keras.layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         # Keras checks sizes, and does not know of the padding.
-        self.convolution.build((None, None, None, input_shape[-1]))
+        shape = (None, None, None, input_shape[-1])
+        if self._spectral_norm:
+            first = np.random.default_rng(self._seed).normal(size=[1, self.convolution.filters]).astype(np.float32)
+            self.convolution = compat.spectral_normalization(self.convolution, shape, first, self.name)
+        else:
+            self.convolution.build(shape)
         self.built = True
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         if self._padding_px:
             side = [self._padding_px, self._padding_px]
             inputs = tf.pad(inputs, [[0, 0], side, side, [0, 0]])
+        if self._spectral_norm:
+            return tf.cast(self.convolution(inputs, training=training), inputs.dtype)
         return self.convolution(inputs)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from cut_tf import registry
+from cut_tf import compat, registry
 
 EPSILON = 1e-5
 # PyTorch's momentum 0.1 is the weight of the new value, Keras' the weight of the old one.
@@ -15,11 +15,17 @@ _BATCH_NORM_MOMENTUM = 0.9
 class InstanceNorm(keras.layers.Layer):
     """Zero mean and unit variance per image and channel over H and W; no affine part, no running statistics."""
 
+    def __init__(self, name: str | None = None, dtype: str | None = None) -> None:
+        super().__init__(name=name, dtype=dtype)
+        self._norm = compat.instance_normalization(EPSILON, f"{self.name}_statistics")
+
+    def build(self, input_shape: tuple) -> None:
+        self._norm.build((None, None, None, input_shape[-1]))
+        self.built = True
+
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         del training  # the same in training and inference; all norms take the argument
-        values = tf.cast(inputs, tf.float32)
-        mean, variance = tf.nn.moments(values, [1, 2], keepdims=True)
-        return tf.cast((values - mean) * tf.math.rsqrt(variance + EPSILON), inputs.dtype)
+        return tf.cast(self._norm(tf.cast(inputs, tf.float32)), inputs.dtype)
 
 
 class NoNorm(keras.layers.Layer):
@@ -42,7 +48,8 @@ def _none(name: str, dtype: str) -> keras.layers.Layer:
     return NoNorm(name=name, dtype=dtype)
 
 
-NORMS = {"instance": _instance, "batch": _batch, "none": _none}
+# Spectral norm is one of the convolution's kernel, so nothing is left to do after it.
+NORMS = {"instance": _instance, "batch": _batch, "none": _none, "spectral": _none}
 
 
 def build_norm(kind: str, name: str, dtype: str) -> keras.layers.Layer:
@@ -51,5 +58,5 @@ def build_norm(kind: str, name: str, dtype: str) -> keras.layers.Layer:
 
 
 def conv_has_bias(kind: str) -> bool:
-    """Whether a convolution before that norm has a bias: only before instance norm, as in the official code."""
-    return kind == "instance"
+    """Whether a convolution before that norm has a bias: not before batch norm and none, as in the official code."""
+    return kind in ("instance", "spectral")

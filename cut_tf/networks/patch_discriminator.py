@@ -35,7 +35,8 @@ class PatchDiscriminator(keras.Model):
             filters = settings.ndf * min(2 ** (number - 1), _MAX_WIDENING)
             downsample = number <= settings.discriminator_layers
             layers += self._convolution(f"conv{number}", filters, seeds, downsample, norm=True)
-        layers.append(Convolution(1, _KERNEL_PX, seed=next(seeds), padding_px=1, name="score", dtype=dtype))
+        layers.append(Convolution(1, _KERNEL_PX, seed=next(seeds), padding_px=1, name="score", dtype=dtype,
+                                  spectral_norm=settings.discriminator_norm == "spectral"))
         # In the order and with the numbering of the official sequence.
         self.stage_layers = layers
 
@@ -45,7 +46,8 @@ class PatchDiscriminator(keras.Model):
         blur = downsample and settings.antialias_down
         bias = conv_has_bias(settings.discriminator_norm) or not norm
         layers = [Convolution(filters, _KERNEL_PX, seed=next(seeds), stride_px=2 if downsample and not blur else 1,
-                              padding_px=1, use_bias=bias, name=name, dtype=policy)]
+                              padding_px=1, use_bias=bias, name=name, dtype=policy,
+                              spectral_norm=settings.discriminator_norm == "spectral")]
         if norm:
             layers.append(build_norm(settings.discriminator_norm, f"{name}_norm", policy))
         layers.append(keras.layers.Activation(_leaky_relu, name=f"{name}_leaky_relu", dtype=policy))
@@ -56,7 +58,7 @@ class PatchDiscriminator(keras.Model):
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         hidden = images
         for layer in self.stage_layers:
-            if layer.name.endswith("_norm"):
+            if isinstance(layer, Convolution) or layer.name.endswith("_norm"):
                 hidden = layer(hidden, training=training)
             else:
                 hidden = layer(hidden)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from scipy import signal
 
+from cut_tf import compat
 from cut_tf.layers.convolution import Convolution, TransposedConvolution, seeds_from, xavier_normal
 
 
@@ -113,3 +115,62 @@ def test_seeds_differ_between_layers_and_between_networks():
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**31 for seed in seeds)
     assert list(itertools.islice(seeds_from(1), 60)) == streams[1]
+
+
+def _spectral(dtype: str = "float32") -> Convolution:
+    layer = Convolution(6, 4, seed=3, padding_px=1, spectral_norm=True, name="conv", dtype=dtype)
+    layer(tf.zeros([1, 8, 8, 3]))
+    return layer
+
+
+def _weights(layer: Convolution) -> dict[str, np.ndarray]:
+    return {name: weight.numpy() for name, weight in compat.named_weights(keras.Sequential([layer])).items()}
+
+
+def test_spectral_norm_is_one_step_of_power_iteration_per_training_call():
+    layer = _spectral()
+    before = _weights(layer)
+    assert set(before) == {"conv/kernel", "conv/bias", "conv/vector_u"}
+    layer(tf.ones([1, 8, 8, 3]), training=True)
+    matrix = before["conv/kernel"].astype(np.float64).reshape(-1, 6)
+    left = before["conv/vector_u"].astype(np.float64) @ matrix.T
+    left /= np.linalg.norm(left)
+    right = left @ matrix
+    sigma = np.linalg.norm(right)
+    after = _weights(layer)
+    np.testing.assert_allclose(after["conv/vector_u"], right / sigma, atol=1e-5)
+    np.testing.assert_allclose(after["conv/kernel"], before["conv/kernel"] / sigma, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_spectral_norm_makes_the_largest_singular_value_one(dtype):
+    layer = _spectral(dtype)
+    for _ in range(50):
+        output = layer(tf.ones([1, 8, 8, 3], tf.bfloat16 if "b" in dtype else tf.float32), training=True)
+    assert output.dtype == ("bfloat16" if "b" in dtype else "float32")
+    kernel = _weights(layer)["conv/kernel"]
+    np.testing.assert_allclose(np.linalg.norm(kernel.reshape(-1, 6), ord=2), 1.0, atol=1e-4)
+    layer(tf.ones([1, 8, 8, 3]), training=False)
+    np.testing.assert_array_equal(_weights(layer)["conv/kernel"], kernel)
+
+
+def test_spectral_norm_starts_from_the_seed():
+    first, second = _weights(_spectral()), _weights(_spectral())
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name])
+
+
+def test_replicas_keep_the_same_spectral_norm(two_replicas):
+    with two_replicas.scope():
+        layer = _spectral()
+    before = _weights(layer)["conv/kernel"]
+
+    @tf.function
+    def step():
+        return two_replicas.run(lambda: tf.reduce_sum(layer(tf.ones([1, 8, 8, 3]), training=True)))
+
+    step()
+    for name, weight in compat.named_weights(keras.Sequential([layer])).items():
+        copies = [copy.numpy() for copy in two_replicas.experimental_local_results(weight)]
+        np.testing.assert_array_equal(copies[0], copies[-1], err_msg=name)
+    assert np.abs(_weights(layer)["conv/kernel"] - before).max() > 0.01

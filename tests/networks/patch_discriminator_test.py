@@ -60,8 +60,8 @@ def test_channels_double_up_to_eight_times(layers, filters):
     assert [weight.shape[-1] for weight in discriminator.get_weights() if weight.ndim == 4] == filters
 
 
-@pytest.mark.parametrize("norm, biases", [("instance", 5), ("batch", 2), ("none", 2)])
-def test_every_norm_trains_and_only_instance_norm_keeps_all_biases(norm, biases):
+@pytest.mark.parametrize("norm, biases", [("instance", 5), ("batch", 2), ("none", 2), ("spectral", 5)])
+def test_every_norm_trains_with_the_right_biases(norm, biases):
     discriminator = build_discriminator(dataclasses.replace(_TINY, discriminator_norm=norm))
     assert sum("bias" in weight.name for weight in discriminator.weights) == biases
     pictures = tf.random.stateless_uniform([2, 48, 48, 3], [1, 2], -1, 1)
