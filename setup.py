@@ -33,8 +33,9 @@ def _dotted(version):
 if refused(sys.version_info[:2]):
     sys.exit(refused(sys.version_info[:2]))
 
-TESTS = ["pytest>=8,<10", "scikit-image>=0.24,<1", "scipy>=1.11,<2", "ruff>=0.6,<1"]
-# What tensorflow-addons 0.23.0 works with. Later tensorflow-metadata is made for a newer protobuf than TensorFlow 2.15's.
+TESTS = ["pytest>=8,<10", "scikit-image>=0.24,<1", "scipy>=1.11,<2", "ruff>=0.6,<1", "build>=1,<2", "setuptools>=71",
+         "wheel>=0.40,<1"]
+# What tensorflow-addons 0.23.0 works with. Later tensorflow-metadata needs a newer protobuf than TensorFlow 2.15.
 ADDONS = [
     "tensorflow>=2.15.1,<2.16",
     "keras>=2.15,<2.16",
@@ -81,6 +82,7 @@ setup(
             "cut-tf-train=cut_tf.train:run",
             "cut-tf-translate=cut_tf.translate:run",
             "cut-tf-evaluate=cut_tf.evaluate:run",
+            "cut-tf-export=cut_tf.export.__main__:run",
         ],
     },
 )

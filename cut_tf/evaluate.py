@@ -6,8 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
+from cut_tf import command_line
 from cut_tf.errors import InputError
 from cut_tf.metrics.folder_report import evaluate_folders
 
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> int:
 
 def run() -> None:
     """Entry point of the console script."""
-    app.run(main)
+    command_line.run(main)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 
-from absl import app, flags as absl_flags, logging as absl_logging
+from absl import flags as absl_flags, logging as absl_logging
 
-from cut_tf import flags
+from cut_tf import command_line, flags
 from cut_tf.errors import InputError, NonFiniteError
 from cut_tf.training import trainer
 
@@ -45,7 +45,7 @@ def _log_to_stdout() -> None:
 
 def run() -> None:
     """Console-script entry."""
-    app.run(main)
+    command_line.run(main)
 
 
 if __name__ == "__main__":

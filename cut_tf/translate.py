@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags
-from keras.utils import Progbar
+from absl import flags
 
+from cut_tf import command_line
 from cut_tf.data.image_files import WRITABLE_SUFFIXES, list_images, read_image, write_image
 from cut_tf.errors import InputError
 from cut_tf.inference import SIZES, WEIGHTS, Translator
@@ -49,7 +49,7 @@ def translate_all() -> list[str]:
     plan = _plan()
     translator = Translator(Path(_RUN.value), _WEIGHTS.value, _SIZE.value)
     Path(_OUTPUT.value, "compare" if _COMPARE.value else "").mkdir(parents=True, exist_ok=True)
-    progress = Progbar(len(plan), unit_name="picture")
+    progress = command_line.progress_bar(len(plan), "picture")
     failures = []
     for path, result, comparison in plan:
         try:
@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
 
 def run() -> None:
     """Console-script entry."""
-    app.run(main)
+    command_line.run(main)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
-from cut_tf import compat, networks
+from cut_tf import command_line, compat, networks
 from cut_tf.losses import adversarial, patch_nce
 from cut_tf.methods.cut import CUT, Draws
 from cut_tf.networks.patch_projector import PatchProjector, normalise, sample_patches
@@ -302,4 +302,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
+from cut_tf import command_line
 from cut_tf.data import haze
 from cut_tf.data.image_files import list_images, read_image, write_png
 from cut_tf.errors import InputError
@@ -147,4 +148,4 @@ def main(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> in
 
 if __name__ == "__main__":
     define()
-    app.run(main)
+    command_line.run(main)

@@ -120,11 +120,14 @@ def test_non_finite_loss_stops_and_saves_nothing_new(tmp_path, tiny_settings):
 def test_non_finite_gradient_names_network_and_layer(tmp_path, tiny_settings, monkeypatch):
     run = trainer.Run(_settings(tiny_settings, tmp_path / "run"))
 
-    def root_at_zero(self, outputs, seen):
-        # Finite everywhere, but the slope of a square root is infinite at 0, and 0 * infinity is not a number.
-        return {"loss/gan": tf.reduce_sum(tf.sqrt(tf.abs(outputs[0]) * 0.0))}
+    @tf.custom_gradient
+    def finite_with_a_bad_slope(output):
+        return tf.reduce_sum(output), lambda slope: tf.fill(tf.shape(output), slope * float("nan"))
 
-    monkeypatch.setattr(type(run.method), "_generator_terms", root_at_zero)
+    def terms(self, outputs, seen):
+        return {"loss/gan": finite_with_a_bad_slope(outputs[0])}
+
+    monkeypatch.setattr(type(run.method), "_generator_terms", terms)
     with pytest.raises(NonFiniteError, match=r"step 1: not finite: gradient of generator/stem/kernel\."):
         run.train(verbose=0)
     assert not (tmp_path / "run" / "checkpoints").exists()

@@ -1,0 +1,8 @@
+"""Trained generators in the forms that servers and phones take. Knows generators, never training methods."""
+
+from __future__ import annotations
+
+from cut_tf.export.saved_model import export_saved_model
+
+# --format to the function that writes it: (Translator, output folder) to the path written.
+FORMATS = {"saved_model": export_saved_model}

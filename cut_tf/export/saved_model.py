@@ -1,0 +1,98 @@
+"""A generator as a SavedModel, in the numbered folders that TF Serving watches."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cut_tf import images
+from cut_tf.errors import InputError
+from cut_tf.inference import Translator
+
+# Sides of the pictures on which the export is compared with the generator; not multiples of 4.
+_CHECKED_SIZES_PX = ((64, 64), (37, 50))
+_MOST_LEVELS = 1
+
+
+class ServingModule(tf.Module):
+    """What is saved: the generator's weights and its signatures; no Keras, so both stacks can write and load it.
+
+    Args:
+      generator: float32 [B, H, W, 3] in [-1, 1] to the same.
+    """
+
+    def __init__(self, generator: keras.Model) -> None:
+        super().__init__(name="generator")
+        # The variables alone are tracked: that makes the smallest graph.
+        self._weights = list(generator.variables)
+        self._generator = generator.call
+
+    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """`image`: uint8 [B, H, W, 3] to the same; `image_float`: float32 in [-1, 1] to the same. Any H, W."""
+        shape = [None, None, None, 3]
+
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8, "image")])
+        def image(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"image": images.to_bytes(self._generator(images.from_bytes(pixels), training=False))}
+
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, "image")])
+        def image_float(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"image": tf.cast(self._generator(pixels, training=False), tf.float32)}
+
+        return {"serving_default": image.get_concrete_function(), "image": image.get_concrete_function(),
+                "image_float": image_float.get_concrete_function()}
+
+
+def next_version(folder: Path) -> int:
+    """One more than the largest number among the names in `folder`, or 1."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return max([int(name) for name in names if name.isdigit()], default=0) + 1
+
+
+def export_saved_model(translator: Translator, folder: Path) -> Path:
+    """Writes `folder/<next version>`: aside first, compared with the generator, then renamed.
+
+    Args:
+      translator: the trained generator.
+      folder: of the model; made if it is not there.
+
+    Returns:
+      The folder of the new version.
+
+    Raises:
+      InputError: if the disk refuses, or the saved model draws other pictures; nothing is left behind.
+    """
+    path = folder / str(next_version(folder))
+    aside = folder / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        module = ServingModule(translator.generator)
+        tf.saved_model.save(module, str(aside), signatures=module.signatures())
+        levels = largest_difference(aside, translator)
+        if levels > _MOST_LEVELS:
+            raise InputError(f"--output={folder}: the exported model must draw the generator's pictures within "
+                             f"{_MOST_LEVELS} level, found {levels} levels of difference; nothing was written")
+        os.rename(aside, path)
+    except (OSError, tf.errors.OpError) as error:
+        raise InputError(f"--output={folder} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return path
+
+
+def largest_difference(saved_model: Path, translator: Translator) -> int:
+    """Largest difference in levels of 0..255 between a SavedModel's pictures and the generator's, on noise."""
+    image = tf.saved_model.load(str(saved_model)).signatures["image"]
+    rng = np.random.default_rng(0)
+    differences = []
+    for height, width in _CHECKED_SIZES_PX:
+        picture = rng.integers(0, 256, [height, width, 3], np.uint8)
+        found = image(image=tf.constant(picture[None]))["image"].numpy()[0]
+        differences.append(np.abs(found.astype(int) - translator(picture)).max())
+    return int(max(differences))

@@ -1,0 +1,80 @@
+"""--version and flagfiles by name, in every command and from any working directory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cut_tf
+from cut_tf import command_line
+from cut_tf.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+FLAGFILES = ROOT / "cut_tf" / "flagfiles"
+COMMANDS = ["cut_tf.train", "cut_tf.translate", "cut_tf.evaluate", "cut_tf.export", "tools.make_haze",
+            "tools.check_parity", "tools.record_stack", "tools.update_build"]
+
+
+def _run(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.run([sys.executable, "-m", *words], cwd=folder, env=environment, text=True, capture_output=True,
+                          timeout=240)
+
+
+def test_every_command_is_listed_here():
+    mains = {path.relative_to(ROOT).as_posix() for folder in ("cut_tf", "tools") for path in
+             (ROOT / folder).rglob("*.py") if '__name__ == "__main__"' in path.read_text()}
+    listed = {name.replace(".", "/") for name in COMMANDS}
+    assert {name.removesuffix(".py").removesuffix("/__main__") for name in mains} == listed
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_knows_its_version(tmp_path, command):
+    done = _run(tmp_path, command, "--version")
+    assert (done.returncode, done.stdout) == (0, f"cut_tf {cut_tf.__version__}\n"), done.stderr
+
+
+def test_a_flagfile_is_found_by_name_from_any_folder(tmp_path):
+    done = _run(tmp_path, "cut_tf.train", "--flagfile=quickstart", "--seed=5", "--dry_run")
+    assert done.returncode == 0, done.stderr
+    assert '"scenes_images": 200' in done.stdout and '"ngf": 16' in done.stdout and '"seed": 5' in done.stdout
+
+
+def test_an_unknown_flagfile_is_refused_with_the_names(tmp_path):
+    done = _run(tmp_path, "cut_tf.train", "--flagfile=quickstrat", "--dry_run")
+    assert done.returncode == 2
+    assert "error: --flagfile must be a file or one of cut_dehaze_folder, " in done.stderr
+    assert "quickstart, found 'quickstrat'" in done.stderr and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("given", ["quickstart", "quickstart.flags"])
+@pytest.mark.parametrize("spelling", ["--flagfile={}", "-flagfile={}"])
+def test_names_become_paths(given, spelling):
+    found = command_line.with_flagfile_paths(["train", spelling.format(given), "--seed=1"])
+    assert found == ["train", spelling.format(FLAGFILES / "quickstart.flags"), "--seed=1"]
+
+
+def test_the_value_may_be_the_next_word():
+    assert command_line.with_flagfile_paths(["train", "--flagfile", "cut_folder", "--flip"]) == [
+        "train", "--flagfile", str(FLAGFILES / "cut_folder.flags"), "--flip"]
+
+
+def test_a_file_of_that_name_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quickstart").write_text("--seed=3\n")
+    assert command_line.with_flagfile_paths(["train", "--flagfile=quickstart"])[1] == "--flagfile=quickstart"
+
+
+@pytest.mark.parametrize("value", ["cut_tf/flagfiles/nothing.flags", "../quickstart", "nothing"])
+def test_what_is_neither_file_nor_name_is_refused(tmp_path, monkeypatch, value):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"--flagfile must be a file or one of .*, found '{value}'"):
+        command_line.with_flagfile_paths(["train", f"--flagfile={value}"])
+
+
+def test_all_flagfiles_have_a_name():
+    assert command_line.flagfile_names() == sorted(path.stem for path in FLAGFILES.iterdir())
