@@ -62,7 +62,8 @@ class DataSettings(_Checked):
     dataset: str = _setting(
         "scenes",
         "scenes (embedded, no download); a folder with trainA, trainB and, if any, testA, testB; two folders A,B; "
-        "or tfds:NAME such as tfds:cycle_gan/horse2zebra",
+        "haze:TRAIN_DIR[,TEST_DIR], folders laid out as RESIDE (ITS, OTS, SOTS/indoor, SOTS/outdoor), O-HAZE, I-HAZE, "
+        "NH-HAZE or Dense-Haze; or tfds:NAME such as tfds:cycle_gan/horse2zebra",
     )
     preprocess: str = _setting(
         "resize_and_crop",
@@ -80,10 +81,13 @@ class DataSettings(_Checked):
     scenes_images: int = _setting(200, "scenes in each domain of the embedded dataset's training split")
     scenes_size_px: int = _setting(128, "side in pixels of the embedded dataset's pictures")
     test_images: int = _setting(24, "test images used for metrics during training", free=True)
+    crop_border_px: int = _setting(
+        0, "pixels cut from each side of clear test pictures of --dataset=haze:..., 10 for SOTS indoor", free=True)
 
     def _check(self) -> None:
         self._positive("load_size_px", "batch_size", "scenes_images")
-        _require(bool(self.dataset), "dataset", "scenes, a folder, two folders A,B or tfds:NAME", self.dataset)
+        _require(bool(self.dataset), "dataset",
+                 "scenes, a folder, two folders A,B, haze:TRAIN_DIR[,TEST_DIR] or tfds:NAME", self.dataset)
         _require(self.crop_size_px >= 16, "crop_size_px", "at least 16", self.crop_size_px)
         _require(self.scenes_size_px >= 16, "scenes_size_px", "at least 16", self.scenes_size_px)
         if self.preprocess in ("resize_and_crop", "scale_width"):
@@ -150,9 +154,33 @@ class LossSettings(_Checked):
     flip_equivariance: bool = _setting(
         False, "mirror the generator's input in half of the steps and its features back inside the loss (FastCUT)"
     )
+    wpnce_roles: str = _setting(
+        "swapped",
+        "ODCR: what pulls an output patch towards the hazy one at its place. printed: the channels that tell haze, as "
+        "the paper prints it; swapped: the others, which is the paper's aim",
+        ("printed", "swapped"),
+    )
+    wpnce_scale: str = _setting(
+        "max1",
+        "ODCR: channel weights. softmax, as printed; max1, divided by their maximum; sigmoid, of the standardised "
+        "evidence; normalise_after, softmax and then weighted vectors of unit length",
+        ("softmax", "max1", "sigmoid", "normalise_after"),
+    )
+    wpnce_form: str = _setting(
+        "split", "ODCR: printed, one fraction over all terms; split, content and haze asked apart and added",
+        ("printed", "split"),
+    )
+    wpnce_clear_patches: int = _setting(256, "ODCR: patches of clear images that each query is compared with; 0 none")
+    classifier_learning_rate: float = _setting(1e-2, "ODCR: learning rate of the feature classifier")
+    classifier_warmup_steps: int = _setting(0, "ODCR: steps of plain PatchNCE before the classifier's weights count")
+    classifier_units: int = _setting(8, "ODCR: functions per channel in the feature classifier")
+    input_layer: str = _setting(
+        "exclude", "ODCR: the 3-channel RGB input among --nce_layers. exclude: leave it out; own: 3 to 3 channels",
+        ("exclude", "own"),
+    )
 
     def _check(self) -> None:
-        self._positive("num_patches", "temperature")
+        self._positive("num_patches", "temperature", "classifier_learning_rate", "classifier_units")
         layers = self.layers()
         rule = "comma-separated, distinct, growing stage numbers such as 0,4,8,12,16"
         _require(bool(layers) and list(layers) == sorted(set(layers)) and layers[0] >= 0,

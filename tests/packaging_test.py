@@ -22,9 +22,9 @@ FOLDERS = ["cut_tf", "tools", "tests", "saved_models", ".docs"]
 
 
 def _setup_under(version: tuple[int, int]) -> subprocess.CompletedProcess:
-    """`setup.py --name` as a Python of that version would run it."""
+    """setup.py as a Python of that version would run it, up to the call of setuptools."""
     script = (f"import setuptools, sys; sys.version_info = ({version[0]}, {version[1]}, 0, 'final', 0); "
-              "sys.argv = ['setup.py', '--name']; __file__ = 'setup.py'; "
+              "setuptools.setup = lambda **arguments: print(arguments['name']); __file__ = 'setup.py'; "
               "exec(compile(open('setup.py').read(), 'setup.py', 'exec'))")
     return subprocess.run([sys.executable, "-c", script], cwd=ROOT, text=True, capture_output=True, timeout=60)
 
@@ -41,7 +41,7 @@ def test_other_pythons_are_refused_with_advice(version):
 @pytest.mark.parametrize("version", [(3, 9), (3, 10), (3, 13)])
 def test_supported_pythons_are_not_refused(version):
     done = _setup_under(version)
-    assert (done.returncode, done.stdout.split()[-1:]) == (0, ["cut_tf"]), done.stderr
+    assert (done.returncode, done.stdout) == (0, "cut_tf\n"), done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from cut_tf.errors import InputError
 from cut_tf.settings import DataSettings
 
 # A message that lists every one of a thousand bad files helps nobody.
-_NAMED_AT_MOST = 5
+NAMED_AT_MOST = 5
 
 
 class FolderDomain:
@@ -63,15 +63,30 @@ def open_two_folders(settings: DataSettings) -> TranslationData:
     return TranslationData(source, target, None, None, False, description)
 
 
-def _domain(folder: Path, settings: DataSettings, training: bool = True) -> FolderDomain:
-    paths = list_images(folder)
+def check_headers(folder: Path, paths: Sequence[Path], settings: DataSettings, training: bool = True) -> None:
+    """Checks the headers of image files of one folder; decodes nothing.
+
+    Args:
+      folder: where the files lie, for the message.
+      paths: the files.
+      settings: the preprocessing, whose smallest size in pixels counts for training only.
+      training: whether the files are cropped for training.
+
+    Raises:
+      InputError: naming up to NAMED_AT_MOST files that are no readable image or too small, and the reason for each.
+    """
     preprocessing = Preprocessing.of(settings) if training else None
     with ThreadPoolExecutor() as pool:
         problems = [problem for problem in pool.map(lambda path: _problem(path, preprocessing), paths) if problem]
     if problems:
-        more = f"\n  and {len(problems) - _NAMED_AT_MOST} more" if len(problems) > _NAMED_AT_MOST else ""
+        more = f"\n  and {len(problems) - NAMED_AT_MOST} more" if len(problems) > NAMED_AT_MOST else ""
         raise InputError(f"{folder}: {len(problems)} of {len(paths)} images cannot be used:\n  "
-                         + "\n  ".join(problems[:_NAMED_AT_MOST]) + more)
+                         + "\n  ".join(problems[:NAMED_AT_MOST]) + more)
+
+
+def _domain(folder: Path, settings: DataSettings, training: bool = True) -> FolderDomain:
+    paths = list_images(folder)
+    check_headers(folder, paths, settings, training)
     return FolderDomain(paths)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from cut_tf import registry
 from cut_tf.methods.base import TranslationMethod
 from cut_tf.methods.cut import CUT
+from cut_tf.methods.odcr import ODCR
 from cut_tf.settings import Settings
 
-METHODS = {"cut": CUT}
+METHODS = {"cut": CUT, "odcr": ODCR}
 
 
 def build_method(settings: Settings) -> TranslationMethod:

@@ -314,6 +314,10 @@ class TranslationMethod(keras.Model):
                               tf.logical_or(tf.reduce_all(gradients < 0.0), tolerated))
         return tf.cast(fine, tf.float32)
 
+    def histograms(self) -> dict[str, tf.Variable]:
+        """Values besides the weights whose distribution is worth looking at, by name."""
+        return {}
+
     def trainable_names(self, name: str) -> list[str]:
         """Names of the trainable weights of network `name`, in their order."""
         network = self.networks[name]

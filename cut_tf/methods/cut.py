@@ -16,10 +16,10 @@ from cut_tf.settings import Settings
 
 # Purposes of random draws; see TranslationMethod.draw_seed. Patch ids use one number per term and layer.
 _FLIP, _PENALTY_MIX = 0, 1
-_FIRST_IDS = {"nce": 100, "nce_identity": 200}
+FIRST_IDS = {"nce": 100, "nce_identity": 200}
 # Offsets between the networks' seeds.
 _GENERATOR_SEED, _DISCRIMINATOR_SEED, _PROJECTOR_SEED = 0, 1, 2
-_SEEDS_PER_RUN = 10
+SEEDS_PER_RUN = 10
 
 
 class Draws(NamedTuple):
@@ -64,7 +64,7 @@ class CUT(base.TranslationMethod):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.layers_compared = settings.loss.layers()
+        self.layers_compared = self.compared_layers()
         self.feature_names = self.generator.feature_names(self.layers_compared)
         self.queues = {}
         if settings.loss.negatives == "external":
@@ -74,17 +74,28 @@ class CUT(base.TranslationMethod):
 
     def _build_networks(self) -> dict[str, keras.Model]:
         settings = self.settings
-        seed = settings.train.seed * _SEEDS_PER_RUN
+        seed = settings.train.seed * SEEDS_PER_RUN
         generator = self._new_generator("generator")
-        layers = settings.loss.layers()
+        layers = self.compared_layers()
         generator.check_layers(layers)
         discriminator = networks.build_discriminator(settings.network, seed + _DISCRIMINATOR_SEED, self.policy)
-        projector = PatchProjector(generator.feature_channels(layers), settings.network.projector_width,
-                                   seed + _PROJECTOR_SEED, use_mlp=settings.network.projector == "mlp")
+        projector = self._new_projector(generator.feature_channels(layers), seed + _PROJECTOR_SEED)
         return {"generator": generator, "discriminator": discriminator, "projector": projector}
 
+    def compared_layers(self) -> tuple[int, ...]:
+        """Stages of the generator whose features are compared."""
+        return self.settings.loss.layers()
+
+    def _new_projector(self, channels: list[int], seed: int) -> keras.Model:
+        network = self.settings.network
+        return PatchProjector(channels, network.projector_width, seed, use_mlp=network.projector == "mlp")
+
+    def _embed(self, features: list[tf.Tensor], patch_ids: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Unit vectors [B, P_l, C] of the patches with these ids, per layer."""
+        return self.networks["projector"](features, patch_ids)
+
     def _new_generator(self, name: str) -> keras.Model:
-        seed = self.settings.train.seed * _SEEDS_PER_RUN + _GENERATOR_SEED
+        seed = self.settings.train.seed * SEEDS_PER_RUN + _GENERATOR_SEED
         return networks.build_generator(self.settings.network, seed, self.policy, name)
 
     @property
@@ -214,11 +225,10 @@ class CUT(base.TranslationMethod):
 
     def _nce_terms(self, name: str, weight: float, query_features: list[tf.Tensor], key_features: list[tf.Tensor],
                    patch_ids: list[tf.Tensor] | None) -> dict[str, tf.Tensor]:
-        projector = self.networks["projector"]
         if patch_ids is None:
-            patch_ids = self._draw_ids(_FIRST_IDS[name], key_features)
-        queries = projector(query_features, patch_ids)
-        keys = [tf.stop_gradient(key) for key in projector(key_features, patch_ids)]
+            patch_ids = self._draw_ids(FIRST_IDS[name], key_features)
+        queries = self._embed(query_features, patch_ids)
+        keys = [tf.stop_gradient(key) for key in self._embed(key_features, patch_ids)]
         terms, losses = {}, []
         for layer, (query, key) in enumerate(zip(queries, keys)):
             logits = self._logits(name, layer, query, key)
@@ -229,8 +239,9 @@ class CUT(base.TranslationMethod):
         terms[f"loss/{name}"] = weight * tf.add_n(losses) / len(losses)
         return terms
 
-    def _draw_ids(self, first_purpose: int, features: list[tf.Tensor]) -> list[tf.Tensor]:
-        return [draw_patch_ids(tf.shape(feature)[1] * tf.shape(feature)[2], self.settings.loss.num_patches,
+    def _draw_ids(self, first_purpose: int, features: list[tf.Tensor], num_patches: int = 0) -> list[tf.Tensor]:
+        num_patches = num_patches or self.settings.loss.num_patches
+        return [draw_patch_ids(tf.shape(feature)[1] * tf.shape(feature)[2], num_patches,
                                self.draw_seed(first_purpose + index)) for index, feature in enumerate(features)]
 
     def _logits(self, name: str, layer: int, query: tf.Tensor, key: tf.Tensor) -> tf.Tensor:

@@ -126,6 +126,8 @@ class PictureLogger(StepCallback):
             for name, network in self._method.networks.items():
                 for key, weight in compat.named_weights(network).items():
                     tf.summary.histogram(f"{name}/{key}", weight)
+            for name, values in self._method.histograms().items():
+                tf.summary.histogram(name, values)
         if statistics["alarm/copy"]:
             _LOG.warning("step %d: outputs equal their inputs (mean difference %.2f levels); a smaller "
                             "--nce_weight lets them change more", step, statistics["alarm/change_levels"])

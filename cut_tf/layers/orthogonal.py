@@ -1,0 +1,105 @@
+"""A dense layer whose kernel lives on the Stiefel manifold (ODCR, CVPR 2024, eq. 2-6).
+
+St(p, n) holds the n x p matrices with orthonormal columns. A kernel [in, out] with more inputs than outputs has
+orthonormal columns; with fewer, orthonormal rows, which is the same for the transposed matrix.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+# Newton-Schulz doubles the digits at each iteration; after an optimizer step it takes 3 to 6 of them.
+_MOST_ITERATIONS = 40
+# Of max |W^T W - I|; rounding alone makes it about 1e-7 times the root of the side.
+_TOLERANCE = 1e-6
+
+
+def tangent_projection(kernel: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+    """The Riemannian gradient on the Stiefel manifold, eq. 3: D - 1/2 (K K^T D + K D^T K).
+
+    Args:
+      kernel: K, [n, p] with n >= p and orthonormal columns, or [n, p] with n < p and orthonormal rows.
+      gradient: D, the Euclidean gradient, of the same shape.
+
+    Returns:
+      [n, p], tangent at `kernel`: K^T X + X^T K = 0 for columns.
+    """
+    if kernel.shape[0] < kernel.shape[1]:
+        return tf.transpose(tangent_projection(tf.transpose(kernel), tf.transpose(gradient)))
+    # Both products are taken through p x p matrices, which are the smaller ones.
+    inner = tf.matmul(kernel, gradient, transpose_a=True)  # K^T D
+    return gradient - 0.5 * tf.matmul(kernel, inner + tf.transpose(inner))
+
+
+def retraction(point: tf.Tensor) -> tf.Tensor:
+    """The nearest orthonormal matrix, W (W^T W)^(-1/2): the polar factor, eq. 5 for W = K + X with X tangent.
+
+    Computed by the Newton-Schulz iteration, whose matrix products are faster than an eigenvalue decomposition.
+
+    Args:
+      point: W, float32 [n, p] of full rank.
+
+    Returns:
+      [n, p] with orthonormal columns if n >= p, else rows.
+    """
+    if point.shape[0] < point.shape[1]:
+        return tf.transpose(retraction(tf.transpose(point)))
+    identity = tf.eye(point.shape[1], dtype=point.dtype)
+    # The iteration converges for singular values in (0, sqrt 3). The largest row sum bounds their squares.
+    bound = tf.reduce_max(tf.reduce_sum(tf.abs(tf.matmul(point, point, transpose_a=True)), axis=1))
+    point = point * tf.where(bound > 2.9, tf.math.rsqrt(tf.maximum(bound, 1e-30)), 1.0)
+
+    tolerance = max(_TOLERANCE, 1e-7 * point.shape[1] ** 0.5)
+
+    def far(step: tf.Tensor, _: tf.Tensor, gram: tf.Tensor) -> tf.Tensor:
+        return tf.logical_and(step < _MOST_ITERATIONS, tf.reduce_max(tf.abs(gram - identity)) > tolerance)
+
+    def nearer(step: tf.Tensor, point: tf.Tensor, gram: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        point = tf.matmul(point, 1.5 * identity - 0.5 * gram)
+        return step + 1, point, tf.matmul(point, point, transpose_a=True)
+
+    start = (tf.constant(0), point, tf.matmul(point, point, transpose_a=True))
+    return tf.while_loop(far, nearer, start)[1]
+
+
+def orthogonality_error(kernel: tf.Tensor) -> tf.Tensor:
+    """max |K^T K - I| of a tall kernel, or of the transpose of a wide one: scalar."""
+    wide = kernel.shape[0] < kernel.shape[1]
+    gram = tf.matmul(kernel, kernel, transpose_a=not wide, transpose_b=wide)
+    return tf.reduce_max(tf.abs(gram - tf.eye(gram.shape[0], dtype=gram.dtype)))
+
+
+class OnStiefel(keras.constraints.Constraint):
+    """Weight constraint that puts the kernel back on the manifold after every optimizer step."""
+
+    def __call__(self, w: object) -> tf.Tensor:
+        return retraction(tf.convert_to_tensor(w))
+
+
+@tf.custom_gradient
+def _with_tangent_gradient(kernel: tf.Tensor) -> tuple[tf.Tensor, object]:
+    return tf.identity(kernel), lambda gradient: tangent_projection(kernel, gradient)
+
+
+class OrthogonalDense(keras.layers.Dense):
+    """[..., in] to [..., out] by an orthonormal kernel, in float32.
+
+    The optimizer sees the Riemannian gradient (eq. 3), takes its step (eq. 4), and the constraint retracts (eq. 5, 6).
+    With plain gradient descent that is the paper's update; Adam divides the gradient element-wise, so its step leaves
+    the tangent space, and the retraction goes to the nearest point of the manifold.
+
+    Args:
+      units: out.
+      seed: of the start, the Q factor of a normal draw.
+      activation: as in keras.layers.Dense.
+    """
+
+    def __init__(self, units: int, seed: int, activation: str | None = None, name: str | None = None) -> None:
+        super().__init__(units, activation=activation, kernel_initializer=keras.initializers.Orthogonal(seed=seed),
+                         kernel_constraint=OnStiefel(), name=name, dtype="float32")
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        kernel = _with_tangent_gradient(tf.convert_to_tensor(self.kernel))
+        outputs = tf.tensordot(inputs, kernel, 1) + self.bias
+        return outputs if self.activation is None else self.activation(outputs)

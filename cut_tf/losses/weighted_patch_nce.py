@@ -1,0 +1,151 @@
+"""Weighted PatchNCE and the classifier's loss of ODCR (CVPR 2024, eq. 8-14).
+
+No public code of ODCR exists. What the equations leave open, or where they contradict the paper's aim, is an argument
+here: `roles`, `scale` and `form`.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+# Similarity, before the division by the temperature, that takes a term out of a sum.
+_ABSENT = -1e9
+_EPSILON = 1e-7
+# Of the sigmoid over standardised evidence.
+_THRESHOLD, _SLOPE = 1.0, 4.0
+
+ROLES = ("printed", "swapped")
+SCALES = ("softmax", "max1", "sigmoid", "normalise_after")
+FORMS = ("printed", "split")
+
+
+def classifier_loss(logits: tf.Tensor, hazy: bool) -> tf.Tensor:
+    """Cross-entropy of eq. 8, with the sign that makes it fall as the classifier improves.
+
+    Args:
+      logits: [B, 2], of "hazy" and of "clear".
+      hazy: what all these images are.
+
+    Returns:
+      [B], the sum of both binary cross-entropies.
+    """
+    labels = tf.broadcast_to(tf.constant([1.0, 0.0] if hazy else [0.0, 1.0]), tf.shape(logits))
+    return tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(labels, logits), axis=-1)
+
+
+def channel_weights(contributions: tf.Tensor, scale: str) -> tf.Tensor:
+    """How much each channel has to do with a class, from |theta * x| (eq. 9, 10); takes no gradient.
+
+    Args:
+      contributions: [B, C], theta * x.
+      scale: softmax, the printed formula: sums to 1, so with 256 channels hardly any weight differs from 0.
+        max1: the same divided by its maximum; nearly 1 everywhere where the evidence is spread over many channels.
+        sigmoid: of |theta * x| standardised over the channels, rising from 0 to 1 around one deviation above the mean,
+        so that about every sixth channel counts. normalise_after: as sigmoid; `weighted_patch_nce` then gives the
+        weighted keys unit length, so that all terms are cosines and none wins by the size of its weights.
+
+    Returns:
+      [B, C] in [0, 1].
+
+    Raises:
+      ValueError: if `scale` is none of these.
+    """
+    size = tf.stop_gradient(tf.abs(contributions))
+    if scale == "softmax":
+        return tf.nn.softmax(size)
+    if scale == "max1":
+        return tf.exp(size - tf.reduce_max(size, axis=-1, keepdims=True))
+    if scale in ("sigmoid", "normalise_after"):
+        mean, variance = tf.nn.moments(size, [-1], keepdims=True)
+        return tf.sigmoid(_SLOPE * ((size - mean) * tf.math.rsqrt(variance + _EPSILON) - _THRESHOLD))
+    raise ValueError(f"scale must be one of {', '.join(SCALES)}, found {scale!r}")
+
+
+def weighted_patch_nce(query: tf.Tensor, key: tf.Tensor, clear: tf.Tensor | None, hazy_weights: tf.Tensor,
+                       clear_weights: tf.Tensor | None, temperature: float = 0.07, roles: str = "swapped",
+                       scale: str = "max1", form: str = "split") -> tf.Tensor:
+    """-log(P / (P + N)) of eq. 11-14, in log-space.
+
+    With l(w, z1, z2) = exp((w * z2)^T z1 / temperature), z the query, z+ the key at its place, z- the other keys of
+    the image and c the clear patches:
+
+        P = l(w_h, z, z+) + sum_c l(w_c, z, c)
+        N = l(1 - w_h, z, z+) + sum_- l(1, z, z-) + sum_c l(1 - w_c, z, c)
+
+    That is `form="printed"` and `roles="printed"`. If w_h is large where haze is, it pulls the hazy channels of the output towards the hazy
+    input, against the paper's aim; `roles="swapped"` has 1 - w_h in P and w_h in N. A weight vector of zeros leaves
+    its term out: there is no channel to compare.
+
+    In the printed form one sum over hundreds of clear patches stands beside the one patch at the query's place, so as
+    soon as the output looks clear, P / (P + N) is 1 and nothing keeps its content. `form="split"` asks both questions
+    apart, with the same terms, and adds the losses (`pull` and `push` are the roles' weights of z+):
+
+        content: l(pull, z, z+) against sum_- l(1, z, z-) + sum_c l(1 - w_c, z, c)
+        haze: mean_c l(w_c, z, c) against l(push, z, z+)
+
+    Args:
+      query: [B, P, C], unit vectors of the output's patches.
+      key: [B, P, C], unit vectors of the hazy input's patches at the same places; takes no gradient.
+      clear: [B, P', C], unit vectors of clear images' patches, no gradient; None without them.
+      hazy_weights: w_h, [B, C] in [0, 1].
+      clear_weights: w_c, [B, C] in [0, 1]; None without `clear`.
+      temperature: tau.
+      roles: printed or swapped.
+      scale: that of the weights; normalise_after gives weighted keys unit length.
+      form: printed or split.
+
+    Returns:
+      [B, P], one loss per query.
+
+    Raises:
+      ValueError: if `roles` or `form` is none of these.
+    """
+    for name, value, known in (("roles", roles, ROLES), ("form", form, FORMS)):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, found {value!r}")
+    key = tf.stop_gradient(key)
+    pull, push = (hazy_weights, 1.0 - hazy_weights) if roles == "printed" else (1.0 - hazy_weights, hazy_weights)
+    others = tf.matmul(query, key, transpose_b=True)  # [B, P, P]
+    others = tf.linalg.set_diag(others, tf.fill(tf.shape(others)[:-1], _ABSENT))
+    pulled, pushed = (_own_place(query, key, weights, scale) / temperature for weights in (pull, push))
+    negatives = [others / temperature]
+    if clear is None:
+        return _fraction([pulled], [pushed, *negatives])
+    clear = tf.stop_gradient(clear)
+    cleared = _all_places(query, clear, clear_weights, scale) / temperature
+    negatives.append(_all_places(query, clear, 1.0 - clear_weights, scale) / temperature)
+    if form == "printed":
+        return _fraction([pulled, cleared], [pushed, *negatives])
+    mean = tf.reduce_logsumexp(cleared, -1, keepdims=True) - tf.math.log(tf.cast(tf.shape(cleared)[-1], tf.float32))
+    return _fraction([pulled], negatives) + _fraction([mean], [pushed])
+
+
+def _fraction(positive: list[tf.Tensor], negative: list[tf.Tensor]) -> tf.Tensor:
+    """-log(P / (P + N)) from the logarithms of the terms, each [B, P, ...]: [B, P]."""
+    log_positive, log_negative = (tf.reduce_logsumexp(tf.concat(terms, -1), axis=-1) for terms in (positive, negative))
+    return tf.nn.softplus(log_negative - log_positive)
+
+
+def _own_place(query: tf.Tensor, key: tf.Tensor, weights: tf.Tensor, scale: str) -> tf.Tensor:
+    """(w * z2)^T z1 at the same place: [B, P, 1]."""
+    similarity = tf.reduce_sum(query * _weighted(key, weights, scale), axis=-1, keepdims=True)
+    return tf.where(_present(weights), similarity, _ABSENT)
+
+
+def _all_places(query: tf.Tensor, patches: tf.Tensor, weights: tf.Tensor, scale: str) -> tf.Tensor:
+    """(w * z2)^T z1 of every query with every patch: [B, P, P']."""
+    similarity = tf.matmul(query, _weighted(patches, weights, scale), transpose_b=True)
+    return tf.where(_present(weights), similarity, _ABSENT)
+
+
+def _weighted(patches: tf.Tensor, weights: tf.Tensor, scale: str) -> tf.Tensor:
+    weighted = patches * tf.stop_gradient(weights)[:, None, :]
+    if scale != "normalise_after":
+        return weighted
+    square = tf.reduce_sum(tf.square(weighted), axis=-1, keepdims=True)
+    return weighted * tf.math.rsqrt(tf.maximum(square, 1e-30))
+
+
+def _present(weights: tf.Tensor) -> tf.Tensor:
+    """bool [B, 1, 1]: whether any channel has a weight."""
+    return tf.reduce_any(weights > 0.0, axis=-1)[:, None, None]

@@ -1,0 +1,143 @@
+"""ODCR: orthogonal decoupling contrastive regularization for unpaired dehazing (Wang et al., CVPR 2024).
+
+A reconstruction: the paper's equations are all there is, no code of its authors is public. Choices that are ours are
+settings (`wpnce_roles`, `wpnce_scale`, `input_layer`, ...) or stand in the docstrings of the parts.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from cut_tf.errors import InputError
+from cut_tf.losses import weighted_patch_nce as wpnce
+from cut_tf.methods import base, cut
+from cut_tf.networks.feature_classifier import CLEAR, HAZY, Evidence, FeatureClassifier
+from cut_tf.networks.orthogonal_projector import OrthogonalPatchProjector
+from cut_tf.networks.patch_projector import normalise
+from cut_tf.optimizers import Adam
+from cut_tf.settings import Settings
+
+_FIRST_CLEAR_IDS = 300
+_CLASSIFIER_SEED = 3
+
+
+class ODCR(cut.CUT):
+    """CUT with orthonormal projectors, a feature classifier, and PatchNCE weighted by what it finds.
+
+    L = gan_weight L_GAN + nce_weight L_WPNCE + l1_identity_weight mean |G(clear) - clear| (eq. 15), or CUT's PatchNCE
+    identity (nce_identity_weight); the classifier minimises L_CE (eq. 8) with an optimizer of its own and teaches the
+    other networks nothing but the weights. Source images are hazy, target images clear.
+    """
+
+    progress_terms = ("loss/generator", "loss/discriminator", "loss/nce", "metric/classifier_accuracy")
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.channel_weights = {
+            f"{kind}_weights/{feature}": base.step_variable(tf.zeros([width]), tf.float32)
+            for kind in ("hazy", "clear") for feature, width in zip(self.feature_names,
+                                                                    self.networks["projector"].widths)}
+
+    def compared_layers(self) -> tuple[int, ...]:
+        """--nce_layers, without the RGB input if it is excluded."""
+        layers = super().compared_layers()
+        return tuple(layer for layer in layers if layer) if self.settings.loss.input_layer == "exclude" else layers
+
+    def _build_networks(self) -> dict[str, keras.Model]:
+        loss = self.settings.loss
+        for name, allowed in (("negatives", "internal"), ("num_negatives", 0)):
+            if getattr(loss, name) != allowed:
+                raise InputError(f"--{name} must be {allowed} with --method=odcr, found {getattr(loss, name)}")
+        if not self.compared_layers():
+            raise InputError(f"--nce_layers must name a layer besides the input with --input_layer=exclude, found "
+                             f"{loss.nce_layers}")
+        built = super()._build_networks()
+        seed = self.settings.train.seed * cut.SEEDS_PER_RUN + _CLASSIFIER_SEED
+        built["classifier"] = FeatureClassifier(built["projector"].widths, loss.classifier_units, seed)
+        return built
+
+    def _new_projector(self, channels: list[int], seed: int) -> keras.Model:
+        return OrthogonalPatchProjector(channels, self.settings.network.projector_width, seed)
+
+    def compile(self, learning_rate: object = None, optimizers: dict | None = None, run_eagerly: bool = False) -> None:
+        """As TranslationMethod.compile; the classifier has a constant learning rate of its own."""
+        with self.distribute_strategy.scope():
+            own = {"classifier": Adam(self.settings.loss.classifier_learning_rate, 0.9, 0.999, name="classifier_adam")}
+        super().compile(learning_rate, {**own, **(optimizers or {})}, run_eagerly)
+
+    @property
+    def uses_identity(self) -> bool:
+        """Clear images are always encoded: their patches are compared with the output's."""
+        return True
+
+    def _contrast(self, outputs: list[tf.Tensor], keys: list[list[tf.Tensor]], flip: tf.Tensor,
+                  draws: cut.Draws | None) -> dict[str, tf.Tensor]:
+        """Weighted PatchNCE of the output, PatchNCE identity if wanted, and a step of the classifier."""
+        loss, projector = self.settings.loss, self.networks["projector"]
+        count = 2 if loss.nce_identity_weight else 1
+        queries = [[self._mirror(feature, flip) for feature in part] for part in self._encode(outputs[:count])]
+        hazy_ids = self._draw_ids(cut.FIRST_IDS["nce"], keys[0]) if draws is None else draws.source_ids
+        clear_ids = self._draw_ids(_FIRST_CLEAR_IDS, keys[1], max(loss.wpnce_clear_patches, 1))
+        projector.move_centres([(keys[0], hazy_ids), (keys[1], clear_ids)], _mean_over_replicas)
+        hazy = [tf.stop_gradient(embedding) for embedding in projector(keys[0], hazy_ids)]
+        clear = [tf.stop_gradient(embedding) for embedding in projector(keys[1], clear_ids)]
+        terms, evidence = self._update_classifier(hazy, clear)
+        losses = []
+        for layer, query in enumerate(projector(queries[0], hazy_ids)):
+            losses.append(self._weighted_nce(layer, query, hazy[layer], clear[layer], evidence[layer]))
+            terms[f"metric/nce_loss/{self.feature_names[layer]}"] = losses[-1]
+        terms["loss/nce"] = loss.nce_weight * tf.add_n(losses) / len(losses)
+        if loss.nce_identity_weight:
+            ids = None if draws is None else draws.target_ids
+            terms.update(self._nce_terms("nce_identity", loss.nce_identity_weight, queries[1], keys[1], ids))
+        return terms
+
+    def _embed(self, features: list[tf.Tensor], patch_ids: list[tf.Tensor]) -> list[tf.Tensor]:
+        return [normalise(embedding) for embedding in self.networks["projector"](features, patch_ids)]
+
+    def _weighted_nce(self, layer: int, query: tf.Tensor, hazy: tf.Tensor, clear: tf.Tensor,
+                      evidence: tuple[Evidence, Evidence]) -> tf.Tensor:
+        """Mean weighted PatchNCE of one layer; remembers the channel weights for TensorBoard."""
+        loss = self.settings.loss
+        weights = {}
+        for kind, part in (("hazy", HAZY), ("clear", CLEAR)):
+            weights[kind] = wpnce.channel_weights(evidence[part].contributions[:, part], loss.wpnce_scale)
+            self.channel_weights[f"{kind}_weights/{self.feature_names[layer]}"].assign(tf.reduce_mean(weights[kind], 0))
+        early = self.step < loss.classifier_warmup_steps
+        neutral = tf.ones_like if loss.wpnce_roles == "printed" else tf.zeros_like
+        hazy_weights = tf.where(early, neutral(weights["hazy"]), weights["hazy"])
+        clear_weights = tf.where(early, tf.zeros_like(weights["clear"]), weights["clear"])
+        return tf.reduce_mean(wpnce.weighted_patch_nce(
+            normalise(query), normalise(hazy), normalise(clear) if loss.wpnce_clear_patches else None, hazy_weights,
+            clear_weights, loss.temperature, loss.wpnce_roles, loss.wpnce_scale, loss.wpnce_form))
+
+    def _update_classifier(self, hazy: list[tf.Tensor],
+                           clear: list[tf.Tensor]) -> tuple[dict[str, tf.Tensor], list[tuple[Evidence, Evidence]]]:
+        """A step of the classifier on embeddings that it does not change, and what it found in them before."""
+        classifier = self.networks["classifier"]
+        for head, one, other in zip(classifier.heads, hazy, clear):
+            head.move_statistics(one, other, _mean_over_replicas)
+        with tf.GradientTape() as tape:
+            found = list(zip(classifier(hazy), classifier(clear)))
+            losses = [(tf.reduce_mean(wpnce.classifier_loss(one.logits, True))
+                       + tf.reduce_mean(wpnce.classifier_loss(other.logits, False))) / 2.0 for one, other in found]
+            total = tf.add_n(losses) / len(losses)
+            scaled = self.scale(total)
+        terms = {"loss/classifier": total}
+        accuracies = []
+        for name, (one, other) in zip(self.feature_names, found):
+            right = [one.logits[:, HAZY] > one.logits[:, CLEAR], other.logits[:, CLEAR] > other.logits[:, HAZY]]
+            accuracies.append(tf.reduce_mean(tf.cast(tf.concat(right, 0), tf.float32)))
+            terms[f"metric/classifier_accuracy/{name}"] = accuracies[-1]
+        terms["metric/classifier_accuracy"] = tf.add_n(accuracies) / len(accuracies)
+        terms.update(self.update_networks(["classifier"], tape, scaled))
+        return terms, found
+
+    def histograms(self) -> dict[str, tf.Variable]:
+        """Channel weights of the last step, mean over its images, by kind and feature."""
+        return self.channel_weights
+
+
+def _mean_over_replicas(value: tf.Tensor) -> tf.Tensor:
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, value)
