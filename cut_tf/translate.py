@@ -1,19 +1,28 @@
-"""Translates pictures with a run's generator: python -m cut_tf.translate --run=DIR --input=FILE_OR_DIR --output=DIR."""
+"""Translates pictures with a run's generator: python -m cut_tf.translate --run=DIR --input=FILE_OR_DIR --output=DIR.
+
+Or with a baseline that needs no training: --method=dark_channel_prior instead of --run=DIR.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from absl import flags
 
 from cut_tf import command_line
+from cut_tf.baselines import BASELINES
 from cut_tf.data.image_files import WRITABLE_SUFFIXES, list_images, read_image, write_image
 from cut_tf.errors import InputError
 from cut_tf.inference import SIZES, WEIGHTS, Translator
 
-_RUN = flags.DEFINE_string("run", None, "folder of the run", required=True)
+_RUN_METHOD = "run"
+
+_METHOD = flags.DEFINE_enum("method", _RUN_METHOD, [_RUN_METHOD, *BASELINES], "run: the generator of --run; "
+                            "dark_channel_prior: He et al. (2009) with a guided filter, which needs no run")
+_RUN = flags.DEFINE_string("run", "", "folder of the run; needed with --method=run, and with it alone")
 _INPUT = flags.DEFINE_string("input", None, "a picture, or a folder of pictures", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "folder for the results; made if it is not there", required=True)
 _WEIGHTS = flags.DEFINE_enum("weights", "", ["", *WEIGHTS], "best: of the best metric; last: the newest, raw; ema: "
@@ -44,17 +53,38 @@ def _result(path: Path, folder: Path) -> Path:
     return folder / path.name if path.suffix.lower() in WRITABLE_SUFFIXES else folder / f"{path.stem}.png"
 
 
+def _check_method() -> None:
+    """Raises InputError if flags are missing or given that --method does not go with."""
+    if _METHOD.value == _RUN_METHOD:
+        if not _RUN.value:
+            raise InputError(f"--run must be the folder of a run with --method=run, found {_RUN.value!r}")
+        return
+    for flag, unused in ((_RUN, ""), (_WEIGHTS, ""), (_SIZE, "native")):
+        if flag.value != unused:
+            raise InputError(f"--{flag.name} must not be given with --method={_METHOD.value}, which uses no run, found "
+                             f"{flag.value!r}")
+
+
+def _translation() -> Callable[[np.ndarray, str], np.ndarray]:
+    """What is done to a picture: (uint8 [H, W, 3], its name for messages) to uint8 [H, W, 3]."""
+    if _METHOD.value == _RUN_METHOD:
+        return Translator(Path(_RUN.value), _WEIGHTS.value, _SIZE.value)
+    baseline = BASELINES[_METHOD.value]
+    return lambda picture, _: baseline(picture)
+
+
 def translate_all() -> list[str]:
     """Translates every picture it can. Returns the messages of those that it could not."""
+    _check_method()
     plan = _plan()
-    translator = Translator(Path(_RUN.value), _WEIGHTS.value, _SIZE.value)
+    translate = _translation()
     Path(_OUTPUT.value, "compare" if _COMPARE.value else "").mkdir(parents=True, exist_ok=True)
     progress = command_line.progress_bar(len(plan), "picture")
     failures = []
     for path, result, comparison in plan:
         try:
             picture = read_image(path)
-            output = translator(picture, str(path))
+            output = translate(picture, str(path))
             write_image(result, output)
             if _COMPARE.value:
                 write_image(comparison, np.concatenate([picture, output], axis=1))

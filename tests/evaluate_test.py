@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from absl.testing import flagsaver
 
@@ -37,17 +38,21 @@ def test_as_a_program(folders, tmp_path):
         capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=300, check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[1].split() == ["PSNR", "dB", "20.000", "0.000", "1"]
+    assert done.stdout.splitlines()[1].split() == ["PSNR", "dB", "20.000", "0.000", "1", "higher"]
+    assert done.stdout.splitlines()[4].split() == ["MSE", "650.2", "0.0", "1", "lower"]
+    assert f"Pillow {PIL.__version__}" in done.stdout and "no crop" in done.stdout
     assert json.loads((tmp_path / "pred.metrics.json").read_text())["psnr"]["mean"] == pytest.approx(20, abs=1e-4)
-    assert (tmp_path / "pred.metrics.csv").read_text().startswith("name,width,height,psnr,ssim\na.png,16,12,20.0")
+    assert (tmp_path / "pred.metrics.csv").read_text().startswith(
+        "name,width,height,psnr,ssim,ciede2000,mse\na.png,16,12,20.0")
     assert sorted(os.listdir(tmp_path)) == ["pred", "pred.metrics.csv", "pred.metrics.json", "target"]
 
 
 def _main(capsys, *arguments: str, **values: str) -> tuple[int, str]:
     """Exit code and stderr of the main with these flags."""
-    given = {"pred": "", "target": "", "csv": "", "json": "", **values}
+    given = {"pred": "", "target": "", "input": "", "csv": "", "json": "", **values}
     for name in given:
         given[name] = str(given[name])
+    given["target_border_px"] = int(values.get("target_border_px", 0))
     if not evaluate.flags.FLAGS.is_parsed():
         evaluate.flags.FLAGS.mark_as_parsed()
     with flagsaver.flagsaver(**given):
@@ -61,11 +66,29 @@ def test_own_output_names(folders, tmp_path, capsys):
     assert sorted(os.listdir(tmp_path)) == ["pred", "target", "x.csv", "y.json"]
 
 
+def test_inputs_instead_of_targets_and_beside_them(folders, tmp_path, capsys):
+    pred, other = folders
+    for values, first in (({"input": other}, "dark_channel_input"), ({"input": other, "target": other}, "psnr")):
+        assert _main(capsys, pred=pred, csv=tmp_path / "x.csv", json=tmp_path / "y.json", **values) == (0, "")
+        header = (tmp_path / "x.csv").read_text().splitlines()[0]
+        assert header.startswith(f"name,width,height,{first},") and header.endswith(",colourfulness_output")
+        gain = json.loads((tmp_path / "y.json").read_text())["contrast_gain"]
+        assert gain == {"mean": 0.0, "std": 0.0, "count": 1}  # the prediction is flat, the other picture is not
+
+
+def test_a_border_of_the_targets(folders, tmp_path, capsys):
+    pred, target = folders
+    write_png(target / "a.png", np.full((14, 18, 3), 100, np.uint8))
+    assert _main(capsys, pred=pred, target=target, target_border_px="1") == (0, "")
+    code, message = _main(capsys, pred=pred, target=target)
+    assert code == 2 and "must have the size of its target, found a.png 16x12 with a.png 18x14" in message
+
+
 def test_bad_input_is_told_in_one_line(folders, tmp_path, capsys):
     pred, _ = folders
     code, message = _main(capsys, pred=pred, target=tmp_path / "nowhere")
     assert code == 2 and message.startswith(f"error: {tmp_path / 'nowhere'}: must be a folder with images")
     assert message.count("\n") == 1 and message.endswith("found no such folder\n")
-    assert _main(capsys, pred=pred) == (2, "error: --target must be a folder, found ''\n")
+    assert _main(capsys, pred=pred) == (2, "error: --target or --input must be a folder, found neither\n")
     assert _main(capsys) == (2, "error: --pred must be a folder, found ''\n")
     assert _main(capsys, "left", "over", pred=pred)[1] == "error: everything must be given as a flag, found left over\n"

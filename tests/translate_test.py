@@ -1,6 +1,7 @@
 """The translate command on good and bad files, and the Translator behind it."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cut_tf.baselines import BASELINES
 from cut_tf.errors import InputError
 from cut_tf.inference import Translator
 from cut_tf.methods import build_method
@@ -122,3 +124,45 @@ def test_folder_with_good_and_bad_files(run, tmp_path):
     result = _translate(f"--run={folder}", f"--input={source / 'good.png'}", f"--output={source}", "--overwrite")
     assert result.returncode == 2 and "--output must be another folder" in result.stderr
     np.testing.assert_array_equal(np.asarray(Image.open(source / "good.png")), good)
+
+
+def test_the_dark_channel_prior_needs_no_run(tmp_path):
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    pictures = {"wide.png": _picture(33, 47), "dot.png": _picture(1, 1)}
+    for name, picture in pictures.items():
+        Image.fromarray(picture).save(source / name)
+    Image.fromarray(_picture(20, 30)[..., 0]).save(source / "grey.gif")
+    (source / "text.jpg").write_text("no picture")
+    result = _translate("--method=dark_channel_prior", f"--input={source}", f"--output={output}", "--compare")
+    assert result.returncode == 1, result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and f"{source / 'text.jpg'}" in errors[0]
+    assert sorted(path.name for path in output.glob("*.*")) == ["dot.png", "grey.png", "wide.png"]
+    for name, picture in pictures.items():
+        expected = BASELINES["dark_channel_prior"](picture)
+        np.testing.assert_array_equal(np.asarray(Image.open(output / name)), expected)
+        np.testing.assert_array_equal(np.asarray(Image.open(output / "compare" / name)),
+                                      np.concatenate([picture, expected], axis=1))
+    again = _translate("--method=dark_channel_prior", f"--input={source}", f"--output={output}")
+    assert again.returncode == 2 and "give --overwrite" in again.stderr
+
+
+@pytest.mark.parametrize("given, message", [
+    ([], "--run must be the folder of a run with --method=run, found ''"),
+    (["--method=dark_channel_prior", "--run=somewhere"], "--run must not be given with --method=dark_channel_prior, "
+                                                         "which uses no run, found 'somewhere'"),
+    (["--method=dark_channel_prior", "--weights=ema"], "--weights must not be given .* found 'ema'"),
+    (["--method=dark_channel_prior", "--size=train"], "--size must not be given .* found 'train'"),
+])
+def test_flags_that_do_not_go_with_the_method(tmp_path, given, message):
+    Image.fromarray(_picture(20, 20)).save(tmp_path / "a.png")
+    result = _translate(*given, f"--input={tmp_path / 'a.png'}", f"--output={tmp_path / 'out'}")
+    assert result.returncode == 2 and re.search(f"^error: {message}$", result.stderr, re.MULTILINE), result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_method_is_refused_with_the_names(tmp_path):
+    result = _translate("--method=magic", f"--input={tmp_path}", f"--output={tmp_path / 'out'}")
+    assert result.returncode != 0 and "run|dark_channel_prior" in result.stderr + result.stdout
+    assert not (tmp_path / "out").exists()
