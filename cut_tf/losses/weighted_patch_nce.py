@@ -72,9 +72,9 @@ def weighted_patch_nce(query: tf.Tensor, key: tf.Tensor, clear: tf.Tensor | None
         P = l(w_h, z, z+) + sum_c l(w_c, z, c)
         N = l(1 - w_h, z, z+) + sum_- l(1, z, z-) + sum_c l(1 - w_c, z, c)
 
-    That is `form="printed"` and `roles="printed"`. If w_h is large where haze is, it pulls the hazy channels of the output towards the hazy
-    input, against the paper's aim; `roles="swapped"` has 1 - w_h in P and w_h in N. A weight vector of zeros leaves
-    its term out: there is no channel to compare.
+    That is `form="printed"` and `roles="printed"`. If w_h is large where haze is, it pulls the hazy channels of the
+    output towards the hazy input, against the paper's aim; `roles="swapped"` has 1 - w_h in P and w_h in N. A weight
+    vector of zeros leaves its term out: there is no channel to compare.
 
     In the printed form one sum over hundreds of clear patches stands beside the one patch at the query's place, so as
     soon as the output looks clear, P / (P + N) is 1 and nothing keeps its content. `form="split"` asks both questions

@@ -1,4 +1,4 @@
-"""Weighted PatchNCE of ODCR: hand-computed cases, plain PatchNCE as a special case, and which roles of w_h are right."""
+"""Weighted PatchNCE of ODCR: hand-computed cases, plain PatchNCE as a special case, which roles of w_h are right."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from cut_tf.losses import patch_nce
-from cut_tf.losses.weighted_patch_nce import (FORMS, ROLES, SCALES, channel_weights, classifier_loss, weighted_patch_nce)
+from cut_tf.losses.weighted_patch_nce import FORMS, ROLES, SCALES, channel_weights, classifier_loss, weighted_patch_nce
 
 TEMPERATURE = 0.5
 

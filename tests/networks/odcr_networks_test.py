@@ -110,7 +110,8 @@ def test_classifier_finds_the_planted_channels(kind):
     for _ in range(400):
         step(images(True), images(False))
     hazy, clear = (classifier([images(flag, 100)])[0] for flag in (True, False))
-    right = np.concatenate([hazy.logits[:, HAZY] > hazy.logits[:, CLEAR], clear.logits[:, CLEAR] > clear.logits[:, HAZY]])
+    right = np.concatenate([hazy.logits[:, HAZY] > hazy.logits[:, CLEAR],
+                            clear.logits[:, CLEAR] > clear.logits[:, HAZY]])
     assert right.mean() > 0.9
     size = np.abs(hazy.contributions[:, HAZY]).mean(0)
     assert size[:4].min() > size[4:].max()
