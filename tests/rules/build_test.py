@@ -1,62 +1,294 @@
-"""BUILD lists one target per package and per test, with the files that are there and the imports they make."""
+"""The BUILD files declare what is there: every file once, every import as a dependency, no label that leads nowhere.
+
+Reads them on its own, not as tools/update_build.py writes them. BUILD files are Starlark, which is Python syntax.
+"""
+
+from __future__ import annotations
 
 import ast
+import copy
+import functools
+import importlib.metadata
+import importlib.util
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+from packaging.requirements import Requirement
+
 ROOT = Path(__file__).parents[2]
+FOLDERS = ("cut_tf", "tools", "tests")
+LOCK = ROOT / "requirements_lock.txt"
+PYTHON = re.search(r"--python-version (\S+)", LOCK.read_text())[1]
+LIBRARIES = ("py_library", "pytest_test")
+RULES = (*LIBRARIES, "py_binary", "filegroup", "alias")
+# Imported only beside TensorFlow 2.15, which is not the TensorFlow of the lock.
+NOT_LOCKED = {"tensorflow_addons"}
 
 
-def _targets() -> dict[str, dict]:
-    """BUILD is Starlark, whose calls with keyword arguments are Python syntax."""
+def _normalised(name: str) -> str:
+    return re.sub(r"[-.]", "_", name.lower())
+
+
+def _absolute(label: str, package: str) -> str:
+    if label.startswith("@"):
+        return label
+    if label.startswith(":"):
+        return f"//{package}{label}"
+    if not label.startswith("//"):
+        return f"//{package}:{label}"
+    return label if ":" in label else f"{label}:{label.rpartition('/')[2]}"
+
+
+def _value(node: ast.expr, folder: Path) -> object:
+    """A literal, or a glob and what is added to it."""
+    if isinstance(node, ast.BinOp):
+        return [*_value(node.left, folder), *_value(node.right, folder)]
+    if isinstance(node, ast.Call):
+        assert node.func.id == "glob"
+        found = [path.relative_to(folder).as_posix() for pattern in ast.literal_eval(node.args[0])
+                 for path in folder.glob(f"{pattern}/*" if pattern.endswith("**") else pattern) if path.is_file()]
+        assert found, f"{folder}: nothing matches {ast.unparse(node)}"
+        return [] if node.keywords else found
+    return ast.literal_eval(node)
+
+
+@functools.cache
+def _read() -> dict[str, dict]:
+    """Every target by its label; labels in it are absolute. Loaded files and exported ones are targets as well."""
     targets = {}
-    for node in ast.parse((ROOT / "BUILD").read_text(encoding="utf-8")).body:
-        call = node.value
-        if isinstance(call, ast.Call) and call.func.id.startswith("py_"):
-            values = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords
-                      if keyword.arg in ("name", "srcs", "deps", "main")}
-            values["rule"] = call.func.id
-            assert values["name"] not in targets, f"two targets are called {values['name']}"
-            targets[values["name"]] = values
+    for path in [ROOT / "BUILD", *(path for name in FOLDERS for path in (ROOT / name).rglob("BUILD"))]:
+        package = path.parent.relative_to(ROOT).as_posix().replace(".", "")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            rule = node.value.func.id
+            if rule == "exports_files":
+                for name in ast.literal_eval(node.value.args[0]):
+                    targets[f"//{package}:{name}"] = {"rule": "file"}
+            elif rule == "load" and not node.value.args[0].value.startswith("@"):
+                targets[f"load in //{package}"] = {"rule": "load", "deps": [node.value.args[0].value]}
+            if rule in RULES:
+                values = {keyword.arg: _value(keyword.value, path.parent) for keyword in node.value.keywords}
+                for name in ("srcs", "data", "deps"):
+                    values[name] = [_absolute(label, package) for label in values.get(name, [])]
+                values["deps"] += [_absolute(values["actual"], package)] if rule == "alias" else []
+                label = f"//{package}:{values['name']}"
+                assert label not in targets, f"two targets are called {label}"
+                targets[label] = {**values, "rule": rule}
+            else:
+                assert rule in ("load", "package", "exports_files"), f"{path}: what is {rule}?"
     return targets
 
 
-def _imported_files(path: Path) -> set[str]:
-    """Files of this repository that a file imports directly."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            if name.split(".")[0] in ("cut_tf", "tools"):
-                base = ROOT / name.replace(".", "/")
-                for candidate in (base.with_suffix(".py"), base / "__init__.py"):
-                    if candidate.is_file():
-                        found.add(candidate.relative_to(ROOT).as_posix())
+def _file(label: str) -> Path:
+    return ROOT / label[2:].replace(":", "/").lstrip("/")
+
+
+@functools.cache
+def _locked() -> dict[str, str]:
+    """Versions of the packages of the lock that are for its Python, here."""
+    python = {"python_version": PYTHON, "python_full_version": f"{PYTHON}.0"}
+    lines = [Requirement(line.rstrip(" \\")) for line in LOCK.read_text().splitlines() if re.match(r"\w.*==", line)]
+    return {_normalised(line.name): str(line.specifier)[2:] for line in lines
+            if line.marker is None or line.marker.evaluate(python)}
+
+
+@functools.cache
+def _installed() -> dict[str, set[str]]:
+    """Distributions by the names that they make importable."""
+    found: dict[str, set[str]] = {}
+    for distribution in importlib.metadata.distributions():
+        name = _normalised(distribution.metadata["Name"])
+        for line in (distribution.read_text("RECORD") or "").splitlines():
+            found.setdefault(re.split("[/.,]", line)[0], set()).add(name)
     return found
 
 
-def test_every_source_is_in_exactly_one_target():
-    listed = [source for target in _targets().values() for source in target["srcs"] if source.endswith(".py")]
-    present = [path.relative_to(ROOT).as_posix() for folder in ("cut_tf", "tools", "tests")
-               for path in (ROOT / folder).rglob("*.py")]
-    assert sorted(listed) == sorted(present)
+def _module_file(name: str, importer: Path) -> Path | None:
+    """The file of this repository that a dotted name, or the longest part of it, leads to."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        for base in (ROOT, importer.parent) if importer.is_relative_to(ROOT / "tests") else (ROOT,):
+            path = base.joinpath(*parts[:length])
+            for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+                if candidate.is_file() and (base != ROOT or parts[0] in FOLDERS):
+                    return candidate
+    return None
 
 
-def test_every_test_is_a_test_target():
-    tests = {source for target in _targets().values() if target["rule"] == "py_test" for source in target["srcs"]}
-    assert tests == {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*_test.py")}
+@functools.cache
+def _imports(path: Path) -> tuple[str, ...]:
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative imports are not looked at"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return tuple(names)
 
 
-def test_dependencies_are_those_of_the_imports():
-    targets = _targets()
-    home = {source: name for name, target in targets.items() for source in target["srcs"]}
-    for name, target in targets.items():
-        needed = set()
-        for source in target["srcs"]:
-            if source.endswith(".py"):
-                needed |= {home[file] for file in _imported_files(ROOT / source)} - {name}
-        assert {dep.removeprefix(":") for dep in target.get("deps", []) if dep.startswith(":")} >= needed, (
-            f"{name} lacks {needed - {dep.removeprefix(':') for dep in target.get('deps', [])}}")
+def _reachable(label: str, targets: dict[str, dict]) -> set[str]:
+    seen, left = set(), [label]
+    while left:
+        current = left.pop()
+        if current not in seen:
+            seen.add(current)
+            left += targets.get(current, {}).get("deps", [])
+    return seen
+
+
+def _missing_dependencies(label: str, targets: dict[str, dict]) -> Iterator[str]:
+    """What the sources of a target import, and it does not depend on."""
+    homes = {source: home for home, target in targets.items() if target["rule"] in LIBRARIES
+             for source in target["srcs"]}
+    direct = {label, *targets[label]["deps"]}
+    for source in targets[label]["srcs"]:
+        path = _file(source)
+        # Without these, a test is skipped.
+        optional = NOT_LOCKED | (set(re.findall(r'importorskip\("(\w+)', path.read_text())) - set(_locked()))
+        for name in _imports(path):
+            top = name.split(".")[0]
+            file = _module_file(name, path)
+            if file is not None:
+                source_label = f"//{file.parent.relative_to(ROOT).as_posix()}:{file.name}"
+                home = homes.get(source_label, source_label)
+                # The whole package stands for the names that it loads when they are used.
+                if not direct & {home, *([f"//{top}:{top}"] if home == f"//{top}:package" else [])}:
+                    yield f"{label}: {source} imports {name}, so it needs {home}"
+            elif top in optional:
+                continue
+            elif top in _installed():
+                if not direct & {f"@pypi//{package}" for package in _installed()[top]}:
+                    yield f"{label}: {source} imports {name}, so it needs one of {sorted(_installed()[top])}"
+            elif importlib.util.find_spec(top) is None:
+                yield f"{label}: {source} imports {name}, which is not there"
+
+
+def _unreachable_packages(label: str, targets: dict[str, dict]) -> Iterator[str]:
+    """What runs before a module is imported, or before a test: __init__.py and conftest.py above it."""
+    reached = {source for each in _reachable(label, targets) for source in targets.get(each, {}).get("srcs", [])}
+    for source in targets[label]["srcs"]:
+        folders = [folder for folder in _file(source).parents if folder.is_relative_to(ROOT) and folder != ROOT]
+        names = ["__init__.py", *(["conftest.py"] if targets[label]["rule"] == "pytest_test" else [])]
+        for path in (folder / name for folder in folders for name in names):
+            if path.is_file() and f"//{path.parent.relative_to(ROOT).as_posix()}:{path.name}" not in reached:
+                yield f"{label} does not reach {path.relative_to(ROOT)}"
+
+
+def _wrong_sources(targets: dict[str, dict]) -> Iterator[str]:
+    # Bazel puts an environment and a start beside a test that it runs.
+    present = {f"//{path.parent.relative_to(ROOT).as_posix()}:{path.name}" for name in FOLDERS
+               for path in (ROOT / name).rglob("*.py")
+               if not re.search(r"_stage2_bootstrap\.py$|/_[^/]*\.venv/", path.as_posix())}
+    listed = [source for target in targets.values() if target["rule"] in LIBRARIES for source in target["srcs"]]
+    yield from (f"{source} is in no library" for source in sorted(present - set(listed)))
+    yield from (f"{source} is in several libraries" for source in sorted(set(listed)) if listed.count(source) > 1)
+    tests = {source for target in targets.values() if target["rule"] == "pytest_test" for source in target["srcs"]}
+    yield from (f"{source} is a test or is declared as one, not both" for source in sorted(
+        tests ^ {source for source in present if source.endswith("_test.py")}))
+    mains = {f"//{path.parent.relative_to(ROOT).as_posix()}:{path.name}" for name in ("cut_tf", "tools")
+             for path in (ROOT / name).rglob("*.py") if "\nif __name__ ==" in path.read_text(encoding="utf-8")}
+    binaries = {_absolute(target["main"], label[2:].partition(":")[0]): target for label, target in targets.items()
+                if target["rule"] == "py_binary"}
+    yield from (f"{main} is a program or is declared as one, not both" for main in sorted(mains ^ set(binaries)))
+    for main, target in binaries.items():
+        if not any(main in targets.get(dep, {}).get("srcs", []) for dep in target["deps"]):
+            yield f"{main}: the binary does not depend on the library that can be imported"
+
+
+def _problems(targets: dict[str, dict]) -> list[str]:
+    """All that is wrong with the BUILD files, in words."""
+    found, locked = list(_wrong_sources(targets)), _locked()
+    for label, target in targets.items():
+        for other in [other for name in ("srcs", "data", "deps") for other in target.get(name, [])]:
+            if other.startswith("@pypi//"):
+                exists = other.rpartition("/")[2] in locked
+            else:
+                # A file of another package must be exported.
+                exists = other in targets or (_file(other).is_file() and (
+                    target["rule"] == "load" or other.startswith(label.partition(":")[0] + ":")))
+            found += [] if exists else [f"{label}: there is no {other}"]
+        if label in {dep for own in target.get("deps", []) for dep in _reachable(own, targets)}:
+            found.append(f"{label} depends on itself")
+        if target["rule"] in LIBRARIES:
+            found += [*_missing_dependencies(label, targets), *_unreachable_packages(label, targets)]
+    return found
+
+
+def test_build_files_declare_what_is_there():
+    assert _problems(_read()) == []
+
+
+@pytest.mark.parametrize("attribute, label, value, problem", [
+    ("deps", "//cut_tf:images", "@pypi//numpy", "imports numpy"),
+    ("deps", "//cut_tf:inference", "//cut_tf/networks:networks", "needs //cut_tf/networks:networks"),
+    ("deps", "//cut_tf:errors", "//cut_tf:package", "//cut_tf:errors does not reach cut_tf/__init__.py"),
+    ("deps", "//tests/methods:cut_test", "//tests/methods:conftest", "does not reach tests/methods/conftest.py"),
+    ("deps", "//cut_tf:train", "//cut_tf:train_lib", "does not depend on the library"),
+    ("deps", "//tests/methods:cut_test", "//tests/methods:method_steps", "imports method_steps"),
+    ("srcs", "//cut_tf:settings", "//cut_tf:settings.py", "//cut_tf:settings.py is in no library"),
+    ("srcs", "//tests:flags_test", "//tests:flags_test.py", "//tests:flags_test.py is a test or is declared"),
+], ids=str)
+def test_what_is_missing_is_found(attribute, label, value, problem):
+    targets = copy.deepcopy(_read())
+    targets[label][attribute].remove(value)
+    assert any(problem in each for each in _problems(targets)), _problems(targets)
+
+
+@pytest.mark.parametrize("attribute, label, value, problem", [
+    ("deps", "//cut_tf:errors", "@pypi//nothing", "there is no @pypi//nothing"),
+    ("deps", "//cut_tf:errors", "//cut_tf:nothing", "there is no //cut_tf:nothing"),
+    ("data", "//tests:flags_test", "//:.gitignore", "there is no //:.gitignore"),
+    ("deps", "//cut_tf:errors", "//cut_tf:files", "//cut_tf:errors depends on itself"),
+    ("srcs", "//cut_tf:errors", "//cut_tf:files.py", "//cut_tf:files.py is in several libraries"),
+], ids=str)
+def test_what_is_too_much_is_found(attribute, label, value, problem):
+    targets = copy.deepcopy(_read())
+    targets[label][attribute].append(value)
+    assert any(problem in each for each in _problems(targets)), _problems(targets)
+
+
+def _required() -> list[Requirement]:
+    """What setup.py asks for, on the Python of the lock, for running and testing."""
+    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    names = {node.targets[0].id: node.value for node in tree.body
+             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)}
+    call = next(node.value for node in tree.body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+                and ast.unparse(node.value.func) == "setup")
+    arguments = {keyword.arg: keyword.value for keyword in call.keywords}
+    extras = {key.value: value for key, value in zip(arguments["extras_require"].keys,
+                                                     arguments["extras_require"].values)}
+    texts = []
+    for value in (arguments["install_requires"], extras["test"]):
+        texts += ast.literal_eval(names[value.id] if isinstance(value, ast.Name) else value)
+    requirements = [Requirement(text) for text in texts]
+    return [each for each in requirements if each.marker is None or each.marker.evaluate({"python_version": PYTHON})]
+
+
+def test_the_lock_has_what_setup_asks_for():
+    requirements = _required()
+    assert len(requirements) > 10
+    for requirement in requirements:
+        assert requirement.specifier.contains(_locked()[_normalised(requirement.name)]), requirement
+
+
+def test_the_lock_has_hashes_and_no_address():
+    text = LOCK.read_text()
+    entries = re.split(r"^(?=\w.*==)", text, flags=re.MULTILINE)[1:]
+    assert len(entries) >= len(_locked()) > 30
+    for entry in entries:
+        assert "--hash=sha256:" in entry, entry
+    for line in text.splitlines():
+        assert line.startswith("#") or not re.search("://|^-", line), line
+
+
+def test_the_module_uses_the_lock_on_its_python():
+    calls = [node.value for node in ast.parse((ROOT / "MODULE.bazel").read_text(encoding="utf-8")).body
+             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
+    arguments = {ast.unparse(call.func): {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+                 for call in calls}
+    assert arguments["pip.parse"] == {"hub_name": "pypi", "python_version": PYTHON,
+                                      "requirements_lock": "//:requirements_lock.txt"}
+    assert arguments["python.toolchain"]["python_version"] == PYTHON
+    assert "version" not in arguments["module"], "the version is in cut_tf/__init__.py alone"
