@@ -57,10 +57,21 @@ def workspace(tmp_path_factory):
     rng = np.random.default_rng(0)
     for name in ("photos/trainA", "photos/trainB", "photos/testA", "photos/testB", "clear_photos/train",
                  "clear_photos/val"):
-        (folder / name).mkdir(parents=True)
-        for index in range(4):
-            Image.fromarray(rng.integers(0, 256, (40, 52, 3), np.uint8)).save(folder / name / f"{index}.png")
+        _save_pictures(folder / name, [f"{index}.png" for index in range(4)], rng)
+    _save_pictures(folder / "RESIDE/ITS/hazy", ["1_1.png", "1_2.png", "2_1.png"], rng)
+    _save_pictures(folder / "RESIDE/ITS/clear", ["1.png", "2.png"], rng)
+    _save_pictures(folder / "RESIDE/SOTS/indoor/hazy", ["7_1.png"], rng)
+    _save_pictures(folder / "RESIDE/SOTS/indoor/gt", ["7.png"], rng, border_px=10)
+    for part in ("train", "test"):
+        _save_pictures(folder / "NH-HAZE" / part, ["01_hazy.png", "01_GT.png", "02_hazy.png", "02_GT.png"], rng)
     return folder
+
+
+def _save_pictures(folder: Path, names: list[str], rng: np.random.Generator, border_px: int = 0) -> None:
+    folder.mkdir(parents=True)
+    for name in names:
+        size = (40 + 2 * border_px, 52 + 2 * border_px, 3)
+        Image.fromarray(rng.integers(0, 256, size, np.uint8)).save(folder / name)
 
 
 def _run(arguments: list[str], folder: Path) -> str:
@@ -82,7 +93,7 @@ def test_every_command_runs(workspace):
     outputs = {command: _run(_arguments(command), workspace) for command in _commands()}
     trained = [command for command in outputs
                if "cut_tf.train" in command and not {"--dry_run", "--version"} & set(_arguments(command))]
-    assert len(trained) == 4
+    assert len(trained) == 6
     for command in trained:
         assert "step 1 of 1" in outputs[command], command
     first = outputs[trained[0]]
