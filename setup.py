@@ -71,6 +71,7 @@ setup(
     ],
     extras_require={
         "test": TESTS,
+        "beam": ["apache-beam>=2.60,<3"],
         "addons": [
             *(f'{requirement}; python_version < "3.12"' for requirement in ADDONS),
             # No such version: on newer Pythons pip refuses, and names this line.

@@ -63,7 +63,7 @@ class DataSettings(_Checked):
         "scenes",
         "scenes (embedded, no download); a folder with trainA, trainB and, if any, testA, testB; two folders A,B; "
         "haze:TRAIN_DIR[,TEST_DIR], folders laid out as RESIDE (ITS, OTS, SOTS/indoor, SOTS/outdoor), O-HAZE, I-HAZE, "
-        "NH-HAZE or Dense-Haze; or tfds:NAME such as tfds:cycle_gan/horse2zebra",
+        "NH-HAZE or Dense-Haze; or tfds:NAME such as tfds:cycle_gan/horse2zebra or tfds:haze_pairs",
     )
     preprocess: str = _setting(
         "resize_and_crop",

@@ -75,7 +75,8 @@ def _save_pictures(folder: Path, names: list[str], rng: np.random.Generator, bor
 
 
 def _run(arguments: list[str], folder: Path) -> str:
-    result = subprocess.run(arguments, cwd=folder, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, text=True,
+    result = subprocess.run(arguments, cwd=folder, text=True,
+                            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TFDS_DATA_DIR": str(folder / "tfds")},
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
     assert result.returncode == 0, f"{shlex.join(arguments)}\n{result.stdout[-3000:]}"
     return result.stdout
@@ -93,7 +94,7 @@ def test_every_command_runs(workspace):
     outputs = {command: _run(_arguments(command), workspace) for command in _commands()}
     trained = [command for command in outputs
                if "cut_tf.train" in command and not {"--dry_run", "--version"} & set(_arguments(command))]
-    assert len(trained) == 6
+    assert len(trained) == 7
     for command in trained:
         assert "step 1 of 1" in outputs[command], command
     first = outputs[trained[0]]

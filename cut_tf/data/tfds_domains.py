@@ -1,4 +1,9 @@
-"""`--dataset=tfds:NAME`: CycleGAN-like datasets of TensorFlow Datasets, such as tfds:cycle_gan/horse2zebra."""
+"""`--dataset=tfds:NAME`: CycleGAN-like datasets of TensorFlow Datasets, such as tfds:cycle_gan/horse2zebra.
+
+Each example of theirs is an `image`. Where examples are pairs instead, of a `source` and a `target`, as those of our
+own tfds:haze_pairs are (`cut_tf.data.haze_pairs`), training takes the sources of trainA and the targets of trainB, and
+the test split consists of the pairs of testA.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,10 @@ from cut_tf.errors import InputError
 from cut_tf.settings import DataSettings
 
 _SPLITS = ("trainA", "trainB", "testA", "testB")
+# The split and the feature of each domain, in the order of TranslationData. The order of examples is another in every
+# split, so both sides of the test pairs come from one.
+_IMAGES = tuple((split, "image") for split in _SPLITS)
+_PAIRS = (("trainA", "source"), ("trainB", "target"), ("testA", "source"), ("testA", "target"))
 
 
 class EncodedDomain:
@@ -40,23 +49,27 @@ def open_tfds(settings: DataSettings) -> TranslationData:
         import tensorflow_datasets as tfds  # slow to import, and needed by this dataset only
         from tensorflow_datasets.core.download import downloader
 
+        from cut_tf.data import haze_pairs  # noqa: F401  registers the dataset of that name
+
         downloader.MAX_RETRIES = min(downloader.MAX_RETRIES, 4)  # ten of them are 200 seconds without a network
         builder = tfds.builder(name)
         missing = [split for split in _SPLITS[:2] if split not in builder.info.splits] if builder.info.splits else []
         if missing:
             raise InputError(f"--dataset=tfds:{name} must have the splits trainA and trainB, "
                              f"found {sorted(builder.info.splits)}")
-        loaded = tfds.load(name, split=list(_SPLITS), decoders={"image": tfds.decode.SkipDecoding()})
+        wanted = _PAIRS if {"source", "target"} <= set(builder.info.features or ()) else _IMAGES
+        loaded = tfds.load(name, split=[split for split, _ in wanted],
+                           decoders={feature: tfds.decode.SkipDecoding() for _, feature in wanted})
     except InputError:
         raise
     except Exception as error:  # the library raises many kinds: unknown name, no network, no disk, bad checksum
         # The message for an unknown name goes on with the names of all the datasets there are.
         reason = str(error).split("\nAvailable datasets:")[0]
         raise InputError(f"--dataset=tfds:{name} cannot be loaded: {type(error).__name__}: {reason}") from error
-    domains = [EncodedDomain(f"{name}/{split}", [bytes(example["image"].numpy()) for example in examples])
-               for split, examples in zip(_SPLITS, loaded)]
+    domains = [EncodedDomain(f"{name}/{split}", [bytes(example[feature].numpy()) for example in examples])
+               for (split, feature), examples in zip(wanted, loaded)]
     for split, domain in zip(_SPLITS[:2], domains):
         if not len(domain):
             raise InputError(f"--dataset=tfds:{name} has no images in split {split}")
     description = f"tfds:{name}: " + ", ".join(f"{len(domain)} {split}" for split, domain in zip(_SPLITS, domains))
-    return TranslationData(*domains, test_paired=False, description=description)
+    return TranslationData(*domains, test_paired=wanted is _PAIRS, description=description)

@@ -81,7 +81,10 @@ def weighted_patch_nce(query: tf.Tensor, key: tf.Tensor, clear: tf.Tensor | None
     apart, with the same terms, and adds the losses (`pull` and `push` are the roles' weights of z+):
 
         content: l(pull, z, z+) against sum_- l(1, z, z-) + sum_c l(1 - w_c, z, c)
-        haze: mean_c l(w_c, z, c) against l(push, z, z+)
+        haze: mean_c l(w_c, z, c) against the mean of l(push, z, z') over all patches z' of the hazy image
+
+    Against l(push, z, z+) alone, as printed, the output would have to differ from its own place in what those channels
+    show of the content, too.
 
     Args:
       query: [B, P, C], unit vectors of the output's patches.
@@ -116,8 +119,14 @@ def weighted_patch_nce(query: tf.Tensor, key: tf.Tensor, clear: tf.Tensor | None
     negatives.append(_all_places(query, clear, 1.0 - clear_weights, scale) / temperature)
     if form == "printed":
         return _fraction([pulled, cleared], [pushed, *negatives])
-    mean = tf.reduce_logsumexp(cleared, -1, keepdims=True) - tf.math.log(tf.cast(tf.shape(cleared)[-1], tf.float32))
-    return _fraction([pulled], negatives) + _fraction([mean], [pushed])
+    hazed = _all_places(query, key, push, scale) / temperature
+    return _fraction([pulled], negatives) + _fraction([_log_mean(cleared)], [_log_mean(hazed)])
+
+
+def _log_mean(terms: tf.Tensor) -> tf.Tensor:
+    """Logarithm of the mean of exp over the last axis, which is kept."""
+    count = tf.cast(tf.shape(terms)[-1], terms.dtype)
+    return tf.reduce_logsumexp(terms, -1, keepdims=True) - tf.math.log(count)
 
 
 def _fraction(positive: list[tf.Tensor], negative: list[tf.Tensor]) -> tf.Tensor:

@@ -7,9 +7,13 @@ from cut_tf.data.haze import (
     AIRLIGHT_RANGE,
     LEAST_VISIBILITY_M,
     MEDIAN_TRANSMISSION_RANGE,
+    PATCH_LOG_STD,
+    HazePatches,
     add_haze,
     estimate_depth_like,
+    patch_density,
     sample_haze,
+    sample_patches,
     transmission,
 )
 from cut_tf.data.scene_renderer import SKY_DEPTH_M, render_scene
@@ -120,6 +124,67 @@ def test_near_pictures_keep_the_least_visibility():
     assert haze.beta_per_m == pytest.approx(3.912 / LEAST_VISIBILITY_M)
 
 
+@pytest.mark.parametrize("beta_range, airlight_range", [((0.01, 0.03), (0.4, 0.5)), ((0.02, 0.02), (0.6, 0.61)),
+                                                        ((0.0, 0.5), (0.0, 1.0)), ((0.1, 0.2), (0.3, 0.3))])
+def test_sampled_haze_keeps_to_given_ranges(beta_range, airlight_range):
+    depth_m = np.full((4, 4), 7.0)
+    drawn = [sample_haze(np.random.default_rng(seed), depth_m, beta_range, airlight_range) for seed in range(200)]
+    betas, airlights = np.array([haze.beta_per_m for haze in drawn]), np.array([haze.airlight for haze in drawn])
+    least, greatest = beta_range
+    assert betas.min() >= least and betas.max() <= greatest
+    assert np.ptp(betas) >= 0.9 * (greatest - least)
+    assert airlights.min() >= airlight_range[0] - 1e-7 and airlights.max() <= airlight_range[1] + 1e-7
+    assert np.ptp(airlights) >= 0.8 * (airlight_range[1] - airlight_range[0])
+
+
+def test_a_range_for_one_parameter_leaves_the_other_as_it_was():
+    depth_m = np.full((4, 4), 70.0)
+    plain, dense, dark = (sample_haze(np.random.default_rng(3), depth_m, *ranges)
+                          for ranges in [(), ((0.4, 0.5),), (None, (0.1, 0.2))])
+    assert plain.beta_per_m == dark.beta_per_m != dense.beta_per_m
+    np.testing.assert_array_equal(plain.airlight, dense.airlight)
+    assert dark.airlight.max() < plain.airlight.min()
+
+
+def test_an_infinite_sky_does_not_count_for_the_density():
+    depth_m = np.full((10, 10), np.inf)
+    depth_m[4:] = 120.0
+    finite = np.where(np.isinf(depth_m), 1000.0, depth_m)
+    found, expected = (sample_haze(np.random.default_rng(0), depths) for depths in (depth_m, finite))
+    assert found.beta_per_m == expected.beta_per_m > 0
+
+
+@pytest.mark.parametrize("height, width", [(40, 60), (200, 31), (7, 7), (1, 50)])
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
+def test_density_of_patches_is_positive_with_mean_one(height, width, strength):
+    for seed in range(5):
+        density = patch_density(height, width, sample_patches(np.random.default_rng(seed), strength))
+        assert density.shape == (height, width) and density.dtype == np.float32
+        assert density.min() > 0
+        assert density.mean(dtype=np.float64) == pytest.approx(1.0, abs=1e-6)
+        assert np.log(density, dtype=np.float64).std() == pytest.approx(strength * PATCH_LOG_STD, abs=1e-5)
+
+
+def test_density_of_patches_is_smooth_and_follows_its_generator():
+    first, again, other = (patch_density(200, 300, sample_patches(np.random.default_rng(seed), 1.0))
+                           for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0.5
+    # The whole range is about 4 standard deviations; neighbours differ by a small part of one.
+    for axis in (0, 1):
+        assert 0 < np.abs(np.diff(np.log(first), axis=axis)).max() < 0.25 * PATCH_LOG_STD
+
+
+def test_larger_pictures_show_the_same_patches_in_more_detail():
+    patches = HazePatches(0.8, 2.0, 0.3, 1.7)
+    small, large = patch_density(40, 60, patches), patch_density(80, 120, patches)
+    np.testing.assert_allclose(large[::2, ::2], small, rtol=0.05)
+
+
+def test_one_pixel_has_no_patches():
+    np.testing.assert_array_equal(patch_density(1, 1, HazePatches(1.0, 2.0, 0.0, 0.0)), [[1.0]])
+
+
 def test_pseudo_depth_rises_towards_the_top_and_is_smooth():
     for seed in range(8):
         depth_m = estimate_depth_like(60, 80, np.random.default_rng(seed))
@@ -158,14 +223,16 @@ def test_bad_arguments_of_add_haze_are_named(change, message):
 
 
 def test_bad_depth_for_sampling_is_named():
-    with pytest.raises(ValueError, match=r"depth_m must be finite, got maximum inf"):
+    with pytest.raises(ValueError, match=r"depth_m must have a finite median > 0 below the sky, got inf"):
         sample_haze(np.random.default_rng(0), np.full((2, 2), np.inf))
-    with pytest.raises(ValueError, match=r"depth_m must have a median > 0 below the sky, got 0\.0"):
+    with pytest.raises(ValueError, match=r"depth_m must have a finite median > 0 below the sky, got 0\.0"):
         sample_haze(np.random.default_rng(0), np.zeros((2, 2)))
 
 
 @pytest.mark.parametrize("height, width, message", [
     (0, 4, r"height must be an integer >= 1, got 0"), (4, 2.5, r"width must be an integer >= 1, got 2\.5")])
-def test_bad_sizes_of_pseudo_depth_are_named(height, width, message):
+def test_bad_sizes_are_named(height, width, message):
     with pytest.raises(ValueError, match=message):
         estimate_depth_like(height, width, np.random.default_rng(0))
+    with pytest.raises(ValueError, match=message):
+        patch_density(height, width, HazePatches(1.0, 2.0, 0.0, 0.0))

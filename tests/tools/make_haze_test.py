@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -14,14 +15,16 @@ import pytest
 from absl import flags
 from PIL import Image
 
+import cut_tf
 from cut_tf.data import haze, open_dataset
+from cut_tf.data.haze_recipe import HazeRecipe, add_random_haze, divide
 from cut_tf.data.image_files import read_image
 from cut_tf.errors import InputError
 from cut_tf.settings import DataSettings
 from tools import make_haze
 
 ROOT = Path(__file__).parents[2]
-RECORDED_HAZE = [0.02223902, 0.743341863, 0.756780207, 0.751912594]
+SEED_1 = HazeRecipe(seed=1)
 HEADER = ["name", "beta_per_m", "airlight_r", "airlight_g", "airlight_b", "seed"]
 
 
@@ -56,13 +59,22 @@ def _main(*arguments: str) -> int:
     return make_haze.main(values(["make_haze", *arguments]), values)
 
 
+def _manifest(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="ascii").splitlines()]
+
+
+def _tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones too, with its bytes."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def _originals(folder: Path) -> dict[str, np.ndarray]:
     return {path.stem: read_image(path) for path in folder.iterdir()}
 
 
 def test_train_halves_share_no_scene(photographs, tmp_path):
     out = tmp_path / "deep" / "out"
-    assert make_haze.make_dataset(photographs, out, "train", seed=1) == 9
+    assert make_haze.make_dataset(photographs, out, "train", SEED_1) == 9
     hazy, clear = _names(out / "trainA"), _names(out / "trainB")
     assert (len(hazy), len(clear)) == (5, 4) and not set(hazy) & set(clear)
     assert sorted(hazy + clear) == [f"p{number}.png" for number in range(9)]
@@ -73,7 +85,7 @@ def test_train_halves_share_no_scene(photographs, tmp_path):
         picture = read_image(out / "trainA" / name)
         assert picture.shape == originals[name[:2]].shape
         assert np.abs(picture.astype(int) - originals[name[:2]]).mean() > 5
-    assert _names(out) == ["haze_train.csv", "trainA", "trainB"]
+    assert _names(out) == ["haze_train.csv", "haze_train.jsonl", "trainA", "trainB"]
 
 
 def test_test_split_is_paired(photographs, tmp_path):
@@ -95,7 +107,7 @@ def test_the_result_opens_as_a_dataset(photographs, tmp_path):
 
 def test_the_table_tells_the_haze_of_each_picture(photographs, tmp_path):
     """With beta and airlight of its row and some depth, every hazy picture follows from the clear one."""
-    make_haze.make_dataset(photographs, tmp_path / "out", "test", seed=3)
+    make_haze.make_dataset(photographs, tmp_path / "out", "test", HazeRecipe(seed=3))
     header, *rows = _table(tmp_path / "out" / "haze_test.csv")
     assert header == HEADER and [row[0] for row in rows] == [f"p{number}.png" for number in range(9)]
     for name, beta, red, green, blue, seed in rows:
@@ -112,34 +124,18 @@ def test_the_table_tells_the_haze_of_each_picture(photographs, tmp_path):
         assert share[:3].mean() < share[-3:].mean(), "haze is denser towards the top"
 
 
-def test_haze_depends_on_seed_and_name_alone():
-    image = np.asarray(_photograph(0))
-    first = make_haze.add_random_haze(image, 1, "a.jpg")
-    again = make_haze.add_random_haze(image, 1, "a.jpg")
-    np.testing.assert_array_equal(first.image, again.image)
-    others = [make_haze.add_random_haze(image, seed, name) for seed, name in ((2, "a.jpg"), (1, "b.jpg"), (1, "a.png"))]
-    betas = {found.parameters.beta_per_m for found in [first, *others]}
-    assert len(betas) == 4
-
-
 def test_the_name_that_counts_is_that_of_the_photograph_with_its_suffix(photographs, tmp_path):
-    make_haze.make_dataset(photographs, tmp_path / "out", "test", seed=4)
+    make_haze.make_dataset(photographs, tmp_path / "out", "test", HazeRecipe(seed=4))
     for path in photographs.iterdir():
-        expected = make_haze.add_random_haze(read_image(path), 4, path.name).image
+        expected = add_random_haze(read_image(path), path.name, HazeRecipe(seed=4)).image
         np.testing.assert_array_equal(read_image(tmp_path / "out" / "testA" / f"{path.stem}.png"), expected)
-
-
-def test_recorded_haze():
-    """The same command gives the same dataset with every later version."""
-    parameters = make_haze.add_random_haze(np.asarray(_photograph(0)), 5, "a.jpg").parameters
-    assert [parameters.beta_per_m, *map(float, parameters.airlight)] == pytest.approx(RECORDED_HAZE, rel=1e-6)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_a_limit_gives_a_part_of_the_whole(photographs, tmp_path, split):
     whole, part = tmp_path / "whole", tmp_path / "part"
-    make_haze.make_dataset(photographs, whole, split, seed=2)
-    assert make_haze.make_dataset(photographs, part, split, seed=2, limit=4) == 4
+    make_haze.make_dataset(photographs, whole, split, SEED_1)
+    assert make_haze.make_dataset(photographs, part, split, SEED_1, limit=4) == 4
     per_domain = 2 if split == "train" else 4
     for domain in (f"{split}A", f"{split}B"):
         names = _names(part / domain)
@@ -153,21 +149,21 @@ def test_a_limit_gives_a_part_of_the_whole(photographs, tmp_path, split):
 
 def test_seeds_divide_differently(photographs):
     paths = sorted(photographs.iterdir())
-    halves = {frozenset(make_haze.divide(paths, "train", seed)[0]) for seed in range(10)}
+    halves = {frozenset(divide(paths, "train", seed)[0]) for seed in range(10)}
     assert len(halves) > 5
 
 
-@pytest.mark.parametrize("taken", ["trainA", "trainB", "haze_train.csv"])
+@pytest.mark.parametrize("taken", ["trainA", "trainB", "haze_train.csv", "haze_train.jsonl"])
 def test_what_is_there_is_not_overwritten(photographs, tmp_path, taken):
     out = tmp_path / "out"
     make_haze.make_dataset(photographs, out, "train")
     for name in {"trainA", "trainB"} - {taken}:
         shutil.rmtree(out / name)
-    if taken != "haze_train.csv":
-        (out / "haze_train.csv").unlink()
+    for name in {"haze_train.csv", "haze_train.jsonl"} - {taken}:
+        (out / name).unlink()
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     with pytest.raises(InputError, match=f"out/{taken}: must not exist yet, found "):
-        make_haze.make_dataset(photographs, out, "train", seed=1)
+        make_haze.make_dataset(photographs, out, "train", SEED_1)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
@@ -181,38 +177,107 @@ def test_empty_folders_are_filled_and_the_other_split_is_left_alone(photographs,
     assert {path: path.stat().st_mtime_ns for path in out.rglob("train*/*")} == before
 
 
-def test_a_damaged_photograph_leaves_nothing_behind(photographs, tmp_path):
-    path = photographs / "p7.png"
-    path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(InputError, match=r"p7\.png"):
-        make_haze.make_dataset(photographs, tmp_path / "out", "test")
-    assert _names(tmp_path / "out") == []
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_workers_change_nothing(photographs, tmp_path, split):
+    recipe = HazeRecipe(seed=1, nonhomogeneous=0.5)
+    for workers in (1, 3):
+        make_haze.make_dataset(photographs, tmp_path / f"by{workers}", split, recipe, workers=workers)
+    assert _tree(tmp_path / "by1") == _tree(tmp_path / "by3")
 
 
-def test_a_stopped_run_leaves_no_dataset(photographs, tmp_path, monkeypatch):
-    """Whenever a run is killed, its output holds what is seen here between two pictures: no part of a split."""
-    seen = []
+def test_the_manifest_tells_everything(photographs, tmp_path):
+    recipe = HazeRecipe(seed=7, beta_min=0.01, beta_max=0.02, airlight_min=0.5, airlight_max=0.6, nonhomogeneous=0.3)
+    make_haze.make_dataset(photographs, tmp_path / "out", "train", recipe, limit=7)
+    first, *pictures = _manifest(tmp_path / "out" / "haze_train.jsonl")
+    assert {name: first[name] for name in ("cut_tf", "input", "split", "limit", "photographs", "seed", "beta_max")} == {
+        "cut_tf": cut_tf.__version__, "input": str(photographs), "split": "train", "limit": 7, "photographs": 9,
+        "seed": 7, "beta_max": 0.02}
+    assert [picture["file"] for picture in pictures] == sorted(
+        path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png"))
+    for picture in pictures:
+        original = read_image(photographs / picture["source"])
+        found = read_image(tmp_path / "out" / picture["file"])
+        assert found.shape == original.shape == (picture["height"], picture["width"], 3)
+        if picture["file"].startswith("trainB"):
+            assert set(picture) == {"file", "source", "width", "height"}
+            continue
+        assert picture["seed"] == 7 and picture["depth"] is None and 0.01 <= picture["beta_per_m"] <= 0.02
+        assert picture["nonhomogeneous"]["strength"] == 0.3
+        assert min(picture["airlight"]) >= 0.5 - 1e-6 and max(picture["airlight"]) <= 0.6 + 1e-6
 
-    def write_some(path: Path, image: np.ndarray) -> None:
-        seen.append(_names(tmp_path / "out"))
-        if len(seen) > 6:
-            raise KeyboardInterrupt
 
-    monkeypatch.setattr(make_haze, "write_png", write_some)
-    with pytest.raises(KeyboardInterrupt):
-        make_haze.make_dataset(photographs, tmp_path / "out", "train")
-    assert len(seen) == 7 and all(name.startswith(".") for names in seen for name in names)
-    monkeypatch.undo()
-    (tmp_path / "out" / seen[0][0] / "trainA").mkdir(parents=True)  # what a killed run would have left
-    assert make_haze.make_dataset(photographs, tmp_path / "out", "train") == 9
+def _add_depth_maps(photographs: Path, folder: Path) -> Path:
+    """Constant depths of 10, 11, 12, ... metres, as .npy and as .png in turn."""
+    folder.mkdir()
+    for number, path in enumerate(sorted(photographs.iterdir())):
+        height, width, _ = read_image(path).shape
+        if number % 2:
+            levels = np.full((height, width), 1000 * (10 + number), np.uint16)
+            Image.fromarray(levels).save(folder / f"{path.stem}.png")
+        else:
+            np.save(folder / f"{path.stem}.npy", np.full((height, width), 10.0 + number, np.float32))
+    return folder
+
+
+def test_given_depths_by_the_closed_form(photographs, tmp_path, capsys):
+    depth = _add_depth_maps(photographs, tmp_path / "depth")
+    np.save(depth / "p2.npy", np.full((3, 4), 12.0, np.float32))
+    assert _main(f"--input={photographs}", f"--output={tmp_path / 'out'}", "--split=test", f"--depth={depth}",
+                 "--beta_min=0.03", "--beta_max=0.06") == 0
+    for picture in _manifest(tmp_path / "out" / "haze_test.jsonl")[1:]:
+        if picture["file"].startswith("testA"):
+            number = int(picture["source"][1])
+            share = np.exp(-picture["beta_per_m"] * (10 + number))
+            airlight = 255 * np.array(picture["airlight"])
+            expected = read_image(photographs / picture["source"]) * share + airlight * (1 - share)
+            assert np.abs(read_image(tmp_path / "out" / picture["file"]) - expected).max() <= 0.501
+            assert picture["depth"]["map"] == f"p{number}.{'png' if number % 2 else 'npy'}"
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
+    assert notes == ["note: 1 depth maps were resized to their photograph by nearest: p2.npy from 4x3 to 40x30"]
+
+
+def test_depths_of_zero_are_told(photographs, tmp_path, capsys):
+    depth = _add_depth_maps(photographs, tmp_path / "depth")
+    np.save(depth / "p4.npy", np.eye(40, dtype=np.float32)[:30])
+    assert _main(f"--input={photographs}", f"--output={tmp_path / 'out'}", "--split=test", f"--depth={depth}",
+                 "--beta_max=0.06") == 0
+    assert "note: 1 depth maps have pixels of depth 0, which get no haze: p4.npy" in capsys.readouterr().out
+
+
+def test_depth_maps_are_checked_before_any_work(photographs, tmp_path, capsys):
+    depth = _add_depth_maps(photographs, tmp_path / "depth")
+    for name in ("p2.npy", "p7.png"):
+        (depth / name).unlink()
+    command = [f"--input={photographs}", f"--output={tmp_path / 'out'}", "--split=test", f"--depth={depth}"]
+    assert _main(*command) == 2
+    assert "must have a depth map (.png, .npy) for each photograph, found none for 2 of 9: p2, p7" in (
+        capsys.readouterr().err.replace("p7, p2", "p2, p7"))
+    Image.fromarray(np.ones((30, 40), np.uint8)).save(depth / "p2.png")
+    np.save(depth / "p7.npy", np.ones((30, 40), np.float32))
+    assert _main(*command) == 2
+    assert "p2.png: must be a complete 16-bit grey PNG, found mode L" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_photographs_that_are_hazed_need_depths(photographs, tmp_path):
+    depth = _add_depth_maps(photographs, tmp_path / "depth")
+    for path in divide(sorted(photographs.iterdir()), "train", seed=0)[1]:
+        for suffix in (".png", ".npy"):
+            (depth / f"{path.stem}{suffix}").unlink(missing_ok=True)
+    assert make_haze.make_dataset(photographs, tmp_path / "out", "train", HazeRecipe(depth=str(depth))) == 9
 
 
 @pytest.mark.parametrize("arguments, message", [
     ([], "error: --input must be a folder, found ''"),
     (["--input=IN"], "error: --output must be a folder, found ''"),
     (["--input=IN/none", "--output=OUT"], "IN/none: must be a folder with images"),
-    (["--input=IN", "--output=OUT", "--seed=-1"], "error: --seed and --limit must be zero or more, found -1 and 0"),
-    (["--input=IN", "--output=OUT", "--limit=-2"], "error: --seed and --limit must be zero or more, found 0 and -2"),
+    (["--input=IN", "--output=OUT", "--seed=-1"], "error: --seed must be an integer, zero or more, found -1"),
+    (["--input=IN", "--output=OUT", "--limit=-2"], "error: --limit and --workers must be zero or more, found -2 and 0"),
+    (["--input=IN", "--output=OUT", "--workers=-1"], "--limit and --workers must be zero or more, found 0 and -1"),
+    (["--input=IN", "--output=OUT", "--beta_min=0.1"], "error: --beta_max must be --beta_min (0.1) or more, found 0.0"),
+    (["--input=IN", "--output=OUT", "--airlight_max=2"], "error: --airlight_max must be at most 1, found 2.0"),
+    (["--input=IN", "--output=OUT", "--nonhomogeneous=2"], "error: --nonhomogeneous must be at most 1, found 2.0"),
+    (["--input=IN", "--output=OUT", "--depth=IN/none"], "error: --depth must be a folder with depth maps, found IN/no"),
     (["--input=IN", "--output=OUT", "--limit=1"], "error: --split=train must get two photographs or more"),
     (["--input=IN", "--output=OUT", "train"], "error: everything must be given as a flag, found train"),
     (["--input=IN", "--output=IN/p0.jpg"], "error: --output must be a folder that can be written"),
@@ -236,15 +301,19 @@ def test_unknown_split_is_refused():
         _main("--input=a", "--output=b", "--split=val")
 
 
-def test_as_a_program(photographs, tmp_path):
+def _program(*arguments: str) -> tuple[list[str], dict[str, str]]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "tools.make_haze", f"--input={photographs}", "--output=out", "--limit=6"]
+    return [sys.executable, "-m", "tools.make_haze", *arguments], environment
+
+
+def test_as_a_program(photographs, tmp_path):
+    command, environment = _program(f"--input={photographs}", "--output=out", "--limit=6", "--workers=2")
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120,
                           check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
-        "trainA: 3 of 3 pictures", "trainB: 3 of 3 pictures",
-        "out: trainA hazy, trainB clear, from 6 photographs; haze_train.csv lists the haze"]
+    assert "6/6" in done.stdout and "/picture" in done.stdout
+    assert done.stdout.splitlines()[-1] == (
+        "out: trainA hazy, trainB clear, from 6 photographs; haze_train.jsonl and .csv list the haze")
     again = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120,
                            check=False)
     assert again.returncode == 2
