@@ -161,7 +161,7 @@ class LossSettings(_Checked):
         ("printed", "swapped"),
     )
     wpnce_scale: str = _setting(
-        "max1",
+        "normalise_after",
         "ODCR: channel weights. softmax, as printed; max1, divided by their maximum; sigmoid, of the standardised "
         "evidence; normalise_after, softmax and then weighted vectors of unit length",
         ("softmax", "max1", "sigmoid", "normalise_after"),
@@ -170,6 +170,7 @@ class LossSettings(_Checked):
         "split", "ODCR: printed, one fraction over all terms; split, content and haze asked apart and added",
         ("printed", "split"),
     )
+    wpnce_haze_weight: float = _setting(1.0, "ODCR: weight of the haze question in the split form")
     wpnce_clear_patches: int = _setting(256, "ODCR: patches of clear images that each query is compared with; 0 none")
     classifier_learning_rate: float = _setting(1e-2, "ODCR: learning rate of the feature classifier")
     classifier_warmup_steps: int = _setting(0, "ODCR: steps of plain PatchNCE before the classifier's weights count")

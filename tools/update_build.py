@@ -96,7 +96,7 @@ class Tree:
     def dependencies(self, file: PurePosixPath) -> set[str]:
         """Labels of all that a file imports; for tests, also of what they name and of every conftest.py above."""
         wished = set(_skipped_for(self.parsed[file]))
-        missing = {name.split(".")[0] for name in wished if _package(name) not in self.locked}
+        missing = {name.split(".")[0] for name in wished if _package(name) not in self.locked} - set(self.folders)
         labels = {label for name in {*_imports(self.parsed[file], file), *wished}
                   if name.split(".")[0] not in missing for label in self._providers(name, file)}
         labels |= self._above(file, "__init__.py")

@@ -63,7 +63,8 @@ def channel_weights(contributions: tf.Tensor, scale: str) -> tf.Tensor:
 
 def weighted_patch_nce(query: tf.Tensor, key: tf.Tensor, clear: tf.Tensor | None, hazy_weights: tf.Tensor,
                        clear_weights: tf.Tensor | None, temperature: float = 0.07, roles: str = "swapped",
-                       scale: str = "max1", form: str = "split") -> tf.Tensor:
+                       scale: str = "normalise_after", form: str = "split",
+                       haze_weight: float = 1.0) -> tf.Tensor:
     """-log(P / (P + N)) of eq. 11-14, in log-space.
 
     With l(w, z1, z2) = exp((w * z2)^T z1 / temperature), z the query, z+ the key at its place, z- the other keys of
@@ -78,7 +79,7 @@ def weighted_patch_nce(query: tf.Tensor, key: tf.Tensor, clear: tf.Tensor | None
 
     In the printed form one sum over hundreds of clear patches stands beside the one patch at the query's place, so as
     soon as the output looks clear, P / (P + N) is 1 and nothing keeps its content. `form="split"` asks both questions
-    apart, with the same terms, and adds the losses (`pull` and `push` are the roles' weights of z+):
+    apart, with the same terms, and returns content + haze_weight haze (`pull`, `push`: the roles' weights of z+):
 
         content: l(pull, z, z+) against sum_- l(1, z, z-) + sum_c l(1 - w_c, z, c)
         haze: mean_c l(w_c, z, c) against the mean of l(push, z, z') over all patches z' of the hazy image
@@ -96,6 +97,7 @@ def weighted_patch_nce(query: tf.Tensor, key: tf.Tensor, clear: tf.Tensor | None
       roles: printed or swapped.
       scale: that of the weights; normalise_after gives weighted keys unit length.
       form: printed or split.
+      haze_weight: of the second question in the split form.
 
     Returns:
       [B, P], one loss per query.
@@ -120,7 +122,7 @@ def weighted_patch_nce(query: tf.Tensor, key: tf.Tensor, clear: tf.Tensor | None
     if form == "printed":
         return _fraction([pulled, cleared], [pushed, *negatives])
     hazed = _all_places(query, key, push, scale) / temperature
-    return _fraction([pulled], negatives) + _fraction([_log_mean(cleared)], [_log_mean(hazed)])
+    return _fraction([pulled], negatives) + haze_weight * _fraction([_log_mean(cleared)], [_log_mean(hazed)])
 
 
 def _log_mean(terms: tf.Tensor) -> tf.Tensor:

@@ -110,7 +110,8 @@ class ODCR(cut.CUT):
         clear_weights = tf.where(early, tf.zeros_like(weights["clear"]), weights["clear"])
         return tf.reduce_mean(wpnce.weighted_patch_nce(
             normalise(query), normalise(hazy), normalise(clear) if loss.wpnce_clear_patches else None, hazy_weights,
-            clear_weights, loss.temperature, loss.wpnce_roles, loss.wpnce_scale, loss.wpnce_form))
+            clear_weights, loss.temperature, loss.wpnce_roles, loss.wpnce_scale, loss.wpnce_form,
+            loss.wpnce_haze_weight))
 
     def _update_classifier(self, hazy: list[tf.Tensor],
                            clear: list[tf.Tensor]) -> tuple[dict[str, tf.Tensor], list[tuple[Evidence, Evidence]]]:

@@ -108,6 +108,15 @@ def test_values_and_gradients_are_finite_for_extreme_features(scale, size):
     assert np.isfinite(loss) and np.isfinite(tape.gradient(loss, query)).all()
 
 
+def test_haze_weight_scales_the_second_question():
+    query, key, clear = _units((2, 3, 5), 1), _units((2, 3, 5), 2), _units((2, 4, 5), 3)
+    weights = np.random.default_rng(0).uniform(size=(2, 5)).astype(np.float32)
+    none, one, three = (weighted_patch_nce(query, key, clear, weights, weights, haze_weight=weight).numpy()
+                        for weight in (0.0, 1.0, 3.0))
+    assert (one - none).min() > 1e-3
+    np.testing.assert_allclose(three - none, 3.0 * (one - none), rtol=1e-4)
+
+
 def test_keys_clear_patches_and_weights_take_no_gradient():
     query, key, clear = (tf.constant(_units((1, 4, 6), seed)) for seed in (1, 2, 3))
     contributions = tf.constant(np.random.default_rng(0).normal(size=(1, 6)), tf.float32)

@@ -30,7 +30,7 @@ FILES = {
     "tests/conftest.py": "import pytest\n",
     "tests/zoo/helpers.py": "import numpy\npytest.importorskip('wool.soft')\npytest.importorskip('PIL')\nimport wool\n",
     "tests/zoo/samples/food.csv": "",
-    "tests/zoo/gate_test.py": "import animals\nimport helpers\nfrom animals import fish, nothing\n",
+    "tests/zoo/gate_test.py": "import animals, helpers\nfrom animals import fish\npytest.importorskip('animals.zoo')\n",
     "tests/zoo/feed_test.py": "import pytest\n@pytest.mark.slow\ndef test_it():\n    'animals.feed', 'guide.txt'\n",
 }
 ROOT_BUILD = '''# Written by python -m tools.update_build.
@@ -124,6 +124,7 @@ pytest_test(
         ":helpers",
         "//animals",
         "//animals:fish",
+        "//animals/zoo",
         "//tests:conftest",
     ],
 )
