@@ -1,0 +1,215 @@
+"""Training runs of `tools.reproduce`, each a process of its own, and what is measured of them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import multiprocessing
+import os
+import platform
+import shlex
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import cut_tf
+from cut_tf.baselines import BASELINES
+from cut_tf.checkpoints import CheckpointStore
+from cut_tf.data import open_dataset
+from cut_tf.data.image_files import write_png
+from cut_tf.errors import InputError
+from cut_tf.inference import Translator
+from cut_tf.metrics import METRICS, ciede2000
+from cut_tf.settings import DataSettings
+from tools.reproduce_suites import CONSTANT_EPOCHS, DECAY_EPOCHS, EPOCHS
+
+PICTURES = 4
+# How untrained rows translate: uint8 [H, W, 3] to uint8 of the same shape.
+UNTRAINED = {"input": np.asarray, **BASELINES}
+_MEASURES = {**METRICS, "ciede2000": ciede2000}
+_LAST_LINES = 15
+_WINDOWS = 40  # times that the speed of a run is noted, if it has so many steps
+_CHECKPOINT_STEPS = (50, 500)  # least and greatest distance of checkpoints
+_MIB = 2**20
+# ru_maxrss is in KiB, on macOS in bytes.
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+class RunError(RuntimeError):
+    """A training run failed. The message has its last lines and the name of its log."""
+
+
+class Trained(NamedTuple):
+    """What the process of a run took.
+
+    Attributes:
+      train_sec: from its start to its end.
+      peak_memory_mib: most memory that it held at once, without that of a GPU.
+      continued_from_step: step of the checkpoint that it began with; 0 for a new run.
+    """
+
+    train_sec: float
+    peak_memory_mib: float
+    continued_from_step: int
+
+
+def run_flags(run: Path, steps: int, seed: int, dataset: str) -> list[str]:
+    """The flags of `cut_tf.train` that the suite decides. `steps` is a multiple of EPOCHS."""
+    return [f"--dataset={dataset}", f"--run={run}", f"--seed={seed}", f"--steps_per_epoch={steps // EPOCHS}",
+            f"--constant_epochs={CONSTANT_EPOCHS}", f"--decay_epochs={DECAY_EPOCHS}"]
+
+
+def pace_flags(steps: int) -> list[str]:
+    """How often a run of that many steps notes its speed, saves and evaluates itself, which changes no weights.
+
+    Its own evaluation takes few pictures and comes once: all test pairs are measured after the run.
+    """
+    checkpoint_steps = max(min(steps // EPOCHS, _CHECKPOINT_STEPS[1]), min(steps, _CHECKPOINT_STEPS[0]))
+    return [f"--log_steps={max(steps // _WINDOWS, 1)}", f"--checkpoint_steps={checkpoint_steps}",
+            f"--eval_steps={steps}", f"--image_steps={steps}", f"--test_images={PICTURES}"]
+
+
+def train(arguments: Sequence[str], run: Path, log: Path, steps: int, started: Callable[[int], None],
+          lock: int) -> Trained:
+    """Trains, or continues, a run in a process of its own.
+
+    Args:
+      arguments: flags of `cut_tf.train`.
+      run: its folder, as in `arguments`.
+      log: file that gets what the process prints, behind what is in it.
+      steps: of the whole run.
+      started: called with the process id.
+      lock: file descriptor that the process keeps open as long as it lives.
+
+    Raises:
+      RunError: if the process fails, or ends before the last step.
+      KeyboardInterrupt: as it came, after the process has saved its state and ended.
+    """
+    before = CheckpointStore(run, keep=1, writes=False).steps()
+    command = [sys.executable, "-m", "cut_tf.train", *arguments]
+    paths = [str(Path(cut_tf.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+    since = time.monotonic()
+    with open(log, "ab") as file:
+        file.write(f"$ {shlex.join(command)}\n".encode("utf-8", "surrogateescape"))
+        file.flush()
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment, pass_fds=[lock])
+        started(process.pid)
+        code, usage = _wait(process)
+    seconds = time.monotonic() - since
+    if code:
+        raise RunError(f"{run}: training failed with exit code {code}; its last lines:\n{_last_lines(log)}\nAll of "
+                       f"them are in {log}; the same command continues")
+    done = CheckpointStore(run, keep=1, writes=False).marked("final")
+    if done is None or done["step"] != steps:
+        raise RunError(f"{run}: training was stopped before step {steps}, see {log}; the same command continues")
+    return Trained(seconds, usage.ru_maxrss * _RSS_UNIT / _MIB, before[-1] if before else 0)
+
+
+def _wait(process: subprocess.Popen) -> tuple[int, Any]:
+    """Exit code, negative for a signal, and resource usage of that process alone."""
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except BaseException:
+        process.terminate()  # cut_tf.train saves its state then
+        process.wait()
+        raise
+    process.returncode = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    return process.returncode, usage
+
+
+def _last_lines(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])
+
+
+def in_own_process(function: Callable[..., Any], *arguments: object) -> Any:
+    """Calls a function in a new process, which gives back all memory, that of a GPU too, before the next run."""
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), signal.signal,
+                                                (signal.SIGINT, signal.SIG_IGN)) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def evaluate(row: str, run: Path | None, data: DataSettings, pictures: Path) -> dict[str, Any]:
+    """Measures a row on all test pairs at full size, and writes the first PICTURES outputs as PNG files.
+
+    Args:
+      row: its name, which for an untrained one tells how it translates.
+      run: folder of the finished run, whose EMA weights are used (raw ones if it keeps none); None if untrained.
+      data: the dataset.
+      pictures: folder for 0.png, 1.png, ...; made if missing.
+
+    Returns:
+      `metrics`: means over the pictures of PSNR in dB (those with a finite one), SSIM and CIEDE2000, by name;
+      `test_pictures`, `machine`, and of a run `step_sec`, `settings`.
+    """
+    translate = Translator(run, "") if run else UNTRAINED[row]
+    test = open_dataset(data)
+    pictures.mkdir(parents=True, exist_ok=True)
+    values: dict[str, list[float]] = {name: [] for name in _MEASURES}
+    for index in range(len(test.test_source)):
+        output = translate(test.test_source.load(index))
+        target = test.test_target.load(index)
+        if output.shape != target.shape:
+            raise InputError(f"{test.test_target.name(index)}: must have the size of its hazy picture, "
+                             f"{output.shape[1]}x{output.shape[0]}, found {target.shape[1]}x{target.shape[0]}")
+        for name, measure in _MEASURES.items():
+            values[name].append(float(measure(output[None], target[None])[0]))
+        if index < PICTURES:
+            write_png(pictures / f"{index}.png", output)
+    finite = {name: [value for value in column if np.isfinite(value)] for name, column in values.items()}
+    result = {"metrics": {name: float(np.mean(column)) if column else None for name, column in finite.items()},
+              "test_pictures": len(test.test_source), "machine": machine()}
+    if run:
+        result["step_sec"] = median_step_sec(run)
+        result["settings"] = json.loads((run / "settings.json").read_text(encoding="utf-8"))
+    return result
+
+
+def median_step_sec(run: Path) -> float:
+    """Seconds per step: the median of what the run noted every --log_steps steps.
+
+    The first note of each process that trained counts only where there is no other, since it has the compilation in it.
+    """
+    first, later = [], []
+    for path in sorted((run / "events").glob("events.out.tfevents.*")):
+        notes = [float(tf.make_ndarray(value.tensor)) for record in _whole_records(path)
+                 for value in tf.compat.v1.Event.FromString(record).summary.value if value.tag == "speed/step_sec"]
+        first += notes[:1]
+        later += notes[1:]
+    if not first:
+        raise InputError(f"{run}/events: must have the speed of the run, found no note of it")
+    return statistics.median(later or first)
+
+
+def _whole_records(path: Path) -> list[bytes]:
+    """The records of an event file up to its end, or to the half one that a killed process has left."""
+    whole = tf.data.TFRecordDataset(str(path)).ignore_errors()
+    return list(whole.as_numpy_iterator())
+
+
+def machine() -> dict[str, Any]:
+    """Versions and hardware that a number depends on."""
+    gpus = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+            for gpu in tf.config.list_physical_devices("GPU")]
+    return {"cut_tf": cut_tf.__version__, "TensorFlow": tf.__version__, "Keras": keras.__version__,
+            "Python": platform.python_version(), "CPU": f"{_cpu()}, {os.cpu_count()} cores",
+            "GPU": ", ".join(gpus) or "none"}
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []  # not Linux
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
