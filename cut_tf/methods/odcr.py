@@ -88,6 +88,7 @@ class ODCR(cut.CUT):
             losses.append(self._weighted_nce(layer, query, hazy[layer], clear[layer], evidence[layer]))
             terms[f"metric/nce_loss/{self.feature_names[layer]}"] = losses[-1]
         terms["loss/nce"] = loss.nce_weight * tf.add_n(losses) / len(losses)
+        terms["metric/orthogonality_error"] = projector.orthogonality_error()
         if loss.nce_identity_weight:
             ids = None if draws is None else draws.target_ids
             terms.update(self._nce_terms("nce_identity", loss.nce_identity_weight, queries[1], keys[1], ids))

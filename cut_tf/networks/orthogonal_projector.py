@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from cut_tf import compat
 from cut_tf.layers.convolution import seeds_from
-from cut_tf.layers.orthogonal import OrthogonalDense
+from cut_tf.layers.orthogonal import OrthogonalDense, orthogonality_error
 from cut_tf.networks.patch_projector import sample_patches
 
 _DECAY = 0.95
@@ -69,6 +69,11 @@ class OrthogonalPatchProjector(keras.Model):
             hidden = mlp[0](centres[0](_patches(feature, ids)))
             embeddings.append(mlp[1](centres[1](hidden)))
         return embeddings
+
+    def orthogonality_error(self) -> tf.Tensor:
+        """Largest max |K^T K - I| of all kernels: scalar."""
+        kernels = [compat.raw_variable(layer.kernel) for mlp in self.mlps for layer in mlp]
+        return tf.reduce_max(tf.stack([orthogonality_error(tf.convert_to_tensor(kernel)) for kernel in kernels]))
 
     def move_centres(self, parts: Sequence[tuple[Sequence[tf.Tensor], Sequence[tf.Tensor]]],
                      mean_over_replicas: Callable) -> None:

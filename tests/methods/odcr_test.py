@@ -45,6 +45,7 @@ def test_generator_loss_is_the_visible_weighted_sum_of_equation_15(tiny_settings
     assert terms["loss/nce"] == pytest.approx(2.0 * np.mean(per_layer), rel=1e-5)
     assert terms["loss/generator"] == pytest.approx(terms["loss/gan"] + terms["loss/nce"] + terms["loss/l1_identity"],
                                                     rel=1e-5)
+    assert 0 <= terms["metric/orthogonality_error"] < 1e-5
     assert terms["loss/classifier"] > 0 and 0 <= terms["metric/classifier_accuracy"] <= 1
     assert {name for name in terms if name.startswith("metric/classifier_accuracy/")} == {
         "metric/classifier_accuracy/04_down1", "metric/classifier_accuracy/08_down2"}

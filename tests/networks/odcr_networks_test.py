@@ -27,6 +27,9 @@ def test_projector_has_orthonormal_kernels_and_keeps_three_channels():
     kernels = [weight for name, weight in compat.named_weights(projector).items() if name.endswith("kernel")]
     assert [kernel.shape.as_list() for kernel in kernels] == [[3, 3], [3, 3], [8, 16], [16, 16], [40, 16], [16, 16]]
     assert all(float(orthogonality_error(kernel)) < 1e-5 for kernel in kernels)
+    assert float(projector.orthogonality_error()) == max(float(orthogonality_error(kernel)) for kernel in kernels)
+    kernels[3].assign(kernels[3] * 2.0)
+    assert float(projector.orthogonality_error()) == pytest.approx(3.0, rel=1e-4)
 
 
 def test_projector_is_two_matrix_products_around_a_relu_with_the_running_means_taken_off():
