@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import warnings
 from collections.abc import Sequence
 
 import keras
@@ -11,16 +13,19 @@ import tensorflow as tf
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
 
 
-def check_stack(tensorflow_version: str, keras_version: str) -> None:
-    """Raises ImportError if these versions are of neither supported stack."""
+def check_stack(tensorflow_version: str, keras_version: str, has_addons: bool) -> None:
+    """Raises ImportError, with advice, if these versions are of neither supported stack or addons are missing."""
     stack = (tensorflow_version.split(".")[:2], keras_version.split(".")[0])
     if stack not in ((["2", "21"], "3"), (["2", "15"], "2")):
         raise ImportError(f"cut_tf runs on TensorFlow 2.21 with Keras 3 (pip install .) or on TensorFlow 2.15 with "
                          f"Keras 2.15 (pip install '.[addons]', Python 3.9 to 3.11), found TensorFlow "
                          f"{tensorflow_version} with Keras {keras_version}")
+    if stack[1] == "2" and not has_addons:
+        raise ImportError("on TensorFlow 2.15 cut_tf needs tensorflow-addons: pip install '.[addons]' (Python 3.9 to "
+                          "3.11), or Python 3.10 to 3.13 and pip install . for TensorFlow 2.21")
 
 
-check_stack(tf.__version__, keras.__version__)
+check_stack(tf.__version__, keras.__version__, importlib.util.find_spec("tensorflow_addons") is not None)
 
 
 def instance_normalization(epsilon: float, name: str) -> keras.layers.Layer:
@@ -58,14 +63,9 @@ def spectral_normalization(layer: keras.layers.Layer, input_shape: tuple, first_
 
 def _addons() -> object:
     """tensorflow-addons, which would print its end of life on import."""
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            import tensorflow_addons
-        except ImportError as error:
-            raise ImportError("on TensorFlow 2.15 cut_tf needs tensorflow-addons: pip install '.[addons]'") from error
+        import tensorflow_addons
     return tensorflow_addons
 
 

@@ -107,4 +107,11 @@ def test_a_record_is_never_replaced(tmp_path):
 def test_a_mixture_of_stacks_is_refused_with_advice(tensorflow_version, keras_version):
     with pytest.raises(ImportError, match=rf"pip install '\.\[addons\]'.*found TensorFlow {tensorflow_version} with "
                                           f"Keras {keras_version}"):
-        compat.check_stack(tensorflow_version, keras_version)
+        compat.check_stack(tensorflow_version, keras_version, True)
+
+
+def test_the_older_stack_without_addons_is_refused_with_advice():
+    with pytest.raises(ImportError, match=r"TensorFlow 2\.15 cut_tf needs tensorflow-addons: pip install '\.\[addons"):
+        compat.check_stack("2.15.1", "2.15.0", False)
+    compat.check_stack("2.15.1", "2.15.0", True)
+    compat.check_stack("2.21.0", "3.15.1", False)
