@@ -34,10 +34,13 @@ def run(main: Callable[[list[str]], int]) -> None:
 
 
 def progress_bar(total: int, unit: str) -> object:
-    """Keras' progress bar with its estimate of the time left; call `add(1)` after each of `total` units."""
+    """Keras' progress bar with its estimate of the time left; call `add(1)` after each of `total` units.
+
+    Where nobody watches, in a file or a pipe, it prints one line at the end.
+    """
     from keras.utils import Progbar  # imports TensorFlow, which commands like --version need not wait for
 
-    return Progbar(total, unit_name=unit)
+    return Progbar(total, unit_name=unit, verbose=1 if sys.stdout.isatty() else 2)
 
 
 def flagfile_names() -> list[str]:

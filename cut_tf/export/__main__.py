@@ -7,9 +7,10 @@ from pathlib import Path
 
 from absl import flags
 
-from cut_tf import command_line
+from cut_tf import command_line, images
 from cut_tf.errors import InputError
 from cut_tf.export import FORMATS
+from cut_tf.export.encoded_images import DEFAULT_PIXEL_LIMIT
 from cut_tf.inference import WEIGHTS, Translator
 
 _RUN = flags.DEFINE_string("run", None, "folder of the run", required=True)
@@ -18,6 +19,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "folder of the model; each export 
                               required=True)
 _WEIGHTS = flags.DEFINE_enum("weights", "", ["", *WEIGHTS], "best: of the best metric; last: the newest, raw; ema: "
                              "the newest, running means. ema if the run has them, else last")
+_PIXEL_LIMIT = flags.DEFINE_integer("pixel_limit", DEFAULT_PIXEL_LIMIT, "refuse encoded pictures of more pixels "
+                                    "(height times width), unseen", lower_bound=images.MIN_SIDE_PX**2)
 
 
 def main(argv: list[str]) -> int:
@@ -25,7 +28,8 @@ def main(argv: list[str]) -> int:
     try:
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {argv[1:]}")
-        path = FORMATS[_FORMAT.value](Translator(_RUN.value, _WEIGHTS.value), Path(_OUTPUT.value))
+        path = FORMATS[_FORMAT.value](Translator(_RUN.value, _WEIGHTS.value), Path(_OUTPUT.value),
+                                     _PIXEL_LIMIT.value)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

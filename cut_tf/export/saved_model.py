@@ -13,7 +13,9 @@ import tensorflow as tf
 
 from cut_tf import images
 from cut_tf.errors import InputError
+from cut_tf.export.encoded_images import DEFAULT_PIXEL_LIMIT, translate_encoded
 from cut_tf.inference import Translator
+from cut_tf.layers.padding import crop_to, repeat_to
 
 # Sides of the pictures on which the export is compared with the generator; not multiples of 4.
 _CHECKED_SIZES_PX = ((64, 64), (37, 50))
@@ -25,27 +27,46 @@ class ServingModule(tf.Module):
 
     Args:
       generator: float32 [B, H, W, 3] in [-1, 1] to the same.
+      pixel_limit: greatest height times width of an encoded picture.
     """
 
-    def __init__(self, generator: keras.Model) -> None:
+    def __init__(self, generator: keras.Model, pixel_limit: int = DEFAULT_PIXEL_LIMIT) -> None:
         super().__init__(name="generator")
         # The variables alone are tracked: that makes the smallest graph.
         self._weights = list(generator.variables)
-        self._generator = generator.call
+        self._call = generator.call
+        self._pixel_limit = pixel_limit
+
+    def _translate_floats(self, pixels: tf.Tensor) -> tf.Tensor:
+        output = self._call(repeat_to(pixels, images.MIN_SIDE_PX), training=False)
+        return crop_to(tf.cast(output, tf.float32), pixels)
+
+    def _translate_bytes(self, pixels: tf.Tensor) -> tf.Tensor:
+        return images.to_bytes(self._translate_floats(images.from_bytes(pixels)))
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
-        """`image`: uint8 [B, H, W, 3] to the same; `image_float`: float32 in [-1, 1] to the same. Any H, W."""
+        """The three ways to call the model.
+
+        serving_default: `image_bytes`, string [B] of JPEG, PNG, BMP or GIF (first frame), sizes may differ, to
+        `output_bytes`, string [B] of PNG. image: uint8 [B, H, W, 3] to the same, any H, W. image_float: float32 in
+        [-1, 1] to the same. Names of encoded pictures end in `_bytes`, which TF Serving's REST interface writes as
+        base64.
+        """
         shape = [None, None, None, 3]
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+        def encoded(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"output_bytes": translate_encoded(image_bytes, self._translate_bytes, self._pixel_limit)}
 
         @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8, "image")])
         def image(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"image": images.to_bytes(self._generator(images.from_bytes(pixels), training=False))}
+            return {"image": self._translate_bytes(pixels)}
 
         @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, "image")])
         def image_float(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"image": tf.cast(self._generator(pixels, training=False), tf.float32)}
+            return {"image": self._translate_floats(pixels)}
 
-        return {"serving_default": image.get_concrete_function(), "image": image.get_concrete_function(),
+        return {"serving_default": encoded.get_concrete_function(), "image": image.get_concrete_function(),
                 "image_float": image_float.get_concrete_function()}
 
 
@@ -55,12 +76,13 @@ def next_version(folder: Path) -> int:
     return max([int(name) for name in names if name.isdigit()], default=0) + 1
 
 
-def export_saved_model(translator: Translator, folder: Path) -> Path:
+def export_saved_model(translator: Translator, folder: Path, pixel_limit: int = DEFAULT_PIXEL_LIMIT) -> Path:
     """Writes `folder/<next version>`: aside first, compared with the generator, then renamed.
 
     Args:
       translator: the trained generator.
       folder: of the model; made if it is not there.
+      pixel_limit: greatest height times width of an encoded picture.
 
     Returns:
       The folder of the new version.
@@ -72,7 +94,7 @@ def export_saved_model(translator: Translator, folder: Path) -> Path:
     aside = folder / f".{path.name}.{uuid.uuid4().hex}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        module = ServingModule(translator.generator)
+        module = ServingModule(translator.generator, pixel_limit)
         tf.saved_model.save(module, str(aside), signatures=module.signatures())
         levels = largest_difference(aside, translator)
         if levels > _MOST_LEVELS:

@@ -42,3 +42,17 @@ def crop_to(output: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
         return output
     shape = tf.shape(images)
     return output[:, :shape[1], :shape[2], :]
+
+
+def repeat_to(images: tf.Tensor, side_px: int) -> tf.Tensor:
+    """Repeats the last row and the last column of [B, H, W, C] until both sides have `side_px` at least.
+
+    `crop_to` undoes it. Mirroring, as `pad_to_multiple` does, needs pictures larger than what is added.
+    """
+    height, width = images.shape[1], images.shape[2]
+    if height is not None and width is not None and min(height, width) >= side_px:
+        return images
+    shape = tf.shape(images)
+    rows = tf.minimum(tf.range(tf.maximum(shape[1], side_px)), shape[1] - 1)
+    columns = tf.minimum(tf.range(tf.maximum(shape[2], side_px)), shape[2] - 1)
+    return tf.gather(tf.gather(images, rows, axis=1), columns, axis=2)

@@ -53,11 +53,33 @@ def test_signatures_draw_the_generators_pictures(run, tmp_path, weights, size):
     assert np.abs((floats + 1.0) * 127.5 - found).max() <= 1.0
 
 
+def test_encoded_pictures_of_any_mix_of_sizes(run, tmp_path):
+    translator = Translator(run)
+    path = saved_model.export_saved_model(translator, tmp_path / "model", pixel_limit=41 * 50)
+    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+    pictures = [_picture(17, 41), _picture(41, 50)]
+    found = serve(image_bytes=tf.constant([tf.io.encode_png(picture).numpy() for picture in pictures]))["output_bytes"]
+    for png, picture in zip(found, pictures):
+        assert np.abs(tf.io.decode_png(png).numpy().astype(int) - translator(picture)).max() <= 1
+    with pytest.raises(tf.errors.InvalidArgumentError, match="element 0: must have at most 2050 pixels, found 50x42"):
+        serve(image_bytes=tf.constant([tf.io.encode_png(_picture(42, 50)).numpy()]))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 20), (15, 15)])
+def test_pictures_below_the_least_side_keep_their_size(run, tmp_path, size):
+    path = saved_model.export_saved_model(Translator(run), tmp_path / "model")
+    found = tf.saved_model.load(str(path)).signatures["image"](image=tf.constant(_picture(*size)[None]))["image"]
+    assert found.shape == (1, *size, 3)
+
+
 def test_signatures_take_any_size(run, tmp_path):
     path = saved_model.export_saved_model(Translator(run), tmp_path / "model")
     for name, signature in tf.saved_model.load(str(path)).signatures.items():
         _, inputs = signature.structured_input_signature
-        assert inputs["image"].shape.as_list() == [None, None, None, 3], name
+        if name == "serving_default":
+            assert inputs["image_bytes"].shape.as_list() == [None] and inputs["image_bytes"].dtype == tf.string
+        else:
+            assert inputs["image"].shape.as_list() == [None, None, None, 3], name
 
 
 def test_every_export_is_the_next_version(run, tmp_path):
@@ -72,8 +94,8 @@ def test_every_export_is_the_next_version(run, tmp_path):
 def test_a_model_that_draws_other_pictures_is_not_kept(run, tmp_path, monkeypatch):
     translator = Translator(run)
     other = Translator(run, "last")
-    monkeypatch.setattr(saved_model, "ServingModule", lambda generator, real=saved_model.ServingModule: real(
-        other.generator))
+    monkeypatch.setattr(saved_model, "ServingModule", lambda _, limit, real=saved_model.ServingModule: real(
+        other.generator, limit))
     with pytest.raises(InputError, match=r"within 1 level, found \d+ levels of difference; nothing was written"):
         saved_model.export_saved_model(translator, tmp_path / "model")
     assert list((tmp_path / "model").iterdir()) == []

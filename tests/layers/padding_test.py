@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cut_tf.layers.padding import ReflectionPadding, crop_to, pad_to_multiple
+from cut_tf.layers.padding import ReflectionPadding, crop_to, pad_to_multiple, repeat_to
 
 
 def _pictures(height: int, width: int) -> np.ndarray:
@@ -49,3 +49,14 @@ def test_works_on_sizes_that_are_not_known_before_the_call():
         padded, back = there_and_back(pictures)
         np.testing.assert_array_equal(padded, pad_to_multiple(tf.constant(pictures), 4))
         np.testing.assert_array_equal(back, pictures)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 9), (16, 2), (8, 8), (20, 30)])
+def test_repeat_to_repeats_the_last_row_and_column(size):
+    values = np.arange(2 * size[0] * size[1] * 3, dtype=np.float32).reshape(2, *size, 3)
+    bottom, right = max(8 - size[0], 0), max(8 - size[1], 0)
+    expected = np.pad(values, [(0, 0), (0, bottom), (0, right), (0, 0)], "edge")
+    np.testing.assert_array_equal(repeat_to(tf.constant(values), 8), expected)
+    dynamic = tf.function(lambda images: crop_to(repeat_to(images, 8), images),
+                          input_signature=[tf.TensorSpec([None, None, None, 3])])
+    np.testing.assert_array_equal(dynamic(values), values)
