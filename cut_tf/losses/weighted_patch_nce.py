@@ -105,20 +105,18 @@ def weighted_patch_nce(query: tf.Tensor, key: tf.Tensor, clear: tf.Tensor | None
     Raises:
       ValueError: if `roles` or `form` is none of these.
     """
-    for name, value, known in (("roles", roles, ROLES), ("form", form, FORMS)):
-        if value not in known:
-            raise ValueError(f"{name} must be one of {', '.join(known)}, found {value!r}")
+    _check("roles", roles, ROLES)
+    _check("form", form, FORMS)
     key = tf.stop_gradient(key)
     pull, push = (hazy_weights, 1.0 - hazy_weights) if roles == "printed" else (1.0 - hazy_weights, hazy_weights)
     others = tf.matmul(query, key, transpose_b=True)  # [B, P, P]
     others = tf.linalg.set_diag(others, tf.fill(tf.shape(others)[:-1], _ABSENT))
     pulled, pushed = (_own_place(query, key, weights, scale) / temperature for weights in (pull, push))
-    negatives = [others / temperature]
     if clear is None:
-        return _fraction([pulled], [pushed, *negatives])
+        return _fraction([pulled], [pushed, others / temperature])
     clear = tf.stop_gradient(clear)
     cleared = _all_places(query, clear, clear_weights, scale) / temperature
-    negatives.append(_all_places(query, clear, 1.0 - clear_weights, scale) / temperature)
+    negatives = [others / temperature, _all_places(query, clear, 1.0 - clear_weights, scale) / temperature]
     if form == "printed":
         return _fraction([pulled, cleared], [pushed, *negatives])
     hazed = _all_places(query, key, push, scale) / temperature
@@ -135,6 +133,11 @@ def _fraction(positive: list[tf.Tensor], negative: list[tf.Tensor]) -> tf.Tensor
     """-log(P / (P + N)) from the logarithms of the terms, each [B, P, ...]: [B, P]."""
     log_positive, log_negative = (tf.reduce_logsumexp(tf.concat(terms, -1), axis=-1) for terms in (positive, negative))
     return tf.nn.softplus(log_negative - log_positive)
+
+
+def _check(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, found {value!r}")
 
 
 def _own_place(query: tf.Tensor, key: tf.Tensor, weights: tf.Tensor, scale: str) -> tf.Tensor:
