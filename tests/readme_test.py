@@ -43,6 +43,11 @@ def _arguments(command: str) -> list[str]:
     if words[2] == "cut_tf.train" and "--version" not in words:
         # Datasets that would be downloaded are only checked, as far as that goes without a network.
         words += ["--dry_run"] if "horse2zebra" in command else TINY
+    if words[2] == "tools.reproduce":
+        words += ["--steps=8", "--seeds=0", "--rows=input,dark_channel_prior,odcr",
+                  *(f"--set={flag[2:]}" for flag in TINY if "epoch" not in flag)]
+    if words[2] == "tools.benchmark":
+        words += ["--size_px=32", "--ngf=4", "--generator_blocks=1", "--repeats=1"]
     if words[2] == "pytest":
         words += ["--collect-only", "-q"]
     return [sys.executable, *words[1:]]
@@ -96,7 +101,7 @@ def test_every_command_runs(workspace):
                for command in _commands()}
     trained = [command for command in outputs
                if "cut_tf.train" in command and not {"--dry_run", "--version"} & set(_arguments(command))]
-    assert len(trained) == 7
+    assert len(trained) == 8
     for command in trained:
         assert "step 1 of 1" in outputs[command], command
     first = outputs[trained[0]]
@@ -120,5 +125,8 @@ def test_flagfiles_and_files_named_in_the_readme_exist():
         assert "NAME" in name or (ROOT / name).is_file(), name
     for name in re.findall(r"\]\((\.docs/[^)]+)\)", README):
         assert (ROOT / name).is_file(), name
-    for name in re.findall(r"^\| [^|]+ \| `(\w+)` \|", README, re.MULTILINE):
+    methods = README.split("## Methods")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| [^|]+ \| ((?:`\w+`(?:, )?)+) \|", methods, re.MULTILINE)
+    assert len(rows) >= 7
+    for name in re.findall(r"`(\w+)`", " ".join(rows)):
         assert (ROOT / "cut_tf" / "flagfiles" / f"{name}.flags").is_file(), name
