@@ -103,7 +103,7 @@ def test_the_expected_flagfiles_are_there():
 def test_flagfiles_are_valid(path, monkeypatch):
     monkeypatch.chdir(ROOT)  # a flagfile within a flagfile is looked for from the working directory
     settings = flags.settings_from(_parsed(f"--flagfile={path.relative_to(ROOT)}"))
-    assert settings.train.run == "", "the run folder is the user's to choose"
+    assert settings.train.run in ("", f"runs/{path.stem}"), "a run is in the user's folder, or in one of its own name"
     assert settings != Settings(), "the file sets nothing"
 
 
@@ -116,7 +116,8 @@ def test_flagfiles_say_what_they_are_for(path):
     told = dict(re.findall(r"^# (\w+): +(\S.*)$", "\n".join(head), re.MULTILINE))
     assert {"Paper", "Command", "Time", "Score"} <= set(told)
     assert re.search(r"\b(19|20)\d\d\b", told["Paper"]), "the paper has a year"
-    assert told["Command"].startswith(f"python -m cut_tf.train --flagfile=cut_tf/flagfiles/{path.name} ")
+    assert f"{told['Command']} ".startswith(f"python -m cut_tf.train --flagfile=cut_tf/flagfiles/{path.name} ")
+    assert " --run=" in told["Command"] or "\n--run=" in path.read_text(encoding="utf-8")
     assert re.search(r"\d", told["Time"]), "the time is a number"
     assert re.search(r"\b(PSNR|SSIM|FID)\b", told["Score"]), "the score is a metric"
 
