@@ -41,6 +41,8 @@ ADDONS = [
     "keras>=2.15,<2.16",
     "tensorflow-addons==0.23.0",
     "tensorflow-metadata>=1.17.3,<1.18",
+    # TensorBoard 2.15 imports pkg_resources, which newer ones have no more.
+    "setuptools>=65,<81",
 ]
 
 setup(
