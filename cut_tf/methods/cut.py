@@ -240,6 +240,7 @@ class CUT(base.TranslationMethod):
         return terms
 
     def _draw_ids(self, first_purpose: int, features: list[tf.Tensor], num_patches: int = 0) -> list[tf.Tensor]:
+        """Patch ids per layer; `num_patches` of the settings if 0."""
         num_patches = num_patches or self.settings.loss.num_patches
         return [draw_patch_ids(tf.shape(feature)[1] * tf.shape(feature)[2], num_patches,
                                self.draw_seed(first_purpose + index)) for index, feature in enumerate(features)]

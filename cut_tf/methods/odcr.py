@@ -78,7 +78,7 @@ class ODCR(cut.CUT):
         count = 2 if loss.nce_identity_weight else 1
         queries = [[self._mirror(feature, flip) for feature in part] for part in self._encode(outputs[:count])]
         hazy_ids = self._draw_ids(cut.FIRST_IDS["nce"], keys[0]) if draws is None else draws.source_ids
-        clear_ids = self._draw_ids(_FIRST_CLEAR_IDS, keys[1], max(loss.wpnce_clear_patches, 1))
+        clear_ids = self._draw_ids(_FIRST_CLEAR_IDS, keys[1], loss.wpnce_clear_patches)
         projector.move_centres([(keys[0], hazy_ids), (keys[1], clear_ids)], _mean_over_replicas)
         hazy = [tf.stop_gradient(embedding) for embedding in projector(keys[0], hazy_ids)]
         clear = [tf.stop_gradient(embedding) for embedding in projector(keys[1], clear_ids)]
