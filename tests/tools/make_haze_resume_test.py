@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clear_photographs import file_names, photograph
 from PIL import Image
 
 import cut_tf
@@ -23,26 +24,6 @@ from tools import make_haze
 
 ROOT = Path(__file__).parents[2]
 SEED_1 = HazeRecipe(seed=1)
-
-
-def _photograph(seed: int, width: int = 40, height: int = 30) -> Image.Image:
-    rng = np.random.default_rng(seed)
-    blocks = rng.integers(0, 256, (height // 10, width // 10, 3), dtype=np.uint8)
-    return Image.fromarray(blocks.repeat(10, axis=0).repeat(10, axis=1))
-
-
-@pytest.fixture(name="photographs")
-def _photographs(tmp_path: Path) -> Path:
-    folder = tmp_path / "clear"
-    folder.mkdir()
-    for number in range(9):
-        suffix, size = "jpg" if number < 4 else "png", ((40, 30), (30, 50))[number % 2]
-        _photograph(number, *size).save(folder / f"p{number}.{suffix}")
-    return folder
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def _tree(folder: Path) -> dict[str, bytes]:
@@ -62,7 +43,7 @@ def test_a_damaged_photograph_stops_and_once_repaired_the_rest_is_done(photograp
     path.write_bytes(data[:60])
     with pytest.raises(InputError, match=r"p7\.png: .*\d of 18 pictures are done and kept in .*/out/\.test_partial"):
         make_haze.make_dataset(photographs, tmp_path / "out", "test", workers=1)
-    assert _names(tmp_path / "out") == [".test_partial"]
+    assert file_names(tmp_path / "out") == [".test_partial"]
     path.write_bytes(data)
     make_haze.make_dataset(photographs, tmp_path / "out", "test")
     assert _tree(tmp_path / "out") == _tree(tmp_path / "whole")
@@ -73,7 +54,7 @@ def test_if_the_first_photograph_is_damaged_nothing_is_left(photographs, tmp_pat
         path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(InputError, match=r"p\d\.(png|jpg): must be a complete"):
         make_haze.make_dataset(photographs, tmp_path / "out", "test")
-    assert _names(tmp_path / "out") == []
+    assert file_names(tmp_path / "out") == []
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -84,7 +65,7 @@ def test_a_stopped_run_leaves_no_dataset_and_is_continued(photographs, tmp_path,
     out, seen, written = tmp_path / "out", [], []
 
     def write_some(path: Path, image: np.ndarray) -> None:
-        seen.append(_names(out))
+        seen.append(file_names(out))
         if len(seen) > pictures:
             raise KeyboardInterrupt
         write_png(path, image)
@@ -92,7 +73,7 @@ def test_a_stopped_run_leaves_no_dataset_and_is_continued(photographs, tmp_path,
     monkeypatch.setattr(make_haze, "write_png", write_some)
     with pytest.raises(KeyboardInterrupt):
         make_haze.make_dataset(photographs, out, "train", workers=workers)
-    assert all(name.startswith(".") for names in [*seen, _names(out)] for name in names)
+    assert all(name.startswith(".") for names in [*seen, file_names(out)] for name in names)
     # What SIGKILL leaves while a picture or a line is being written.
     (out / ".train_partial" / "trainA" / ".0123.tmp").write_bytes(b"half a picture")
     with open(out / ".train_partial" / "journal.jsonl", "a", encoding="ascii") as file:
@@ -160,7 +141,7 @@ def test_a_stopped_run_of_another_recipe_is_refused(photographs, tmp_path, monke
     if "version" in change:
         monkeypatch.setattr(cut_tf, "__version__", change["version"])
     if "photograph" in change:
-        _photograph(77).save(photographs / change["photograph"])
+        photograph(77).save(photographs / change["photograph"])
     source = shutil.copytree(photographs, tmp_path / "other") if "source" in change else photographs
     with pytest.raises(InputError, match=rf"\.train_partial: was begun with another recipe: .*{message}"):
         make_haze.make_dataset(source, out, "train", change.get("recipe", SEED_1), change.get("limit", 0))
@@ -179,7 +160,7 @@ def test_a_journal_that_is_none_is_refused(photographs, tmp_path, text):
 def test_a_killed_program_is_continued(tmp_path, sent, code):
     (tmp_path / "clear").mkdir()
     for number in range(16):
-        _photograph(number, 400, 300).resize((800, 600), Image.Resampling.BICUBIC).save(
+        photograph(number, 400, 300).resize((800, 600), Image.Resampling.BICUBIC).save(
             tmp_path / "clear" / f"p{number}.png")
     make_haze.make_dataset(tmp_path / "clear", tmp_path / "whole", "test", HazeRecipe(nonhomogeneous=0.5))
     command, environment = _program("--input=clear", "--output=out", "--split=test", "--nonhomogeneous=0.5",
@@ -194,7 +175,7 @@ def test_a_killed_program_is_continued(tmp_path, sent, code):
         process.send_signal(sent)
         error = process.communicate(timeout=60)[1].decode()
         assert process.returncode == code, error
-    assert _names(tmp_path / "out") == [".test_partial"]
+    assert file_names(tmp_path / "out") == [".test_partial"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120,
                           check=False)
     assert done.returncode == 0, done.stderr

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from absl import flags
+from clear_photographs import file_names, photograph
 from PIL import Image
 
 import cut_tf
@@ -26,26 +27,6 @@ from tools import make_haze
 ROOT = Path(__file__).parents[2]
 SEED_1 = HazeRecipe(seed=1)
 HEADER = ["name", "beta_per_m", "airlight_r", "airlight_g", "airlight_b", "seed"]
-
-
-def _photograph(seed: int, width: int = 40, height: int = 30) -> Image.Image:
-    rng = np.random.default_rng(seed)
-    blocks = rng.integers(0, 256, (height // 10, width // 10, 3), dtype=np.uint8)
-    return Image.fromarray(blocks.repeat(10, axis=0).repeat(10, axis=1))
-
-
-@pytest.fixture(name="photographs")
-def _photographs(tmp_path: Path) -> Path:
-    folder = tmp_path / "clear"
-    folder.mkdir()
-    for number in range(9):
-        suffix, size = "jpg" if number < 4 else "png", ((40, 30), (30, 50))[number % 2]
-        _photograph(number, *size).save(folder / f"p{number}.{suffix}")
-    return folder
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def _table(path: Path) -> list[list[str]]:
@@ -75,7 +56,7 @@ def _originals(folder: Path) -> dict[str, np.ndarray]:
 def test_train_halves_share_no_scene(photographs, tmp_path):
     out = tmp_path / "deep" / "out"
     assert make_haze.make_dataset(photographs, out, "train", SEED_1) == 9
-    hazy, clear = _names(out / "trainA"), _names(out / "trainB")
+    hazy, clear = file_names(out / "trainA"), file_names(out / "trainB")
     assert (len(hazy), len(clear)) == (5, 4) and not set(hazy) & set(clear)
     assert sorted(hazy + clear) == [f"p{number}.png" for number in range(9)]
     originals = _originals(photographs)
@@ -85,13 +66,13 @@ def test_train_halves_share_no_scene(photographs, tmp_path):
         picture = read_image(out / "trainA" / name)
         assert picture.shape == originals[name[:2]].shape
         assert np.abs(picture.astype(int) - originals[name[:2]]).mean() > 5
-    assert _names(out) == ["haze_train.csv", "haze_train.jsonl", "trainA", "trainB"]
+    assert file_names(out) == ["haze_train.csv", "haze_train.jsonl", "trainA", "trainB"]
 
 
 def test_test_split_is_paired(photographs, tmp_path):
     make_haze.make_dataset(photographs, tmp_path / "out", "test")
     names = [f"p{number}.png" for number in range(9)]
-    assert _names(tmp_path / "out" / "testA") == _names(tmp_path / "out" / "testB") == names
+    assert file_names(tmp_path / "out" / "testA") == file_names(tmp_path / "out" / "testB") == names
     originals = _originals(photographs)
     for name in names:
         np.testing.assert_array_equal(read_image(tmp_path / "out" / "testB" / name), originals[name[:2]])
@@ -138,7 +119,7 @@ def test_a_limit_gives_a_part_of_the_whole(photographs, tmp_path, split):
     assert make_haze.make_dataset(photographs, part, split, SEED_1, limit=4) == 4
     per_domain = 2 if split == "train" else 4
     for domain in (f"{split}A", f"{split}B"):
-        names = _names(part / domain)
+        names = file_names(part / domain)
         assert len(names) == per_domain
         for name in names:
             assert (part / domain / name).read_bytes() == (whole / domain / name).read_bytes()
@@ -173,7 +154,7 @@ def test_empty_folders_are_filled_and_the_other_split_is_left_alone(photographs,
     make_haze.make_dataset(photographs, out, "train")
     before = {path: path.stat().st_mtime_ns for path in out.rglob("train*/*")}
     make_haze.make_dataset(photographs, out, "test")
-    assert len(_names(out / "testA")) == 9
+    assert len(file_names(out / "testA")) == 9
     assert {path: path.stat().st_mtime_ns for path in out.rglob("train*/*")} == before
 
 
@@ -291,7 +272,7 @@ def test_bad_input_gives_code_2_and_writes_nothing(photographs, tmp_path, capsys
 
 
 def test_photographs_whose_results_would_have_one_name(photographs, tmp_path, capsys):
-    _photograph(1).save(photographs / "p0.png")
+    photograph(1).save(photographs / "p0.png")
     assert _main(f"--input={photographs}", f"--output={tmp_path / 'out'}") == 2
     assert "names without suffix must differ, found several of p0" in capsys.readouterr().err
 
