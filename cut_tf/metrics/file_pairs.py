@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
+from cut_tf.data.haze_layouts import stems_without_numbers
 from cut_tf.data.image_files import image_size, read_bytes
 from cut_tf.errors import InputError
 
 _LISTED_NAMES = 5
-_NUMBER_SUFFIX = re.compile(r"_\d+(\.\d+)?$")
 
 
 def pair_files(predictions: list[Path], others: list[Path], shorten: bool) -> list[Path]:
@@ -76,9 +75,5 @@ def _by_stem(files: list[Path]) -> dict[str, Path]:
 
 def _partner_stem(stem: str, partners: dict[str, Path], shorten: bool) -> str | None:
     """The stem of the file that a prediction belongs to, None if there is none."""
-    while stem not in partners:
-        shorter = _NUMBER_SUFFIX.sub("", stem) if shorten else stem
-        if shorter == stem:
-            return None
-        stem = shorter
-    return stem
+    stems = stems_without_numbers(stem) if shorten else [stem]
+    return next((shorter for shorter in stems if shorter in partners), None)
