@@ -18,9 +18,9 @@ from typing import NamedTuple
 import tensorflow as tf
 from absl import flags
 
-from cut_tf import command_line, compat
+from cut_tf import command_line
 from cut_tf.errors import InputError
-from cut_tf.layers.orthogonal import OrthogonalDense, retraction, tangent_projection
+from cut_tf.layers.orthogonal import retraction, tangent_projection
 from cut_tf.methods import METHODS, TranslationMethod, build_method
 from cut_tf.settings import DataSettings, LossSettings, NetworkSettings, Settings, TrainSettings
 
@@ -83,8 +83,7 @@ def train_step() -> list[dict]:
 def stiefel() -> list[dict]:
     """Projection and retraction of all orthonormal kernels, as a share of an ODCR step."""
     model, step = _step_of("odcr")
-    kernels = [compat.raw_variable(layer.kernel) for layer in model.networks["projector"]._flatten_layers()
-               if isinstance(layer, OrthogonalDense)]
+    kernels = model.networks["projector"].kernels()
     gradients = [tf.random.stateless_normal(kernel.shape, [index, 0]) for index, kernel in enumerate(kernels)]
 
     @tf.function

@@ -70,10 +70,13 @@ class OrthogonalPatchProjector(keras.Model):
             embeddings.append(mlp[1](centres[1](hidden)))
         return embeddings
 
+    def kernels(self) -> list[tf.Variable]:
+        """The orthonormal kernels, feature by feature."""
+        return [compat.raw_variable(layer.kernel) for mlp in self.mlps for layer in mlp]
+
     def orthogonality_error(self) -> tf.Tensor:
         """Largest max |K^T K - I| of all kernels: scalar."""
-        kernels = [compat.raw_variable(layer.kernel) for mlp in self.mlps for layer in mlp]
-        return tf.reduce_max(tf.stack([orthogonality_error(tf.convert_to_tensor(kernel)) for kernel in kernels]))
+        return tf.reduce_max(tf.stack([orthogonality_error(tf.convert_to_tensor(kernel)) for kernel in self.kernels()]))
 
     def move_centres(self, parts: Sequence[tuple[Sequence[tf.Tensor], Sequence[tf.Tensor]]],
                      mean_over_replicas: Callable) -> None:
