@@ -9,17 +9,14 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from cut_tf.layers import portable
+from cut_tf.layers.padding import mirror_borders
 
 
 class BlurDown(keras.layers.Layer):
     """[1,2,1] x [1,2,1] / 16 with mirrored borders, stride 2: [B, H, W, C] to [B, ceil(H/2), ceil(W/2), C]."""
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        if portable.is_portable():
-            padded = portable.mirror_pad(inputs, (1, 1), (1, 1))
-        else:
-            padded = tf.pad(inputs, [[0, 0], [1, 1], [1, 1], [0, 0]], "REFLECT")
+        padded = mirror_borders(inputs, 1)
         return tf.nn.avg_pool2d(tf.nn.avg_pool2d(padded, 2, 1, "VALID"), 2, 2, "VALID")
 
 

@@ -44,6 +44,43 @@ def test_statistics_of_half_precision_are_float32(dtype, mean, deviation):
     np.testing.assert_allclose(tf.cast(found, tf.float32), expected, rtol=one_rounding, atol=1e-4)
 
 
+@pytest.mark.parametrize("batch", [1, 2, 9])  # one by one up to 8, all at once above
+def test_gradient_is_that_of_the_closed_form(batch):
+    rng = np.random.default_rng(0)
+    values, upstream = rng.normal(size=(2, batch, 6, 5, 3)) * 2 + 1
+    inputs = tf.constant(values, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        normed = InstanceNorm()(inputs)
+    found = tape.gradient(normed, inputs, tf.constant(upstream, tf.float32))
+    unit, means = _explicit(values), {"axis": (1, 2), "keepdims": True}
+    expected = (upstream - upstream.mean(**means) - unit * (upstream * unit).mean(**means)) / np.sqrt(
+        values.var(**means) + 1e-5)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_can_be_differentiated_twice():
+    """As the gradient penalty needs: d/dx of sum (dy/dx)^2 for y = sum norm(x)^3, by central differences."""
+    inputs = tf.random.stateless_normal([1, 3, 3, 1], [3, 0])
+    layer = InstanceNorm()
+
+    def penalty(images: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            total = tf.reduce_sum(layer(images) ** 3)
+        return tf.reduce_sum(tape.gradient(total, images) ** 2)
+
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        value = penalty(inputs)
+    found = tape.gradient(value, inputs)
+    step = 1e-2
+    for place in ((0, 0), (1, 2)):
+        nudge = tf.scatter_nd([[0, *place, 0]], [step], inputs.shape)
+        slope = (penalty(inputs + nudge) - penalty(inputs - nudge)) / (2 * step)
+        np.testing.assert_allclose(found[0, place[0], place[1], 0], slope, rtol=2e-2, atol=0.3)
+
+
 def test_constant_image_becomes_zero():
     np.testing.assert_array_equal(InstanceNorm()(tf.fill([1, 4, 4, 2], 3.0)), np.zeros((1, 4, 4, 2)))
 

@@ -22,6 +22,22 @@ def test_reflection_does_not_repeat_the_border(size, padding_px):
     np.testing.assert_array_equal(found, np.pad(pictures, sides, "reflect"))
 
 
+@pytest.mark.parametrize("size", [(8, 8), (9, 12), (5, 4)])
+@pytest.mark.parametrize("padding_px", [1, 3])
+def test_the_gradient_of_reflection_is_its_transpose(size, padding_px):
+    pictures = tf.constant(_pictures(*size))
+    where = np.arange(size[0] * size[1]).reshape(size)
+    came_from = np.pad(where, padding_px, "reflect").ravel()
+    upstream = np.random.default_rng(1).normal(size=(2, came_from.size, 3)).astype(np.float32)
+    expected = np.zeros((2, where.size, 3))
+    np.add.at(expected, (slice(None), came_from), upstream)
+    with tf.GradientTape() as tape:
+        tape.watch(pictures)
+        padded = ReflectionPadding(padding_px)(pictures)
+    found = tape.gradient(padded, pictures, upstream.reshape(padded.shape))
+    np.testing.assert_allclose(found, expected.reshape(pictures.shape), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("size, padded", [((16, 16), (16, 16)), ((17, 23), (20, 24)), ((18, 16), (20, 16)),
                                           ((16, 21), (16, 24))])
 def test_pads_bottom_and_right_to_the_next_multiple(size, padded):
