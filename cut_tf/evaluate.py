@@ -1,6 +1,8 @@
 """Metrics of a folder of predictions: `python -m cut_tf.evaluate --pred=DIR --target=DIR` or `--input=DIR`, or both.
 
-Against targets: PSNR, SSIM, CIEDE2000, MSE. Against the inputs: dark channel, contrast gain, colourfulness.
+Against targets: PSNR, SSIM, CIEDE2000, MSE. Against the inputs: dark channel, contrast gain, colourfulness. With
+`--distribution=fid,kid`: distances between the two sets of pictures, which need not be pairs. With `--labels`: scores
+of label maps.
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ from absl import flags
 
 from cut_tf import command_line
 from cut_tf.errors import InputError
+from cut_tf.metrics.distribution_report import check_distribution, evaluate_distribution
+from cut_tf.metrics.feature_extractors import INCEPTION, feature_extractor
 from cut_tf.metrics.folder_report import evaluate_folders
+from cut_tf.metrics.segmentation import evaluate_labels
 
 _PRED = flags.DEFINE_string("pred", "", "folder of predictions")
 _TARGET = flags.DEFINE_string("target", "", "folder of targets with the same stems (0012_0.8_0.2 also fits 0012)")
@@ -21,8 +26,22 @@ _INPUT = flags.DEFINE_string("input", "", "folder of the pictures that the predi
                              "stems: adds measures that need no target")
 _TARGET_BORDER_PX = flags.DEFINE_integer("target_border_px", 0, "pixels to cut off each side of the targets; 10 for "
                                          "SOTS indoor, whose clear pictures are 640x480 and hazy ones 620x460")
-_CSV = flags.DEFINE_string("csv", "", "file for the values of each image; if empty, PRED.metrics.csv beside --pred")
-_JSON = flags.DEFINE_string("json", "", "file for the whole report; if empty, PRED.metrics.json beside --pred")
+_DISTRIBUTION = flags.DEFINE_list("distribution", [], "fid, kid or fid,kid: distances between the sets of pictures in "
+                                  "--pred and --target, instead of metrics of pairs")
+_FEATURE_EXTRACTOR = flags.DEFINE_string(
+    "feature_extractor", INCEPTION, "for --distribution: inception; random, fixed random weights that need no file; "
+    "run:DIR, the encoder of a run; or the folder of a SavedModel, which is a program: name only one that you trust")
+_INCEPTION_WEIGHTS = flags.DEFINE_string("inception_weights", "", ".h5 file of InceptionV3's weights without its top; "
+                                         "if empty, that of Keras' cache, or downloaded")
+_REFERENCE_STATISTICS = flags.DEFINE_string("reference_statistics", "", "for --distribution: .npz file of the targets' "
+                                            "statistics; with --target it is written, without it is read")
+_LABELS = flags.DEFINE_bool("labels", False, "compare label maps: pixel accuracy, class accuracy, mean IoU")
+_LABEL_COLOURS = flags.DEFINE_string("label_colours", "", "for --labels: CSV file of label,red,green,blue[,name] lines "
+                                     "if the maps are coloured pictures; else they are PNGs of grey or palette labels")
+_CSV = flags.DEFINE_string("csv", "", "file for the values of each image, distance or class; if empty, "
+                           "PRED.metrics.csv, PRED.distribution.csv or PRED.labels.csv beside --pred")
+_JSON = flags.DEFINE_string("json", "", "file for the whole report; if empty, PRED.metrics.json, "
+                            "PRED.distribution.json or PRED.labels.json beside --pred")
 
 
 def _evaluate(arguments: list[str]) -> None:
@@ -30,13 +49,44 @@ def _evaluate(arguments: list[str]) -> None:
         raise InputError(f"everything must be given as a flag, found {' '.join(arguments)}")
     if not _PRED.value:
         raise InputError(f"--pred must be a folder, found {_PRED.value!r}")
-    prefix = os.path.abspath(_PRED.value)
-    csv_path, json_path = Path(_CSV.value or f"{prefix}.metrics.csv"), Path(_JSON.value or f"{prefix}.metrics.json")
-    target_dir, input_dir = (Path(flag.value) if flag.value else None for flag in (_TARGET, _INPUT))
-    report = evaluate_folders(Path(_PRED.value), target_dir, csv_path, json_path, input_dir=input_dir,
-                              target_border_px=_TARGET_BORDER_PX.value)
+    kind = "labels" if _LABELS.value else "distribution" if _DISTRIBUTION.value else "metrics"
+    _check_flags(kind)
+    prefix = f"{os.path.abspath(_PRED.value)}.{kind}"
+    csv_path, json_path = Path(_CSV.value or f"{prefix}.csv"), Path(_JSON.value or f"{prefix}.json")
+    pred_dir, (target_dir, input_dir) = Path(_PRED.value), map(_path, (_TARGET, _INPUT))
+    if kind == "labels":
+        if target_dir is None:
+            raise InputError("--target must be the folder of the true label maps, found ''")
+        report = evaluate_labels(pred_dir, target_dir, _path(_LABEL_COLOURS), csv_path, json_path)
+    elif kind == "distribution":
+        reference = _path(_REFERENCE_STATISTICS)
+        check_distribution(pred_dir, target_dir, _DISTRIBUTION.value, reference, csv_path, json_path)
+        extractor = feature_extractor(_FEATURE_EXTRACTOR.value, _INCEPTION_WEIGHTS.value)
+        report = evaluate_distribution(pred_dir, target_dir, _DISTRIBUTION.value, extractor, reference, csv_path,
+                                       json_path)
+    else:
+        report = evaluate_folders(pred_dir, target_dir, csv_path, json_path, input_dir=input_dir,
+                                  target_border_px=_TARGET_BORDER_PX.value)
     print(report.table())
     print(f"written: {csv_path} and {json_path}")
+
+
+def _path(flag: flags.FlagHolder) -> Path | None:
+    return Path(flag.value) if flag.value else None
+
+
+def _check_flags(kind: str) -> None:
+    """Raises InputError for a flag that the kind of evaluation does not use."""
+    if _LABELS.value and _DISTRIBUTION.value:
+        raise InputError("--labels and --distribution are two evaluations, found both")
+    users = {"input": "metrics", "target_border_px": "metrics", "label_colours": "labels",
+             "feature_extractor": "distribution", "inception_weights": "distribution",
+             "reference_statistics": "distribution"}
+    for name, user in users.items():
+        flag = flags.FLAGS[name]
+        if kind != user and flag.value != flag.default:
+            asked = "without --labels and --distribution" if user == "metrics" else f"with --{user}"
+            raise InputError(f"--{name} may be given {asked} only, found {flag.value!r}")
 
 
 def main(argv: list[str]) -> int:

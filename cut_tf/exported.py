@@ -43,19 +43,19 @@ class SavedModelTranslator:
         return self._translate(**{IMAGE: tf.constant(picture[None])})[IMAGE].numpy()[0]
 
 
-def newest_version(path: Path) -> Path:
+def newest_version(path: Path, flag: str = "--saved_model") -> Path:
     """The version with the largest number in a model's folder; the folder itself if it is a SavedModel.
 
     Raises:
-      InputError: if it is neither.
+      InputError: naming `flag`, if it is neither.
     """
     if (path / "saved_model.pb").is_file():
         return path
     names = [child.name for child in path.iterdir()] if path.is_dir() else []
     versions = [int(name) for name in names if name.isdigit() and (path / name / "saved_model.pb").is_file()]
     if not versions:
-        raise InputError(f"--saved_model must be the folder of a SavedModel, or of its numbered versions, found none "
-                         f"in {path}")
+        raise InputError(f"{flag} must be the folder of a SavedModel, or of its numbered versions, found none in "
+                         f"{path}")
     return path / str(max(versions))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -14,13 +15,19 @@ from cut_tf.checkpoints import CheckpointStore
 from cut_tf.data.transforms import Preprocessing
 from cut_tf.errors import InputError
 from cut_tf.settings import Settings
+from cut_tf.windows import row_bands
 
 WEIGHTS = ("best", "last", "ema")
 SIZES = ("native", "train")
+# Tiles of larger pictures: about half a GB of features for each, with SinCUT's generator.
+TILE_PX = 512
 
 
 class Translator:
     """Translates uint8 pictures with the generator of a run.
+
+    Generators without norms (stylegan2) know how far they see, `reach_px`. They translate large pictures in tiles, with
+    the same result as without, in a memory that does not depend on the picture's size.
 
     Args:
       run: folder of the run.
@@ -52,6 +59,11 @@ class Translator:
         self._preprocessing = Preprocessing.of(self.settings.data) if size == "train" else None
         self._compiled = compile_generator(self.generator)
 
+    @property
+    def traces(self) -> int:
+        """How many times the generator was compiled: once, whatever sizes it has met."""
+        return self._compiled.experimental_get_tracing_count()
+
     def __call__(self, picture: np.ndarray, where: str = "picture") -> np.ndarray:
         """Translates one picture.
 
@@ -67,11 +79,35 @@ class Translator:
         """
         images.check_image(picture, where)
         seen = picture if self._preprocessing is None else self._preprocessing.resize(picture)
-        output = self._compiled(seen[None]).numpy()[0]
+        output = translate_in_tiles(self._compiled, seen, getattr(self.generator, "reach_px", None))
         if output.shape == picture.shape:
             return output
         size = (picture.shape[1], picture.shape[0])
         return np.asarray(Image.fromarray(output).resize(size, Image.Resampling.BICUBIC))
+
+
+def translate_in_tiles(translate: Callable[[np.ndarray], tf.Tensor], picture: np.ndarray, reach_px: int | None,
+                       tile_px: int = TILE_PX) -> np.ndarray:
+    """Translates a picture in tiles that overlap by what a generator sees around them.
+
+    Args:
+      translate: uint8 [1, H, W, 3] to uint8 of the same shape.
+      picture: uint8 [H, W, 3].
+      reach_px: how far from a pixel those lie that its result depends on; a multiple of the generator's downsampling.
+        None if all of the picture counts, which is then translated as a whole.
+      tile_px: side of a tile without its surroundings; a multiple of the generator's downsampling.
+
+    Returns:
+      uint8 [H, W, 3].
+    """
+    if reach_px is None or max(picture.shape[:2]) <= tile_px:
+        return translate(picture[None]).numpy()[0]
+    output = np.empty_like(picture)
+    for rows, inside_rows, band in row_bands(picture.shape[0], reach_px, tile_px):
+        for columns, inside_columns, strip in row_bands(picture.shape[1], reach_px, tile_px):
+            tile = translate(picture[rows, columns][None]).numpy()[0]
+            output[band, strip] = tile[inside_rows, inside_columns]
+    return output
 
 
 def compile_generator(generator: keras.Model) -> tf.types.experimental.GenericFunction:

@@ -1,6 +1,8 @@
-"""Adam exactly as the official code of CUT runs it, and its linear learning-rate decay."""
+"""Adam exactly as the official code of CUT runs it, and the schedules of learning rates."""
 
 from __future__ import annotations
+
+import math
 
 import keras
 import tensorflow as tf
@@ -35,10 +37,8 @@ class Adam(keras.optimizers.Adam):
             grad=tf.cast(gradient, tf.float32))
 
 
-class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """lr(e) = base * (1 - max(0, e - constant_epochs) / (decay_epochs + 1)) in epoch e = 1, 2, ...
-
-    The last epoch's rate is not 0, as in the official code.
+class EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that stays for some epochs and then falls. A function of the step alone, so a resume keeps it.
 
     Args:
       base: learning rate of the first epochs.
@@ -54,11 +54,34 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.decay_epochs = decay_epochs
         self.steps_per_epoch = steps_per_epoch
 
+    def get_config(self) -> dict:
+        return {"base": self.base, "constant_epochs": self.constant_epochs, "decay_epochs": self.decay_epochs,
+                "steps_per_epoch": self.steps_per_epoch}
+
+
+class LinearDecay(EpochSchedule):
+    """lr(e) = base * (1 - max(0, e - constant_epochs) / (decay_epochs + 1)) in epoch e = 1, 2, ...
+
+    The last epoch's rate is not 0, as in the official code.
+    """
+
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         epoch = tf.cast(step, tf.int64) // self.steps_per_epoch + 1
         late = tf.cast(tf.maximum(epoch - self.constant_epochs, 0), tf.float64)
         return tf.cast(self.base * (1.0 - late / (self.decay_epochs + 1)), tf.float32)
 
-    def get_config(self) -> dict:
-        return {"base": self.base, "constant_epochs": self.constant_epochs, "decay_epochs": self.decay_epochs,
-                "steps_per_epoch": self.steps_per_epoch}
+
+class CosineDecay(EpochSchedule):
+    """lr(step) = base * (1 + cos(pi * done)) / 2, where `done` grows from 0 to 1 step by step (AECR-Net, CVPR 2021).
+
+    Loshchilov and Hutter, ICLR 2017, eq. 5, without restarts and down to 0, which the step after the last would have.
+    Without constant epochs the cosine spans the whole run.
+    """
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        span = max(self.decay_epochs * self.steps_per_epoch, 1)
+        late = tf.clip_by_value(tf.cast(step, tf.int64) - self.constant_epochs * self.steps_per_epoch, 0, span)
+        return tf.cast(self.base * 0.5 * (1.0 + tf.cos(math.pi * tf.cast(late, tf.float64) / span)), tf.float32)
+
+
+SCHEDULES = {"linear": LinearDecay, "cosine": CosineDecay}

@@ -64,18 +64,21 @@ class DataSettings(_Checked):
         "scenes (embedded, no download); a folder with trainA, trainB and, if any, testA, testB; two folders A,B; "
         "haze:TRAIN_DIR[,TEST_DIR], folders laid out as RESIDE (ITS, OTS, SOTS/indoor, SOTS/outdoor), O-HAZE, I-HAZE, "
         "NH-HAZE or Dense-Haze; hazed:CLEAR_DIR[,TEST_DIR], clear photographs that get haze as they are read; or "
-        "tfds:NAME such as tfds:cycle_gan/horse2zebra or tfds:haze_pairs. A + joins datasets: scenes+hazed:CLEAR_DIR",
+        "tfds:NAME such as tfds:cycle_gan/horse2zebra or tfds:haze_pairs; or single:SOURCE_FILE,TARGET_FILE, one picture "
+        "each (SinCUT). A + joins datasets: scenes+hazed:CLEAR_DIR",
     )
     preprocess: str = _setting(
         "resize_and_crop",
         "resize_and_crop: to load_size square, then a random crop. scale_width: width to load_size, keeping the "
-        "aspect, then a random crop. crop: random crop of the image as it is. none: the image as it is, cut to a "
-        "multiple of 4 (batch 1)",
-        ("resize_and_crop", "scale_width", "crop", "none"),
+        "aspect, then a random crop. crop: random crop of the image as it is. zoom_and_crop: shorter side to load_size "
+        "at most, then reduced up to 3 times at random, then a random crop (SinCUT). none: the image as it is, cut to "
+        "a multiple of 4 (batch 1)",
+        ("resize_and_crop", "scale_width", "crop", "zoom_and_crop", "none"),
     )
     load_size_px: int = _setting(286, "size in pixels that the image is resized to before the crop")
     crop_size_px: int = _setting(256, "side in pixels of the square training crop")
     flip: bool = _setting(True, "mirror training images left-right at random")
+    quarter_turns: bool = _setting(False, "turn training images by 0, 90, 180 or 270 degrees at random (AECR-Net)")
     batch_size: int = _setting(1, "images of each domain per step, over all replicas together (global batch)")
     cache_mb: int = _setting(1024, "keep decoded images in memory up to this many MiB; 0 keeps none", free=True)
     data_workers: int = _setting(0, "images decoded in parallel; 0 means one per CPU core, 2 at least", free=True)
@@ -105,8 +108,14 @@ class DataSettings(_Checked):
 class NetworkSettings(_Checked):
     """The networks. Defaults are those of the CUT paper and its official code."""
 
-    generator: str = _setting("resnet", "generator network: resnet, that of the papers; mobile, a light one for phones",
-                              ("resnet", "mobile"))
+    generator: str = _setting("resnet", "generator network: resnet, that of the papers; mobile, a light one for phones; "
+                              "stylegan2, that of SinCUT; aecrnet, that of AECR-Net, without norms",
+                              ("resnet", "mobile", "stylegan2", "aecrnet"))
+    discriminator: str = _setting("patch", "discriminator network: patch, the PatchGAN; stylegan2, that of SinCUT, "
+                                  "one score per picture", ("patch", "stylegan2"))
+    stylegan2_downsamplings: int = _setting(1, "times that the stylegan2 generator halves the resolution")
+    stylegan2_size_px: int = _setting(64, "crop that stylegan2 networks are made for, a power of two; the larger, the "
+                                      "fewer channels for one ngf and ndf. That of the discriminator is its input")
     generator_blocks: int = _setting(9, "residual blocks of the generator")
     ngf: int = _setting(64, "channels after the generator's first convolution")
     ndf: int = _setting(64, "channels after the discriminator's first convolution")
@@ -117,6 +126,11 @@ class NetworkSettings(_Checked):
         "instead of normalising features (Miyato et al., ICLR 2018)", ("instance", "batch", "none", "spectral"))
     antialias_down: bool = _setting(True, "blur before downsampling, in generator and discriminator")
     antialias_up: bool = _setting(True, "blurred upsampling in the generator instead of transposed convolution")
+    aecr_shared: bool = _setting(True, "aecrnet: one attention block for its six uses, one deformable convolution for "
+                                 "its two, as in the official code")
+    aecr_mixup: bool = _setting(True, "aecrnet: mix early features into the decoder (adaptive mixup)")
+    aecr_dfe: bool = _setting(True, "aecrnet: deformable convolutions after the blocks (dynamic feature enhancement)")
+    aecr_whitening: bool = _setting(False, "aecrnet: start with a 3x3 convolution of whitened patches")
     projector: str = _setting("mlp", "patch projector: mlp, or sample, which compares the features themselves",
                               ("mlp", "sample"))
     projector_width: int = _setting(256, "channels of the patch projector's two layers")
@@ -134,6 +148,7 @@ class LossSettings(_Checked):
     )
     gan_weight: float = _setting(1.0, "weight of the generator's adversarial loss")
     gradient_penalty_weight: float = _setting(10.0, "weight of the gradient penalty; used with gan_mode wgangp only")
+    r1_weight: float = _setting(0.0, "weight of the R1 penalty on real images; SinCUT uses 1")
     nce_weight: float = _setting(1.0, "lambda_X: weight of PatchNCE between source and output; FastCUT uses 10")
     nce_identity_weight: float = _setting(
         1.0,
@@ -141,25 +156,42 @@ class LossSettings(_Checked):
         "With it, both PatchNCE terms are halved, as in the official code",
     )
     l1_identity_weight: float = _setting(
-        0.0, "weight of the mean absolute difference between a target image and its own translation (dehazing: 5)"
+        0.0, "weight of mean absolute difference between a target image and its own translation (dehazing, GcGAN: 5)"
     )
     nce_layers: str = _setting(
         "0,4,8,12,16", "generator features compared by PatchNCE, as stage numbers of the official sequence"
     )
+    contrastive_weight: float = _setting(0.0, "weight of contrastive regularization (AECR-Net: 0.1); 0 leaves it out")
+    contrastive_features: str = _setting(
+        "vgg19", "its features: vgg19; random, which needs no file; run:DIR, the encoder of a run's generator")
+    contrastive_form: str = _setting("ratio", "ratio of distances to clear and hazy pictures, or positives alone",
+                                     ("ratio", "positives"))
+    contrastive_positives: int = _setting(1, "clear pictures per output: its target and the next ones of the batch")
+    contrastive_negatives: int = _setting(1, "hazy pictures per output: its source and the next ones of the batch")
+    vgg_weights: str = _setting("", "file of vgg19's weights; empty: Keras' cache, or a download into it")
     num_patches: int = _setting(256, "patches drawn per image and layer; each query has num_patches - 1 negatives")
     num_negatives: int = _setting(0, "negatives kept per query, for ablations; 0 keeps all")
     temperature: float = _setting(0.07, "temperature of PatchNCE")
     negatives: str = _setting(
         "internal",
         "where negatives come from: internal, the same image; minibatch, all images of the step (SinCUT); external, "
-        "images of earlier steps (eq. 4, an ablation that the paper found to hurt)",
-        ("internal", "minibatch", "external"),
+        "images of earlier steps (eq. 4, an ablation that the paper found to hurt); internal_external, both together",
+        ("internal", "minibatch", "external", "internal_external"),
     )
     source_noise_levels: float = _setting(
         0.0, "paired, distill: standard deviation in levels of 0 to 255 of the sensor noise added to the source")
     flip_equivariance: bool = _setting(
         False, "mirror the generator's input in half of the steps and its features back inside the loss (FastCUT)"
     )
+    cycle_weight: float = _setting(10.0, "CycleGAN: weight of each of the two cycle losses")
+    cycle_identity_weight: float = _setting(0.5, "CycleGAN: weight of each identity loss, as a part of --cycle_weight")
+    pool_images: int = _setting(
+        50, "CycleGAN, GcGAN, DistanceGAN: earlier outputs kept for each discriminator to see again; 0 keeps none")
+    geometry: str = _setting("rot90", "GcGAN: rot90, a quarter turn; vflip, upside down", ("rot90", "vflip"))
+    geometry_weight: float = _setting(20.0, "GcGAN: weight of the geometry consistency")
+    distance: str = _setting("self", "DistanceGAN: distances to keep. self: of the halves of an image; pairs: of all "
+                             "pairs of images of a batch", ("self", "pairs"))
+    distance_weight: float = _setting(1.0, "DistanceGAN: weight of the distances' loss")
     wpnce_roles: str = _setting(
         "swapped",
         "ODCR: what pulls an output patch towards the hazy one at its place. printed: the channels that tell haze, as "
@@ -217,8 +249,9 @@ class TrainSettings(_Checked):
     teacher: str = _setting("", "distill: folder of the run whose generator is learned from")
     seed: int = _setting(0, "seed of weights, data order, augmentation and patch sampling")
     constant_epochs: int = _setting(200, "epochs at the full learning rate")
-    decay_epochs: int = _setting(200, "epochs over which the learning rate then falls linearly")
+    decay_epochs: int = _setting(200, "epochs over which the learning rate then falls; see schedule")
     steps_per_epoch: int = _setting(0, "steps of an epoch; 0 means once through the larger domain")
+    schedule: str = _setting("linear", "how the learning rate falls in decay_epochs", ("linear", "cosine"))
     learning_rate: float = _setting(2e-4, "learning rate of all three Adam optimizers")
     beta_1: float = _setting(0.5, "decay of Adam's mean of gradients")
     beta_2: float = _setting(0.999, "decay of Adam's mean of squared gradients")
@@ -234,8 +267,13 @@ class TrainSettings(_Checked):
     log_steps: int = _setting(20, "steps between TensorBoard scalars", free=True)
     image_steps: int = _setting(500, "steps between TensorBoard images and histograms", free=True)
     eval_steps: int = _setting(500, "steps between evaluations on the test pairs, where there are pairs", free=True)
-    best_metric: str = _setting("psnr", "metric that decides which checkpoint is kept as the best", ("psnr", "ssim"),
-                                free=True)
+    best_metric: str = _setting("psnr", "metric that decides which checkpoint is kept as the best",
+                                ("fid", "kid", "psnr", "ssim"), free=True)
+    distribution_metric: str = _setting("none", "distance of outputs and targets of the test split, paired or not, at "
+                                        "eval_steps", ("none", "fid", "kid"), free=True)
+    feature_extractor: str = _setting(
+        "inception", "of --distribution_metric: inception, random, run:DIR or a SavedModel's folder", free=True)
+    inception_weights: str = _setting("", "file of its weights; empty: Keras' cache, or a download", free=True)
 
     def _check(self) -> None:
         self._positive("learning_rate", "checkpoint_steps", "keep_checkpoints", "log_steps", "image_steps",
@@ -244,6 +282,8 @@ class TrainSettings(_Checked):
             _require(getattr(self, name) < 1, name, "below 1", getattr(self, name))
         _require(bool(self.teacher) == (self.method == "distill"), "teacher",
                  "the folder of a run with --method=distill, and only with it", self.teacher)
+        _require(self.best_metric in ("psnr", "ssim", self.distribution_metric), "best_metric",
+                 f"psnr, ssim or --distribution_metric ({self.distribution_metric})", self.best_metric)
         epochs = self.constant_epochs + self.decay_epochs
         _require(epochs > 0, "constant_epochs", "positive, unless --decay_epochs is", self.constant_epochs)
 
@@ -258,7 +298,11 @@ class Settings:
     train: TrainSettings = TrainSettings()
 
     def __post_init__(self) -> None:
-        if self.data.preprocess != "none":
+        if self.network.discriminator == "stylegan2":
+            found = "pictures of any size" if self.data.preprocess == "none" else self.data.crop_size_px
+            rule = f"--stylegan2_size_px ({self.network.stylegan2_size_px}) with --discriminator=stylegan2"
+            _require(found == self.network.stylegan2_size_px, "crop_size_px", rule, found)
+        elif self.data.preprocess != "none":
             # Downsampling halves the crop; the last two 4x4 convolutions take one pixel each and leave one at least.
             least = 3 * 2**self.network.discriminator_layers
             rule = f"at least {least} with --discriminator_layers={self.network.discriminator_layers}"

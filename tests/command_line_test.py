@@ -22,7 +22,8 @@ COMMANDS = ["cut_tf.train", "cut_tf.translate", "cut_tf.evaluate", "cut_tf.expor
 
 def _run(folder: Path, *words: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.run([sys.executable, "-m", *words], cwd=folder, env=environment, text=True, capture_output=True,
+    words = words if words[0] == "-c" else ("-m", *words)
+    return subprocess.run([sys.executable, *words], cwd=folder, env=environment, text=True, capture_output=True,
                           timeout=240)
 
 
@@ -33,10 +34,30 @@ def test_every_command_is_listed_here():
     assert {name.removesuffix(".py").removesuffix("/__main__") for name in mains} == listed
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_knows_its_version(tmp_path, command):
-    done = _run(tmp_path, command, "--version")
-    assert (done.returncode, done.stdout) == (0, f"cut_tf {cut_tf.__version__}\n"), done.stderr
+# Imports TensorFlow once; every command then runs in a fork, as `python -m COMMAND --version` would.
+VERSIONS = """
+import os, runpy, sys
+from cut_tf import compat
+for command in sys.argv[1:]:
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        sys.argv = [command, "--version"]
+        code = None
+        try:
+            runpy.run_module(command, run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            code = end.code
+        sys.stdout.flush()
+        os._exit(9 if code is None else int(code))
+    print(command, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_every_command_knows_its_version(tmp_path):
+    done = _run(tmp_path, "-c", VERSIONS, *COMMANDS)
+    expected = [line for command in COMMANDS for line in (f"cut_tf {cut_tf.__version__}", f"{command} 0")]
+    assert done.stdout.splitlines() == expected, done.stderr[-3000:]
 
 
 def test_a_flagfile_is_found_by_name_from_any_folder(tmp_path):

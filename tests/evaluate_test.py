@@ -12,6 +12,7 @@ import numpy as np
 import PIL
 import pytest
 from absl.testing import flagsaver
+from PIL import Image
 
 from cut_tf import evaluate
 from cut_tf.data.image_files import write_png
@@ -49,15 +50,27 @@ def test_as_a_program(folders, tmp_path):
 
 def _main(capsys, *arguments: str, **values: str) -> tuple[int, str]:
     """Exit code and stderr of the main with these flags."""
+    code, captured = _run_main(capsys, *arguments, **values)
+    return code, captured.err
+
+
+def _print(capsys, **values: str) -> tuple[int, str]:
+    """Exit code and all that is printed."""
+    code, captured = _run_main(capsys, **values)
+    return code, captured.out + captured.err
+
+
+def _run_main(capsys, *arguments: str, **values: str) -> tuple[int, object]:
     given = {"pred": "", "target": "", "input": "", "csv": "", "json": "", **values}
     for name in given:
         given[name] = str(given[name])
-    given["target_border_px"] = int(values.get("target_border_px", 0))
+    given.update(target_border_px=int(values.get("target_border_px", 0)), labels=bool(values.get("labels")),
+                 distribution=values.get("distribution", "").split(",") if values.get("distribution") else [])
     if not evaluate.flags.FLAGS.is_parsed():
         evaluate.flags.FLAGS.mark_as_parsed()
     with flagsaver.flagsaver(**given):
         code = evaluate.main(["evaluate", *arguments])
-    return code, capsys.readouterr().err
+    return code, capsys.readouterr()
 
 
 def test_own_output_names(folders, tmp_path, capsys):
@@ -82,6 +95,73 @@ def test_a_border_of_the_targets(folders, tmp_path, capsys):
     assert _main(capsys, pred=pred, target=target, target_border_px="1") == (0, "")
     code, message = _main(capsys, pred=pred, target=target)
     assert code == 2 and "must have the size of its target, found a.png 16x12 with a.png 18x14" in message
+
+
+@pytest.fixture(name="sets")
+def _sets(tmp_path) -> tuple[Path, Path]:
+    """Five pictures and six of other names and sizes, which are brighter."""
+    for name, count, least in (("pred", 5, 0), ("target", 6, 60)):
+        (tmp_path / name).mkdir()
+        rng = np.random.default_rng(count)
+        for index in range(count):
+            write_png(tmp_path / name / f"{name}{index}.png", rng.integers(least, 256, (20, 16 + count, 3), np.uint8))
+    return tmp_path / "pred", tmp_path / "target"
+
+
+def test_distances_of_folders_that_are_no_pairs(sets, tmp_path, capsys):
+    pred, target = sets
+    given = {"distribution": "fid,kid", "feature_extractor": "random"}
+    reference = tmp_path / "target.npz"
+    assert _print(capsys, pred=pred, target=target, reference_statistics=reference, **given)[0] == 0
+    first = json.loads((tmp_path / "pred.distribution.json").read_text())
+    assert first["fid"]["value"] > 0.1 and first["fid"]["std"] is None and first["kid"]["std"] > 0
+    assert (first["predictions"], first["targets"], first["dimension"]) == (5, 6, "112")
+    assert first["resize"] == "bicubic with antialias (tf.image.resize, floats) to 64x64"
+    rows = (tmp_path / "pred.distribution.csv").read_text().splitlines()
+    assert rows[0].startswith("measure,value,std,predictions,targets,extractor,layer,resize,weights,dimension")
+    assert rows[1].startswith(f"fid,{first['fid']['value']},,5,6,") and rows[2].startswith("kid,")
+
+    code, printed = _print(capsys, pred=pred, reference_statistics=reference, **given)
+    second = json.loads((tmp_path / "pred.distribution.json").read_text())
+    assert code == 0 and second["fid"] == first["fid"] and second["kid"] == first["kid"]
+    for phrase in ("5 predictions, 6 targets", "random convolutions", "means after each of three", "bicubic", "64x64",
+                   "subsets of 2", "warning: FID is biased upwards: 5 images are fewer than the 112 dimensions"):
+        assert phrase in " ".join(printed.split()), phrase
+    assert _print(capsys, pred=target, target=target, **given)[0] == 0
+    same = json.loads((tmp_path / "target.distribution.json").read_text())
+    assert same["fid"]["value"] == pytest.approx(0, abs=1e-9) and abs(same["kid"]["value"]) < first["kid"]["value"]
+
+
+def test_bad_distances_are_refused_before_the_extractor_is_made(sets, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(evaluate, "feature_extractor", lambda *_: pytest.fail("an extractor was made"))
+    pred, target = sets
+    (tmp_path / "there.npz").touch()
+    before = sorted(os.listdir(tmp_path))
+    for values, message in (
+            ({"distribution": "fid,is"}, "--distribution must be fid or kid or fid,kid, found 'fid,is'"),
+            ({"distribution": "fid", "target": ""}, "--target must be a folder or --reference_statistics a file"),
+            ({"distribution": "fid", "reference_statistics": tmp_path / "there.npz"}, "must be a new file in an"),
+            ({"distribution": "fid", "reference_statistics": tmp_path / "x.npz", "target": ""}, "must be a file"),
+            ({"distribution": "fid", "target": tmp_path / "no"}, "no: must be a folder with images"),
+            ({"distribution": "fid", "input": target}, "--input may be given without --labels and --distribution only"),
+            ({"distribution": "fid", "csv": tmp_path / "no" / "x.csv"}, "must lie in an existing folder"),
+            ({"feature_extractor": "random"}, "--feature_extractor may be given with --distribution only"),
+            ({"distribution": "fid", "labels": "yes"}, "--labels and --distribution are two evaluations, found both"),
+            ({"labels": "yes", "target": ""}, "--target must be the folder of the true label maps, found ''"),
+            ({"label_colours": "c.csv"}, "--label_colours may be given with --labels only, found 'c.csv'")):
+        code, error = _main(capsys, pred=pred, **{"target": target, **values})
+        assert code == 2 and message in error and error.count("\n") == 1, error
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_label_maps(tmp_path, capsys):
+    for name, level in (("pred", 1), ("target", 2)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.array([[0, 0, 0, level]], np.uint8)).save(tmp_path / name / "a.png")
+    code, printed = _print(capsys, pred=tmp_path / "pred", target=tmp_path / "target", labels="yes")
+    assert code == 0 and "pixel accuracy  0.7500" in printed and "mean iou        0.3333" in printed
+    assert json.loads((tmp_path / "pred.labels.json").read_text())["class_accuracy"] == pytest.approx(0.5)
+    assert (tmp_path / "pred.labels.csv").read_text().splitlines()[1] == "0,,3,1.0,1.0"
 
 
 def test_bad_input_is_told_in_one_line(folders, tmp_path, capsys):

@@ -142,3 +142,11 @@ def test_cut_flagfile_has_the_numbers_of_the_paper():
     settings = flags.settings_from(_parsed(f"--flagfile={path}"))
     assert settings.network == Settings().network and settings.loss == Settings().loss
     assert (settings.train.constant_epochs, settings.train.decay_epochs, settings.data.batch_size) == (200, 200, 1)
+
+
+@pytest.mark.parametrize("method, own", [("cyclegan", []), ("gcgan", ["l1_identity_weight"]), ("distancegan", [])])
+def test_baselines_have_the_settings_of_cut_and_their_own(method, own):
+    """Cycle 10, identity 0.5 of it, pool 50, geometry 20, distance 1 are defaults."""
+    cut, baseline = (flags.settings_from(_parsed(f"--flagfile={ROOT}/cut_tf/flagfiles/{name}_horse2zebra.flags"))
+                     for name in ("cut", method))
+    assert {line.split(":")[0] for line in baseline.differences(cut)} == {f"--{name}" for name in {"method", *own}}

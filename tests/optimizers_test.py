@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from cut_tf import compat
-from cut_tf.optimizers import Adam, LinearDecay
+from cut_tf.optimizers import SCHEDULES, Adam, CosineDecay, LinearDecay
 from tools.check_parity import check_file
 
 _RATE, _BETA_1, _BETA_2 = 2e-4, 0.5, 0.999
@@ -83,9 +83,31 @@ def test_rates_by_hand():
     np.testing.assert_allclose(rates, [1, 1, 1, 1, 0.75, 0.75, 0.5, 0.5, 0.25, 0.25], rtol=1e-6)
 
 
-def test_schedule_can_be_made_again_from_its_config():
-    schedule = LinearDecay(1e-3, 2, 3, 5)
-    again = LinearDecay.from_config(schedule.get_config())
+def test_cosine_by_hand():
+    """cos(pi / 3) = 1/2: from 1 over 3/4, 1/2 and 1/4 towards 0, step by step; the step after the last has 0."""
+    rates = [float(CosineDecay(1.0, 0, 3, steps_per_epoch=2)(step)) for step in range(8)]
+    half = np.sqrt(0.75) / 2
+    np.testing.assert_allclose(rates, [1, 0.5 + half, 0.75, 0.5, 0.25, 0.5 - half, 0, 0], rtol=1e-5, atol=1e-8)
+
+
+def test_cosine_waits_for_the_constant_epochs():
+    rates = [float(CosineDecay(2.0, 2, 2, steps_per_epoch=2)(tf.constant(step, tf.int64))) for step in range(8)]
+    eighth = np.sqrt(0.5)
+    np.testing.assert_allclose(rates, [2, 2, 2, 2, 2, 1 + eighth, 1, 1 - eighth], rtol=1e-6)
+    assert [float(CosineDecay(2.0, 2, 0, steps_per_epoch=2)(step)) for step in range(4)] == [2.0] * 4
+
+
+def test_cosine_over_a_run_of_the_papers_length():
+    """1,399,000 steps: neighbours differ in float64 only, the mean rate is half of the first."""
+    schedule, steps = CosineDecay(1e-4, 0, 100, steps_per_epoch=13990), np.linspace(0, 1399000, 101).astype(np.int64)
+    expected = 5e-5 * (1 + np.cos(np.pi * steps / 1399000))
+    np.testing.assert_allclose([float(schedule(int(step))) for step in steps], expected, rtol=1e-5, atol=1e-15)
+
+
+@pytest.mark.parametrize("kind", SCHEDULES.values())
+def test_schedule_can_be_made_again_from_its_config(kind):
+    schedule = kind(1e-3, 2, 3, 5)
+    again = kind.from_config(schedule.get_config())
     assert [float(again(step)) for step in range(25)] == [float(schedule(step)) for step in range(25)]
 
 

@@ -16,12 +16,15 @@ CHANGEABLE = [(section, field) for section, field in FIELDS
               if len(field.metadata["choices"]) != 1 and field.name != "teacher"]
 # What may differ between a run and its continuation: nothing that changes the trained weights.
 FREE = {"cache_mb", "data_workers", "test_images", "crop_border_px", "run", "checkpoint_steps", "keep_checkpoints",
-        "log_steps", "image_steps", "eval_steps", "best_metric"}
+        "log_steps", "image_steps", "eval_steps", "best_metric", "distribution_metric", "feature_extractor",
+        "inception_weights"}
 
 
 def _changed(name: str, section: str, default: object) -> Settings:
     """The default settings with one other value."""
-    others = {"dataset": "a,b", "nce_layers": "0,4", "method": "other", "run": "/tmp/x"}
+    others = {"dataset": "a,b", "nce_layers": "0,4", "method": "other", "run": "/tmp/x",
+              "feature_extractor": "random", "inception_weights": "x.h5",
+              "contrastive_features": "random", "vgg_weights": "x.h5"}
     choices = [choice for field in dataclasses.fields(type(getattr(Settings(), section))) if field.name == name
                for choice in field.metadata["choices"] if choice != default]
     value = (not default if isinstance(default, bool) else default + 1 if isinstance(default, int) else
@@ -110,7 +113,8 @@ def test_names_are_unique_and_explained():
     (LossSettings, {"num_negatives": 256}, "num_negatives", "below --num_patches (256) with", "256"),
     (LossSettings, {"num_negatives": 3, "negatives": "minibatch"}, "num_negatives", "0 unless --negatives=internal",
      "3"),
-    (LossSettings, {"negatives": "none"}, "negatives", "one of internal, minibatch, external", "'none'"),
+    (LossSettings, {"negatives": "none"}, "negatives", "one of internal, minibatch, external, internal_external",
+     "'none'"),
     *[(LossSettings, {"nce_layers": text}, "nce_layers", "comma-separated, distinct, growing stage numbers", repr(text))
       for text in ("", "a", "0,,4", "4,0", "4,4", "-1,4", "0.5")],
     (TrainSettings, {"learning_rate": 0.0}, "learning_rate", "more than zero", "0.0"),
@@ -125,7 +129,9 @@ def test_names_are_unique_and_explained():
     (TrainSettings, {"steps_per_epoch": -1}, "steps_per_epoch", "zero or more", "-1"),
     (TrainSettings, {"num_virtual_devices": -1}, "num_virtual_devices", "zero or more", "-1"),
     (TrainSettings, {"precision": "int8"}, "precision", "one of float32, bfloat16, float16", "'int8'"),
-    (TrainSettings, {"best_metric": "fid"}, "best_metric", "one of psnr, ssim", "'fid'"),
+    (TrainSettings, {"best_metric": "lpips"}, "best_metric", "one of fid, kid, psnr, ssim", "'lpips'"),
+    (TrainSettings, {"best_metric": "fid", "distribution_metric": "kid"}, "best_metric",
+     "psnr, ssim or --distribution_metric (kid)", "'fid'"),
     *[(TrainSettings, {name: 0}, name, "more than zero", "0")
       for name in ("checkpoint_steps", "keep_checkpoints", "log_steps", "image_steps", "eval_steps")],
 ])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from cut_tf import images, networks
-from cut_tf.errors import InputError
 from cut_tf.export.options import DEFAULTS, Size
 from cut_tf.export.saved_model import save_version
 from cut_tf.export.tflite import representative_pictures
@@ -21,11 +18,11 @@ from cut_tf.exported import SavedModelTranslator, TFLiteTranslator
 from cut_tf.inference import Translator
 from cut_tf.metrics.temporal import noise_gain
 from cut_tf.settings import NetworkSettings
+from tools import measuring
 
 # Standard deviation, in levels, of the noise of a phone's sensor in daylight.
 NOISE_LEVELS = 2.0
 _WARM_UP = 3
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESNET = "resnet 64x9"
 
 
@@ -87,12 +84,11 @@ def _megabytes(path: Path) -> float:
 
 def _timed(kind: str, path: str, side_px: int, threads: int, repeats: int) -> dict:
     """Measures in a new process, whose peak of memory is that of this model alone."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measure, (kind, path, side_px, threads, repeats))
+    return measuring.in_own_process(_measure, kind, path, side_px, threads, repeats)
 
 
 def _measure(kind: str, path: str, side_px: int, threads: int, repeats: int) -> dict:
-    before = _start_peak()
+    before = measuring.start_peak()
     translate = _loaded(kind, path, threads)
     picture = np.random.default_rng(0).integers(0, 256, [side_px, side_px, 3], np.uint8)
     times = []
@@ -101,8 +97,8 @@ def _measure(kind: str, path: str, side_px: int, threads: int, repeats: int) -> 
         translate(picture)
         if number >= _WARM_UP:
             times.append(time.perf_counter() - start)
-    return {"size_px": side_px, "median_sec": statistics.median(times), "least_sec": min(times),
-            "most_sec": max(times), "peak_mib": _status_mib("VmHWM") - before}
+    return {"size_px": side_px, **measuring.timing_of(times)._asdict(),
+            "peak_mib": measuring.status_mib("VmHWM") - before}
 
 
 def _loaded(kind: str, path: str, threads: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -114,30 +110,9 @@ def _loaded(kind: str, path: str, threads: int) -> Callable[[np.ndarray], np.nda
     return SavedModelTranslator(path)
 
 
-def _start_peak() -> float:
-    """Forgets this process' peak of memory, which it has in part from its parent. Returns what it has now, in MiB."""
-    if _CLEAR.exists():
-        _CLEAR.write_text("5")
-    return _status_mib("VmRSS")
-
-
-def _status_mib(key: str) -> float:
-    """A line of Linux' account of this process; not a number elsewhere."""
-    lines = _STATUS.read_text().splitlines() if _STATUS.exists() else []
-    return next((int(found.split()[1]) / 1024 for found in lines if found.startswith(f"{key}:")), float("nan"))
-
-
 def line(row: dict) -> str:
     """A row for people."""
     quality = f"  {row['psnr_db']:6.1f} dB  noise x {row['noise_gain']:.2f}" if "psnr_db" in row else ""
     median, least, most = (1000 * row[key] for key in ("median_sec", "least_sec", "most_sec"))
     return (f"{row['name']:22s} {row['size_px']:4d} px  {median:7.1f} ms ({least:.1f} to {most:.1f})  "
             f"x {row['share']:.3f}  {row['megabytes']:6.2f} MB  {row['peak_mib']:6.0f} MiB{quality}")
-
-
-def sides(text: str) -> list[int]:
-    """Sides of squares from `256,512`. Raises InputError if they are no numbers."""
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InputError(f"--sizes_px must be numbers such as 256,512, found {text!r}") from error

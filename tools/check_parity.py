@@ -22,10 +22,11 @@ from absl import flags
 from cut_tf import command_line, compat, networks
 from cut_tf.losses import adversarial, patch_nce
 from cut_tf.methods.cut import CUT, Draws
+from cut_tf.methods.sincut import SinCUT
 from cut_tf.networks.patch_projector import PatchProjector, normalise, sample_patches
 from cut_tf.optimizers import Adam, LinearDecay
-from cut_tf.settings import LossSettings, NetworkSettings, Settings, TrainSettings
-from tools import torch_weights
+from cut_tf.settings import DataSettings, LossSettings, NetworkSettings, Settings, TrainSettings
+from tools import check_parity_stylegan2, torch_weights
 
 _VECTORS = flags.DEFINE_string("vectors", None, "folder of .npz files", required=True)
 
@@ -35,7 +36,8 @@ WEIGHT_TOLERANCE = 5e-5
 # A gradient that is zero by construction is recorded in float64 as rounding noise, far below any real one.
 _ZERO_GRADIENT = 1e-12
 _STEP_LOSSES = {"D": "loss/discriminator", "D_fake": "loss/discriminator_fake", "D_real": "loss/discriminator_real",
-                "G": "loss/generator", "G_GAN": "loss/gan", "NCE": "loss/nce", "NCE_Y": "loss/nce_identity"}
+                "G": "loss/generator", "G_GAN": "loss/gan", "NCE": "loss/nce", "NCE_Y": "loss/nce_identity",
+                "D_R1": "loss/r1", "idt": "loss/l1_identity"}
 _NETWORKS = {"netG": "generator", "netD": "discriminator", "netF": "projector"}
 
 
@@ -99,17 +101,19 @@ class RecordingAdam(Adam):
 def _network_settings(options: dict) -> NetworkSettings:
     net_g, net_d = options.get("netG", "resnet_9blocks"), options.get("netD", "basic")
     match = re.fullmatch(r"resnet_(\d+)blocks", net_g)
-    if not match or net_d not in ("basic", "n_layers"):
+    if not (match or net_g == "stylegan2") or net_d not in ("basic", "n_layers", "stylegan2"):
         raise NotBuilt(f"netG {net_g}, netD {net_d}")
     projector = {"mlp_sample": "mlp", "sample": "sample"}.get(options.get("netF", "mlp_sample"))
     if projector is None:
         raise NotBuilt(f"netF {options['netF']}")
-    return NetworkSettings(
-        generator_blocks=options.get("n_blocks", int(match.group(1))), ngf=options.get("ngf", 64),
-        ndf=options.get("ndf", 64), discriminator_layers=options.get("n_layers_D", 3) if net_d == "n_layers" else 3,
-        generator_norm=options.get("normG", "instance"), discriminator_norm=options.get("normD", "instance"),
-        antialias_down=not options.get("no_antialias", False), antialias_up=not options.get("no_antialias_up", False),
-        projector=projector, projector_width=options.get("netF_nc", 256))
+    resnet = {"generator_blocks": options.get("n_blocks", int(match.group(1)))} if match else {}
+    return NetworkSettings(**{
+        **resnet, "ngf": options.get("ngf", 64), "ndf": options.get("ndf", 64),
+        "discriminator_layers": options.get("n_layers_D", 3) if net_d == "n_layers" else 3,
+        "generator_norm": options.get("normG", "instance"), "discriminator_norm": options.get("normD", "instance"),
+        "antialias_down": not options.get("no_antialias", False),
+        "antialias_up": not options.get("no_antialias_up", False), "projector": projector,
+        "projector_width": options.get("netF_nc", 256), **check_parity_stylegan2.network_settings(options)})
 
 
 def _check_generator(meta: dict, arrays: dict, row: Row) -> None:
@@ -175,8 +179,8 @@ def _check_gan_loss(meta: dict, arrays: dict, row: Row) -> None:
             mean = tf.reduce_mean(values)
         row.compare(key, arrays[key], values if mode == "nonsaturating" else mean)
         row.compare(f"{key}.grad", arrays[f"{key}.grad"], tape.gradient(mean, scores))
-    if "r1_value" in arrays:
-        row.not_built = "adversarial losses compared; R1 of the StyleGAN2 discriminator is not built"
+    if any(key.startswith("netD.") for key in arrays):
+        check_parity_stylegan2.check_r1(meta, arrays, row)
 
 
 def _check_learning_rate(meta: dict, arrays: dict, row: Row) -> None:
@@ -189,11 +193,15 @@ def _check_learning_rate(meta: dict, arrays: dict, row: Row) -> None:
 def _step_settings(options: dict) -> Settings:
     weight = options["lambda_NCE"]
     minibatch = options["nce_includes_all_negatives_from_minibatch"]
+    network = _network_settings(options)
+    crop_size_px = network.stylegan2_size_px if network.discriminator == "stylegan2" else DataSettings().crop_size_px
     return Settings(
-        network=_network_settings(options),
+        data=DataSettings(crop_size_px=crop_size_px, load_size_px=crop_size_px),
+        network=network,
         loss=LossSettings(
             gan_mode=options["gan_mode"], gan_weight=options["lambda_GAN"], nce_weight=weight,
             gradient_penalty_weight=0.0, nce_identity_weight=weight if options["nce_idt"] else 0.0,
+            r1_weight=options.get("lambda_R1", 0.0), l1_identity_weight=options.get("lambda_identity", 0.0),
             nce_layers=options["nce_layers"], num_patches=options["num_patches"], temperature=options["nce_T"],
             negatives="minibatch" if minibatch else "internal", flip_equivariance=options["flip_equivariance"]),
         train=TrainSettings(learning_rate=options["lr"], beta_1=options["beta1"], beta_2=options["beta2"]))
@@ -204,31 +212,33 @@ def _draws(arrays: dict, prefix: str) -> Draws:
         keys = [key for key in arrays if key.startswith(f"{prefix}.ids_{domain}.")]
         return [arrays[f"{prefix}.ids_{domain}.{index}"] for index in range(len(keys))]
 
-    return Draws(tf.constant(bool(arrays.get(f"{prefix}.flip", 0))), ids("A"), ids("B"))
+    noise = [tf.constant(torch_weights.to_nhwc(arrays[f"{prefix}.noise"]))] if f"{prefix}.noise" in arrays else []
+    return Draws(tf.constant(bool(arrays.get(f"{prefix}.flip", 0))), ids("A"), ids("B"), noise)
 
 
-def _compare_step(method: CUT, arrays: dict, step: int, row: Row) -> None:
+def _compare_step(method: CUT, arrays: dict, step: int, tolerances: dict, row: Row) -> None:
     """Takes one recorded step and compares its outputs and losses."""
     prefix = f"step{step}"
     batch = {name: tf.constant(torch_weights.to_nhwc(arrays[f"{prefix}.real_{domain}"]))
              for name, domain in (("source", "A"), ("target", "B"))}
     draws = _draws(arrays, prefix)
-    for name, key in (("source", "fake_B"), ("target", "idt_B")):
-        if f"{prefix}.{key}" in arrays:
-            mirrored = tf.reverse(batch[name], [2]) if bool(draws.flip) else batch[name]
-            row.compare(f"{prefix}.{key}", torch_weights.to_nhwc(arrays[f"{prefix}.{key}"]),
-                        method.generator(mirrored, training=True))
+    seen = [tf.reverse(pictures, [2]) if bool(draws.flip) else pictures for pictures in batch.values()]
+    keys = [f"{prefix}.{key}" for key in ("fake_B", "idt_B") if f"{prefix}.{key}" in arrays]
+    for key, output in zip(keys, method._translate(seen[:1 + method.uses_identity], draws)[0] if keys else []):
+        row.compare(key, torch_weights.to_nhwc(arrays[key]), output)
     terms = method.train_step(batch, draws)
     for theirs, ours in _STEP_LOSSES.items():
         if f"{prefix}.loss.{theirs}" in arrays:
-            row.compare(f"{prefix}.loss.{theirs}", arrays[f"{prefix}.loss.{theirs}"], terms.get(ours, np.nan))
+            tolerance = tolerances.get(f"loss.{theirs}", RELATIVE_TOLERANCE)
+            row.compare(f"{prefix}.loss.{theirs}", arrays[f"{prefix}.loss.{theirs}"], terms.get(ours, np.nan),
+                        tolerance)
     for theirs, ours in (("NCE_per_layer", "nce_loss"), ("NCE_Y_per_layer", "nce_identity_loss")):
         if f"{prefix}.{theirs}" in arrays:
             found = [terms[f"metric/{ours}/{name}"] for name in method.feature_names]
             row.compare(f"{prefix}.{theirs}", arrays[f"{prefix}.{theirs}"], np.array(found))
 
 
-def _compare_gradients(method: CUT, arrays: dict, still: set[str], row: Row) -> None:
+def _compare_gradients(method: CUT, arrays: dict, still: set[str], tolerances: dict, row: Row) -> None:
     for net, name in _NETWORKS.items():
         keys = [key for key in arrays if key.startswith(f"grad1.{net}.")]
         largest = max([float(np.max(np.abs(arrays[key]))) for key in keys], default=1.0)
@@ -236,7 +246,8 @@ def _compare_gradients(method: CUT, arrays: dict, still: set[str], row: Row) -> 
         for key in keys:
             gradient = method.optimizers_by_network[name].recorded[id(variables[key[len(f"grad1.{net}."):]])]
             zero = key[len("grad1."):] in still or np.max(np.abs(arrays[key])) < _ZERO_GRADIENT
-            row.compare(key, torch_weights.to_ours(arrays[key]), gradient, scale=largest if zero else None)
+            row.compare(key, torch_weights.to_ours(arrays[key]), gradient, tolerances.get("grad1", RELATIVE_TOLERANCE),
+                        scale=largest if zero else None)
 
 
 def _compare_weights(method: CUT, arrays: dict, prefix: str, still: set[str], row: Row) -> None:
@@ -250,24 +261,35 @@ def _compare_weights(method: CUT, arrays: dict, prefix: str, still: set[str], ro
 def _check_step(meta: dict, arrays: dict, row: Row) -> None:
     options = meta["options"]
     settings = _step_settings(options)
-    method = CUT(settings)
+    method = (SinCUT if settings.network.generator == "stylegan2" else CUT)(settings)
+    tolerances = check_parity_stylegan2.TOLERANCES if settings.loss.r1_weight else {}
     method.compile(optimizers={
         name: RecordingAdam(options["lr"], options["beta1"], options["beta2"], name=f"{name}_adam")
         for name in _NETWORKS.values()}, run_eagerly=True)
     for net, name in _NETWORKS.items():
-        torch_weights.load(method.networks[name], arrays, f"{net}.")
+        # A file may leave a network out whose numbers it does not hold either.
+        if any(key.startswith(f"{net}.") for key in arrays):
+            torch_weights.load(method.networks[name], arrays, f"{net}.")
     still = set(meta.get("noise", {}).get("zero_gradient_params", []))
     still |= {key[len("grad1."):] for key in arrays
               if key.startswith("grad1.") and np.max(np.abs(arrays[key])) < _ZERO_GRADIENT}
     for step in range(1, meta["n_steps"] + 1):
-        _compare_step(method, arrays, step, row)
+        _compare_step(method, arrays, step, tolerances, row)
         if step == 1:
-            _compare_gradients(method, arrays, still, row)
+            _compare_gradients(method, arrays, still, tolerances, row)
         _compare_weights(method, arrays, f"after{step}", still, row)
 
 
+def _check_sincut(meta: dict, arrays: dict, row: Row) -> None:
+    options = meta["options"]
+    check_parity_stylegan2.check_networks(_network_settings(options), arrays, row)
+    if any(key.startswith("step1.") for key in arrays):
+        _check_step(meta, arrays, row)
+
+
 CHECKS = {"resnetG": _check_generator, "nlayerD": _check_discriminator, "patchsample": _check_patch_sample,
-          "patchnce": _check_patch_nce, "ganloss": _check_gan_loss, "lr": _check_learning_rate, "step": _check_step}
+          "patchnce": _check_patch_nce, "ganloss": _check_gan_loss, "lr": _check_learning_rate, "step": _check_step,
+          "sincut": _check_sincut}
 
 
 def check_file(path: Path) -> Row:
@@ -276,6 +298,8 @@ def check_file(path: Path) -> Row:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
+        # Biases after StyleGAN2's convolutions have the shape (1, C, 1, 1).
+        arrays.update({key: value.reshape(-1) for key, value in arrays.items() if key.endswith(".bias")})
         meta = json.loads(str(arrays.pop("meta_json")))
         if meta["kind"] not in CHECKS:
             raise NotBuilt(f"kind {meta['kind']}")

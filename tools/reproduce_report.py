@@ -28,7 +28,10 @@ class Column(NamedTuple):
     digits: int
 
 
-MEASURES = (Column("psnr", "PSNR, dB", 2), Column("ssim", "SSIM", 4), Column("ciede2000", "CIEDE2000", 2))
+# Those that no result has are left out of the table.
+MEASURES = (Column("psnr", "PSNR, dB", 2), Column("ssim", "SSIM", 4), Column("ciede2000", "CIEDE2000", 2),
+            Column("fid", "FID", 3), Column("kid", "KID", 5), Column("fid_best", "FID, best", 3),
+            Column("kid_best", "KID, best", 5))
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
@@ -52,68 +55,92 @@ def mean_and_spread(values: Sequence[float], digits: int) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
-def table(rows: Sequence[Row], results: Sequence[Mapping[str, Any]]) -> str:
+def table(rows: Sequence[Row], results: Sequence[Mapping[str, Any]], paper: Sequence[str] = ()) -> str:
     """The Markdown table of all rows that have a result, in the order of `rows`.
 
     Args:
       rows: of the suite.
       results: each with `row`, `metrics`, and of a trained row `steps`, `step_sec`, `peak_memory_mib`.
+      paper: headings of the columns with the paper's numbers.
     """
-    headings = ["method", "seeds", *(column.heading for column in MEASURES), "steps", "s/step", "peak memory, MiB"]
-    lines = [f"| {' | '.join(headings)} |", "|---|" + "---:|" * (len(headings) - 1)]
+    columns = [column for column in MEASURES if any(column.key in result["metrics"] for result in results)]
+    lines = []
     for row in rows:
         found = [result for result in results if result["row"] == row.name]
         if not found:
             continue
         cells = [row.label, str(len(found)) if row.trained else "–"]
-        for column in MEASURES:
-            values = [result["metrics"][column.key] for result in found if result["metrics"][column.key] is not None]
-            cells.append(mean_and_spread(values, column.digits))
+        for column in columns:
+            values = [result["metrics"].get(column.key) for result in found]
+            cells.append(mean_and_spread([value for value in values if value is not None], column.digits))
         if row.trained:
             cells += [", ".join(sorted({str(result["steps"]) for result in found})),
                       f"{statistics.fmean(result['step_sec'] for result in found):.3f}",
                       f"{max(result['peak_memory_mib'] for result in found):.0f}"]
         else:
             cells += ["–"] * 3
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([*cells, *(row.paper or ["–"] * len(paper))])
+    return markdown(["method", "seeds", *(column.heading for column in columns), "steps", "s/step",
+                     "peak memory, MiB", *(f"paper: {heading}" for heading in paper)], lines)
 
 
-def report(title: str, rows: Sequence[Row], results: Sequence[Mapping[str, Any]], total: int,
-           plan: Mapping[str, Any]) -> str:
-    """The Markdown text of `OUTPUT/README.md`.
+def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, all columns but the first flush right."""
+    head = [f"| {' | '.join(headings)} |", "|---|" + "---:|" * (len(headings) - 1)]
+    return "\n".join([*head, *(f"| {' | '.join(cells)} |" for cells in lines)])
 
-    Args:
-      title: of the text.
-      rows: of the suite.
-      results: of the finished runs, one at least.
-      total: number of runs when all are finished.
-      plan: with `command`, `base_flags`, `same` and `steps`.
-    """
-    state = f"All {total} runs are finished." if len(results) == total else (
-        f"**{len(results)} of {total} runs are finished**; the command below continues.")
-    machines = [", ".join(f"{name} {value}" for name, value in result["machine"].items()) for result in results]
-    pairs = ", ".join(f"{one} ({other})" for one, other in plan["same"].items())
-    same = [f"Not run, since all its settings are those of another row: {pairs}.", ""] if pairs else []
-    lines = [
-        f"# {title}", "", state, "", table(rows, results), "",
+
+def training_notes(results: Sequence[Mapping[str, Any]], source: str) -> list[str]:
+    """Paragraphs below the table of trained rows; `source` is that of the suite."""
+    notes = [
         "Mean and, after ±, standard deviation over seeds (divisor n - 1) of the means over "
         f"{results[0]['test_pictures']} test pictures: 8-bit RGB at full size, EMA weights at the last step. Lower "
         "CIEDE2000 is better. s/step: median over the run of what it noted at equal distances, the first note not "
         "counted, mean over seeds. Peak memory: of the training process, the greatest of all seeds, without memory of "
-        "a GPU; of a run that was interrupted, of the process that ended it.", "",
-        "![Test pictures: hazy input, outputs of each method, truth](pictures.png)", "",
-        "## Command", "", "```bash", plan["command"], "```", "", *same,
-        "## Settings", "", f"All trained rows: `{' '.join(plan['base_flags'])}`, {plan['steps']} steps. Of each row:",
+        "a GPU; of a run that was interrupted, of the process that ended it."]
+    extractors = {f"{found['extractor']} ({found['layer']})" for result in results
+                  for found in [result.get("feature_extractor")] if found}
+    if extractors:
+        notes.append(f"FID and KID: of the outputs for all test pictures to those of the target domain, features of "
+                     f"{', '.join(sorted(extractors))}; lower is better. They compare only with figures of the same "
+                     "features and the same number of pictures." + (
+                         " best: at the kept checkpoint with the least FID, as in papers that report their best "
+                         "epoch; it is chosen on the test pictures."
+                         if any("fid_best" in result["metrics"] for result in results) else ""))
+    return [*notes, *([source] if source else []),
+            "![Test pictures: source, outputs of each method, truth](pictures.png)"]
+
+
+def page(shown_table: str, notes: Sequence[str], rows: Sequence[Row], results: Sequence[Mapping[str, Any]], total: int,
+         shown: Mapping[str, Any]) -> str:
+    """The Markdown text of `OUTPUT/README.md`.
+
+    Args:
+      shown_table: Markdown.
+      notes: paragraphs below it.
+      rows: of the suite.
+      results: of the finished runs, one at least.
+      total: number of runs when all are finished.
+      shown: with `title`, `command`, `base_flags`, `same` and `steps`.
+    """
+    state = f"All {total} runs are finished." if len(results) == total else (
+        f"**{len(results)} of {total} runs are finished**; the command below continues.")
+    machines = [", ".join(f"{name} {value}" for name, value in result["machine"].items()) for result in results]
+    pairs = ", ".join(f"{one} ({other})" for one, other in shown["same"].items())
+    same = [f"Not run, since all its settings are those of another row: {pairs}.", ""] if pairs else []
+    base_flags = f"`{' '.join(shown['base_flags'])}`, " if shown["base_flags"] else ""
+    lines = [
+        f"# {shown['title']}", "", state, "", shown_table, "", *(line for note in notes for line in (note, "")),
+        "## Command", "", "```bash", shown["command"], "```", "", *same,
+        "## Settings", "", f"All trained rows: {base_flags}{shown['steps']} steps. Of each row:",
         "", "| row | flags | results |", "|---|---|---|",
     ]
     for row in rows:
         names = [_name(result) for result in results if result["row"] == row.name]
         if names:
-            shown = f"`{' '.join(row.flags)}`" if row.flags else "–"
-            lines.append(f"| {row.name} | {shown} | {', '.join(f'[{name}](results/{name}.json)' for name in names)} |")
-    lines += ["", "Every setting of a run is in its result and in `runs/ROW_seedK/settings.json`.", "", "## Machine",
-              ""]
+            flags = f"`{' '.join(row.flags)}`" if row.flags else "–"
+            lines.append(f"| {row.name} | {flags} | {', '.join(f'[{name}](results/{name}.json)' for name in names)} |")
+    lines += ["", "Every setting of a run is in its result.", "", "## Machine", ""]
     lines += [f"- {text}" for text in dict.fromkeys(machines)]
     return "\n".join(lines) + "\n"
 

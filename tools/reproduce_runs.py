@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,15 +22,19 @@ import numpy as np
 import tensorflow as tf
 
 import cut_tf
+from cut_tf import compat
 from cut_tf.baselines import BASELINES
 from cut_tf.checkpoints import CheckpointStore
 from cut_tf.data import open_dataset
 from cut_tf.data.image_files import write_png
+from cut_tf.data.source import TranslationData
 from cut_tf.errors import InputError
 from cut_tf.inference import Translator
 from cut_tf.metrics import METRICS, ciede2000
+from cut_tf.metrics.distribution import DISTANCES, FeatureStatistics, statistics_of
+from cut_tf.metrics.feature_extractors import feature_extractor
 from cut_tf.settings import DataSettings
-from tools.reproduce_suites import CONSTANT_EPOCHS, DECAY_EPOCHS, EPOCHS
+from tools.reproduce_budget import CONSTANT_EPOCHS, EPOCHS
 
 PICTURES = 4
 # How untrained rows translate: uint8 [H, W, 3] to uint8 of the same shape.
@@ -41,11 +45,23 @@ _WINDOWS = 40  # times that the speed of a run is noted, if it has so many steps
 _CHECKPOINT_STEPS = (50, 500)  # least and greatest distance of checkpoints
 _MIB = 2**20
 # ru_maxrss is in KiB, on macOS in bytes.
-_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class RunError(RuntimeError):
     """A training run failed. The message has its last lines and the name of its log."""
+
+
+class Asked(NamedTuple):
+    """What is measured of a run besides its test pairs.
+
+    Attributes:
+      feature_extractor: that of FID and KID; empty to leave them out.
+      checkpoints: whether these are measured at every kept checkpoint.
+    """
+
+    feature_extractor: str = ""
+    checkpoints: bool = False
 
 
 class Trained(NamedTuple):
@@ -62,18 +78,21 @@ class Trained(NamedTuple):
     continued_from_step: int
 
 
-def run_flags(run: Path, steps: int, seed: int, dataset: str) -> list[str]:
+def run_flags(run: Path, steps: int, seed: int, dataset: str, constant_epochs: int = CONSTANT_EPOCHS) -> list[str]:
     """The flags of `cut_tf.train` that the suite decides. `steps` is a multiple of EPOCHS."""
     return [f"--dataset={dataset}", f"--run={run}", f"--seed={seed}", f"--steps_per_epoch={steps // EPOCHS}",
-            f"--constant_epochs={CONSTANT_EPOCHS}", f"--decay_epochs={DECAY_EPOCHS}"]
+            f"--constant_epochs={constant_epochs}", f"--decay_epochs={EPOCHS - constant_epochs}"]
 
 
-def pace_flags(steps: int) -> list[str]:
+def pace_flags(steps: int, checkpoints: bool = False) -> list[str]:
     """How often a run of that many steps notes its speed, saves and evaluates itself, which changes no weights.
 
-    Its own evaluation takes few pictures and comes once: all test pairs are measured after the run.
+    Its own evaluation takes few pictures and comes once: all test pairs are measured after the run. With `checkpoints`
+    it keeps that of each epoch.
     """
     checkpoint_steps = max(min(steps // EPOCHS, _CHECKPOINT_STEPS[1]), min(steps, _CHECKPOINT_STEPS[0]))
+    if checkpoints:
+        return [*pace_flags(steps), f"--checkpoint_steps={steps // EPOCHS}", f"--keep_checkpoints={EPOCHS}"]
     return [f"--log_steps={max(steps // _WINDOWS, 1)}", f"--checkpoint_steps={checkpoint_steps}",
             f"--eval_steps={steps}", f"--image_steps={steps}", f"--test_images={PICTURES}"]
 
@@ -112,7 +131,7 @@ def train(arguments: Sequence[str], run: Path, log: Path, steps: int, started: C
     done = CheckpointStore(run, keep=1, writes=False).marked("final")
     if done is None or done["step"] != steps:
         raise RunError(f"{run}: training was stopped before step {steps}, see {log}; the same command continues")
-    return Trained(seconds, usage.ru_maxrss * _RSS_UNIT / _MIB, before[-1] if before else 0)
+    return Trained(seconds, usage.ru_maxrss * RSS_UNIT / _MIB, before[-1] if before else 0)
 
 
 def _wait(process: subprocess.Popen) -> tuple[int, Any]:
@@ -139,40 +158,90 @@ def in_own_process(function: Callable[..., Any], *arguments: object) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def evaluate(row: str, run: Path | None, data: DataSettings, pictures: Path) -> dict[str, Any]:
-    """Measures a row on all test pairs at full size, and writes the first PICTURES outputs as PNG files.
+def check_extractor(name: str) -> None:
+    """Raises InputError if there is no such feature extractor, or its weights cannot be had."""
+    feature_extractor(name)
+
+
+def evaluate(row: str, run: Path | None, data: DataSettings, pictures: Path, asked: Asked) -> dict[str, Any]:
+    """Measures a row on all test pictures at full size, and writes the first PICTURES outputs as PNG files.
 
     Args:
       row: its name, which for an untrained one tells how it translates.
       run: folder of the finished run, whose EMA weights are used (raw ones if it keeps none); None if untrained.
       data: the dataset.
       pictures: folder for 0.png, 1.png, ...; made if missing.
+      asked: what to measure besides pairs.
 
     Returns:
-      `metrics`: means over the pictures of PSNR in dB (those with a finite one), SSIM and CIEDE2000, by name;
-      `test_pictures`, `machine`, and of a run `step_sec`, `settings`.
+      `metrics`, by name: of pairs, means over the pictures of PSNR in dB (those with a finite one), SSIM and CIEDE2000;
+      if asked for, the `distances` of the last and the best checkpoint; `test_pictures`, `machine`, and of a run
+      `step_sec`, `settings` and `checkpoints`, the FID and KID by step.
     """
     translate = Translator(run, "") if run else UNTRAINED[row]
     test = open_dataset(data)
+    outputs = [translate(test.test_source.load(index)) for index in range(len(test.test_source))]
     pictures.mkdir(parents=True, exist_ok=True)
+    for index, output in enumerate(outputs[:PICTURES]):
+        write_png(pictures / f"{index}.png", output)
+    result: dict[str, Any] = {"metrics": _pair_metrics(outputs, test) if test.test_paired else {},
+                              "test_pictures": len(outputs), "machine": machine()}
+    if asked.feature_extractor:
+        distances = _Distances(asked.feature_extractor, test)
+        result["feature_extractor"] = dict(distances.of_targets.description)
+        result["metrics"].update(distances.to(outputs))
+        if run and asked.checkpoints:
+            result["checkpoints"] = {str(step): distances.to(at_step) for step, at_step in
+                                     _earlier_outputs(translate, run, test)}
+            result["checkpoints"][str(translate.step)] = distances.to(outputs)
+            best = min(result["checkpoints"].values(), key=lambda values: values["fid"])
+            result["metrics"].update({f"{name}_best": value for name, value in best.items()})
+    if run:
+        result["step_sec"] = median_step_sec(run)
+        result["settings"] = json.loads((run / "settings.json").read_text(encoding="utf-8"))
+    return result
+
+
+def _pair_metrics(outputs: Sequence[np.ndarray], test: TranslationData) -> dict[str, float | None]:
     values: dict[str, list[float]] = {name: [] for name in _MEASURES}
-    for index in range(len(test.test_source)):
-        output = translate(test.test_source.load(index))
+    for index, output in enumerate(outputs):
         target = test.test_target.load(index)
         if output.shape != target.shape:
             raise InputError(f"{test.test_target.name(index)}: must have the size of its hazy picture, "
                              f"{output.shape[1]}x{output.shape[0]}, found {target.shape[1]}x{target.shape[0]}")
         for name, measure in _MEASURES.items():
             values[name].append(float(measure(output[None], target[None])[0]))
-        if index < PICTURES:
-            write_png(pictures / f"{index}.png", output)
     finite = {name: [value for value in column if np.isfinite(value)] for name, column in values.items()}
-    result = {"metrics": {name: float(np.mean(column)) if column else None for name, column in finite.items()},
-              "test_pictures": len(test.test_source), "machine": machine()}
-    if run:
-        result["step_sec"] = median_step_sec(run)
-        result["settings"] = json.loads((run / "settings.json").read_text(encoding="utf-8"))
-    return result
+    return {name: float(np.mean(column)) if column else None for name, column in finite.items()}
+
+
+class _Distances:
+    """FID and KID of outputs to all test pictures of the target domain."""
+
+    def __init__(self, name: str, test: TranslationData) -> None:
+        self._extractor = feature_extractor(name)
+        self.of_targets = self._statistics(test.test_target.load(index) for index in range(len(test.test_target)))
+
+    def _statistics(self, pictures: Iterable[np.ndarray]) -> FeatureStatistics:
+        return statistics_of(self._extractor, pictures, "test pictures")
+
+    def to(self, outputs: Sequence[np.ndarray]) -> dict[str, float]:
+        """`fid` and `kid` of uint8 [h, w, 3] each."""
+        found = self._statistics(outputs)
+        return {name: distance(found, self.of_targets).value for name, distance in DISTANCES.items()}
+
+
+def _earlier_outputs(translate: Translator, run: Path,
+                     test: TranslationData) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
+    """Step and test outputs of each kept checkpoint but the last. The weights of `translate` are changed."""
+    store = CheckpointStore(run, keep=1, writes=False)
+    prefix = "ema_generator" if translate.settings.train.ema_decay > 0 else "generator"
+    weights = {f"{prefix}/{name}": variable for name, variable in
+               compat.named_weights(translate.generator).items()}
+    for step in store.steps():
+        if step != translate.step:
+            store.restore(weights, step, partial=True)
+            yield step, (translate(test.test_source.load(index)) for index in range(len(test.test_source)))
 
 
 def median_step_sec(run: Path) -> float:

@@ -1,25 +1,11 @@
-"""What `tools.reproduce` compares: tables of rows, and how many steps fit into the time that there is."""
+"""The suites of `tools.reproduce`: which rows each compares, and what papers say of the same rows."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from absl import flags as absl_flags
-
-from cut_tf import flags
-from cut_tf.errors import InputError
-from cut_tf.settings import SECTIONS, LossSettings, Settings
-
-# Learning rates fall in the last three of eight epochs, as in the quickstart, whatever the number of steps.
-CONSTANT_EPOCHS, DECAY_EPOCHS = 5, 3
-EPOCHS = CONSTANT_EPOCHS + DECAY_EPOCHS
-# Of the budget, for what no calibration foresees: other load on the machine, the report.
-_RESERVE = 0.1
-# What a suite decides itself, for each run.
-_OWN = ("method", "dataset", "run", "seed", "constant_epochs", "decay_epochs", "steps_per_epoch")
+from cut_tf.settings import LossSettings
+from tools.reproduce_budget import CONSTANT_EPOCHS
 
 
 class Row(NamedTuple):
@@ -28,129 +14,136 @@ class Row(NamedTuple):
     Attributes:
       name: in file names and in `--rows`.
       label: in the report.
-      flags: of `cut_tf.train`, after those of the base flagfile.
-      trained: whether it is trained, once per seed; else `name` is `input` or one of `cut_tf.baselines.BASELINES`.
+      flags: of `cut_tf.train`, after those of the base flagfile. {last_layer} stands for the last of the common
+        --nce_layers, {batch_size} for the common --batch_size.
+      trained: whether it is measured once per seed; else `name` is `input` or one of `cut_tf.baselines.BASELINES`.
+      paper: the paper's numbers, in the order of the suite's `paper`; empty if it gives none.
     """
 
     name: str
     label: str
     flags: tuple[str, ...] = ()
     trained: bool = True
+    paper: tuple[str, ...] = ()
+
+
+class Suite(NamedTuple):
+    """What a table compares, and how.
+
+    Attributes:
+      rows: of the table, from the top.
+      kind: of measurement, a name in `tools.reproduce.KINDS`.
+      paper: headings of the columns with the paper's numbers.
+      source: a sentence that says where these come from and what else to know of the rows.
+      bases: flagfiles of what all rows share, for --dataset=scenes and for others.
+      constant_epochs: how many of the EPOCHS epochs of a run have the full learning rate.
+      needs_pairs: whether the test pictures must be pairs.
+      feature_extractor: of FID and KID, as in `cut_tf.metrics.feature_extractors`; empty to leave them out.
+      checkpoints: whether FID and KID are measured at each kept checkpoint too.
+    """
+
+    rows: tuple[Row, ...]
+    kind: str = "training"
+    paper: tuple[str, ...] = ()
+    source: str = ""
+    bases: tuple[str, str] = ("quickstart", "cut_dehaze_folder")
+    constant_epochs: int = CONSTANT_EPOCHS
+    needs_pairs: bool = True
+    feature_extractor: str = ""
+    checkpoints: bool = False
+
+
+_DEFAULT = LossSettings()
+_CUT = ("--method=cut", "--nce_weight=1", "--nce_identity_weight=1", "--l1_identity_weight=0", "--noflip_equivariance")
+_FASTCUT = ("--method=cut", "--nce_weight=10", "--nce_identity_weight=0", "--l1_identity_weight=0",
+            "--flip_equivariance")
+_CUT_PAPER = "Park et al., ECCV 2020"
 
 
 def _odcr(name: str, label: str, **settings: str) -> Row:
     return Row(name, label, ("--method=odcr", *(f"--wpnce_{key}={value}" for key, value in settings.items())))
 
 
-_DEFAULT = LossSettings()
-SUITES: dict[str, tuple[Row, ...]] = {
-    "dehazing": (
-        Row("input", "hazy input", trained=False),
-        Row("dark_channel_prior", "DCP", trained=False),
-        Row("cut", "CUT", ("--method=cut",)),
-        Row("fastcut", "FastCUT", ("--method=cut", "--nce_weight=10", "--nce_identity_weight=0",
-                                   "--flip_equivariance")),
-        _odcr("odcr", f"ODCR ({_DEFAULT.wpnce_roles} roles, {_DEFAULT.wpnce_scale}, {_DEFAULT.wpnce_form} form)"),
-        _odcr("odcr_printed_roles", "ODCR, printed roles", roles="printed"),
-        _odcr("odcr_softmax", "ODCR, softmax", scale="softmax"),
-        _odcr("odcr_max1", "ODCR, max1", scale="max1"),
-        _odcr("odcr_sigmoid", "ODCR, sigmoid", scale="sigmoid"),
-        _odcr("odcr_normalise_after", "ODCR, normalise after", scale="normalise_after"),
-        _odcr("odcr_printed_form", "ODCR, printed form", form="printed"),
-        _odcr("odcr_literal", "ODCR, as printed", roles="printed", scale="softmax", form="printed"),
-    ),
-}
+_DEHAZING = Suite((
+    Row("input", "hazy input", trained=False),
+    Row("dark_channel_prior", "DCP", trained=False),
+    Row("cut", "CUT", ("--method=cut",)),
+    Row("fastcut", "FastCUT", ("--method=cut", "--nce_weight=10", "--nce_identity_weight=0", "--flip_equivariance")),
+    _odcr("odcr", f"ODCR ({_DEFAULT.wpnce_roles} roles, {_DEFAULT.wpnce_scale}, {_DEFAULT.wpnce_form} form)"),
+    _odcr("odcr_printed_roles", "ODCR, printed roles", roles="printed"),
+    _odcr("odcr_softmax", "ODCR, softmax", scale="softmax"),
+    _odcr("odcr_max1", "ODCR, max1", scale="max1"),
+    _odcr("odcr_sigmoid", "ODCR, sigmoid", scale="sigmoid"),
+    _odcr("odcr_normalise_after", "ODCR, normalise after", scale="normalise_after"),
+    _odcr("odcr_printed_form", "ODCR, printed form", form="printed"),
+    _odcr("odcr_literal", "ODCR, as printed", roles="printed", scale="softmax", form="printed"),
+))
+
+# Seconds of a step and GB of memory, of which reproduce_speed makes the ratios.
+_SPEED = Suite((
+    Row("cyclegan", "CycleGAN", ("--method=cyclegan",), paper=("0.40", "4.81")),
+    Row("cut", "CUT", _CUT, paper=("0.24", "3.33")),
+    Row("fastcut", "FastCUT", _FASTCUT, paper=("0.15", "2.25")),
+    Row("gcgan", "GcGAN", ("--method=gcgan", "--l1_identity_weight=5")),
+), "speed", ("s/step", "GB"), f"Paper: {_CUT_PAPER}, one GPU, 256 px.", ("", ""), needs_pairs=False)
 
 
-def settings_of(arguments: Sequence[str]) -> Settings:
-    """The settings that `cut_tf.train` would have with these flags.
-
-    Raises:
-      InputError: if a flag is unknown or has a bad value.
-    """
-    values = absl_flags.FlagValues()
-    flags.define(values)
-    try:
-        left = values(["train", *arguments])[1:]
-    except absl_flags.Error as error:
-        raise InputError(f"--base and --set must give flags of cut_tf.train: {error}") from error
-    if left:
-        raise InputError(f"--base and --set must give flags of cut_tf.train, found {' '.join(left)}")
-    return flags.settings_from(values)
+def _ablation(name: str, label: str, *flags: str, identity: bool = True, paper: tuple[str, ...] = ()) -> Row:
+    """CUT with other settings than its paper's."""
+    return Row(name, label, (*_CUT, *(() if identity else ("--nce_identity_weight=0",)), *flags), paper=paper)
 
 
-def flat(settings: Settings) -> dict[str, object]:
-    """Every setting by its name, without the section, and without what the suite decides for each run."""
-    return {name: value for section in SECTIONS
-            for name, value in dataclasses.asdict(getattr(settings, section.name)).items() if name not in _OWN}
+_LAST_LAYER, _FEW = "--nce_layers={last_layer}", "--num_negatives=15"
+_ABLATION = Suite((
+    _ablation("cut", "CUT", paper=("45.5", "56.4")),
+    _ablation("no_identity", "no identity", identity=False),
+    _ablation("no_identity_15", "no identity, 15 negatives", _FEW, identity=False),
+    _ablation("no_identity_15_last", "no identity, 15 negatives, last layer", _FEW, _LAST_LAYER, identity=False),
+    _ablation("last", "last layer", _LAST_LAYER),
+    _ablation("internal_external", "internal and external negatives", "--negatives=internal_external"),
+    _ablation("external", "external negatives", "--negatives=external"),
+    _ablation("external_last", "external negatives, last layer", "--negatives=external", _LAST_LAYER),
+), paper=("FID horse2zebra", "FID Cityscapes"), source=(
+    f"Rows: those of the ablation of {_CUT_PAPER}, with internal negatives and all layers where a row says nothing "
+    "else; other than 15, the negatives of a query are --num_patches less one (255 in the paper). External negatives "
+    "come from a queue without the paper's slowly moving encoder."),
+    bases=("quickstart", "cut_folder"), needs_pairs=False, feature_extractor="random")
+
+_UNPAIRED = Suite((
+    Row("input", "source pictures", trained=False),
+    Row("cut", "CUT", _CUT, paper=("45.5", "56.4", "76.2")),
+    Row("fastcut", "FastCUT", _FASTCUT, paper=("73.4", "68.8", "94.0")),
+    Row("cyclegan", "CycleGAN", ("--method=cyclegan",), paper=("77.2", "76.3", "85.9")),
+    Row("gcgan", "GcGAN", ("--method=gcgan", "--l1_identity_weight=5")),
+    Row("distancegan", "DistanceGAN", ("--method=distancegan", "--l1_identity_weight=0")),
+), paper=("FID horse2zebra", "FID Cityscapes", "FID cat2dog"), source=(
+    f"Each method with the weights of its paper. Paper: {_CUT_PAPER}, InceptionV3's features, 256 px."),
+    bases=("quickstart", "cut_folder"), needs_pairs=False, feature_extractor="random", checkpoints=True)
 
 
-def set_flags(assignments: Sequence[str]) -> list[str]:
-    """`name=value` of `--set` as flags of `cut_tf.train`. Raises InputError if one is another thing."""
-    for assignment in assignments:
-        name, equals, _ = assignment.partition("=")
-        if not name or not equals or name.startswith("-"):
-            raise InputError(f"--set must be name=value, found {assignment!r}")
-        if name in _OWN or name == "flagfile":
-            raise InputError(f"--set must leave {', '.join(_OWN)} and flagfile to the suite, found {assignment!r}")
-    return [f"--{assignment}" for assignment in assignments]
+def _aecr(name: str, label: str, paper: str, *flags: str, mixup: bool = True, dfe: bool = True,
+          regularized: bool = True) -> Row:
+    method = ("--method=aecr", "--contrastive_weight=0.1") if regularized else (
+        "--method=paired", "--contrastive_weight=0")
+    parts = (f"--{'' if mixup else 'no'}aecr_mixup", f"--{'' if dfe else 'no'}aecr_dfe")
+    return Row(name, label, ("--generator=aecrnet", *method, *parts, *flags), paper=(paper,))
 
 
-def select_rows(suite: str, names: Sequence[str], common: Sequence[str]) -> tuple[list[Row], dict[str, str]]:
-    """The rows to compute, in the order of the suite.
+_MORE_NEGATIVES, _MORE_POSITIVES = "--contrastive_negatives={batch_size}", "--contrastive_positives={batch_size}"
+_AECR = Suite((
+    Row("input", "hazy input", trained=False),
+    _aecr("base", "base", "33.85", mixup=False, dfe=False, regularized=False),
+    _aecr("mixup", "base + mixup", "34.04", dfe=False, regularized=False),
+    _aecr("dfe", "base + DFE", "35.50", mixup=False, regularized=False),
+    _aecr("dfe_mixup", "base + DFE + mixup", "36.20", regularized=False),
+    _aecr("positives", "+ positives only", "36.46", "--contrastive_form=positives"),
+    _aecr("full", "+ positives and negatives (1:1)", "37.17"),
+    _aecr("rate_1_r", "1:r", "37.41", _MORE_NEGATIVES),
+    _aecr("rate_r_1", "r:1", "below 37.17", _MORE_POSITIVES),
+    _aecr("rate_r_r", "r:r", "below 37.17", _MORE_POSITIVES, _MORE_NEGATIVES),
+), paper=("PSNR, SOTS indoor",), source=(
+    "Paper: Wu et al., CVPR 2021. Rates are those of positives to negatives; r is here the batch, from whose pictures "
+    "they come."), bases=("aecrnet_scenes", "aecrnet_folder"), constant_epochs=0)
 
-    Args:
-      suite: a name in SUITES.
-      names: of the wanted rows; all if empty.
-      common: flags that all trained rows share. With them, rows may have become the same.
-
-    Returns:
-      The rows, and by name those left out because all their settings are those of another row, whose name is the value.
-
-    Raises:
-      InputError: if a name is not in the suite, or if a row's settings are not possible.
-    """
-    known = [row.name for row in SUITES[suite]]
-    for name in names:
-        if name not in known:
-            raise InputError(f"--rows must be names out of {', '.join(known)} with --suite={suite}, found {name!r}")
-    rows, same, seen = [], {}, {}
-    for row in SUITES[suite]:
-        if names and row.name not in names:
-            continue
-        if row.trained:
-            settings = settings_of([*common, *row.flags])
-            first = seen.setdefault((settings.train.method, tuple(flat(settings).items())), row.name)
-            if first != row.name:
-                same[row.name] = first
-                continue
-        rows.append(row)
-    return rows, same
-
-
-class Cost(NamedTuple):
-    """Time in seconds of one step of a row, and of a run besides its steps, evaluation included. Above zero."""
-
-    step_sec: float
-    fixed_sec: float
-
-
-def whole_epochs(steps: int) -> int:
-    """The multiple of EPOCHS at or below `steps`, EPOCHS at least."""
-    return max(steps // EPOCHS, 1) * EPOCHS
-
-
-def steps_within(budget_sec: float, costs: Sequence[Cost], seeds: int) -> int:
-    """The number of steps per run with which all runs fit into nine tenths of a time.
-
-    Args:
-      budget_sec: time that is left.
-      costs: of each trained row, one at least.
-      seeds: runs per row.
-
-    Returns:
-      A multiple of EPOCHS, EPOCHS at least, even if these do not fit.
-    """
-    fixed_sec, step_sec = (seeds * sum(parts) for parts in ((cost.fixed_sec for cost in costs),
-                                                            (cost.step_sec for cost in costs)))
-    return whole_epochs(math.floor(((1 - _RESERVE) * budget_sec - fixed_sec) / step_sec))
+SUITES: dict[str, Suite] = {"dehazing": _DEHAZING, "speed": _SPEED, "ablation": _ABLATION, "unpaired": _UNPAIRED,
+                            "aecr-ablation": _AECR}

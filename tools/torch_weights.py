@@ -10,9 +10,12 @@ import tensorflow as tf
 
 from cut_tf import compat
 from cut_tf.layers.convolution import Convolution, TransposedConvolution
+from cut_tf.layers.stylegan2 import ResidualBlock as StyleGAN2Block
 from cut_tf.networks.patch_discriminator import PatchDiscriminator
 from cut_tf.networks.patch_projector import PatchProjector
 from cut_tf.networks.resnet_generator import ResidualBlock, ResnetGenerator
+from cut_tf.networks.stylegan2_discriminator import StyleGAN2Discriminator
+from cut_tf.networks.stylegan2_generator import StyleGAN2Generator
 
 # Position of convolutions and norms in the official residual block.
 _BLOCK_PARTS = (("1", "conv1"), ("2", "norm1"), ("5", "conv2"), ("6", "norm2"))
@@ -21,7 +24,12 @@ _BATCH_NORM = (("weight", "gamma"), ("bias", "beta"), ("running_mean", "moving_m
 
 
 def to_ours(array: np.ndarray) -> np.ndarray:
-    """PyTorch (out, in, h, w), or (in, out, h, w) if transposed, to (h, w, in, out) or (h, w, out, in); linear too."""
+    """PyTorch (out, in, h, w), or (in, out, h, w) if transposed, to (h, w, in, out) or (h, w, out, in); linear too.
+
+    StyleGAN2's modulated (1, out, in, h, w) becomes (h, w, out, in).
+    """
+    if array.ndim == 5:
+        return array[0].transpose(2, 3, 0, 1)
     if array.ndim == 4:
         return array.transpose(2, 3, 1, 0)
     return array.T if array.ndim == 2 else array
@@ -62,9 +70,52 @@ def torch_names(network: keras.Model) -> dict[str, tf.Variable]:
         for index, mlp in enumerate(network.mlps):
             for position, layer in zip(("0", "2"), mlp):
                 pairs += _layer_weights(f"mlp_{index}.{position}", layer)
+    elif isinstance(network, StyleGAN2Generator):
+        pairs += _stylegan2_generator(network)
+    elif isinstance(network, StyleGAN2Discriminator):
+        pairs += _stylegan2_discriminator(network)
     else:
         raise TypeError(f"no official counterpart of {type(network).__name__}")
     return dict(pairs)
+
+
+def _equalised(prefix: str, layer: keras.layers.Layer, position: int = 0) -> Iterator[tuple[str, tf.Variable]]:
+    """Kernel at `position` of the official sequence, and the bias, which belongs to the activation after it."""
+    yield f"{prefix}.{position}.weight", compat.raw_variable(layer.kernel)
+    if layer.bias is not None:
+        yield f"{prefix}.{position + 1}.bias", compat.raw_variable(layer.bias)
+
+
+def _stylegan2_block(prefix: str, block: StyleGAN2Block) -> Iterator[tuple[str, tf.Variable]]:
+    yield from _equalised(f"{prefix}.conv1", block.conv1)
+    if block.skip is None:
+        yield from _equalised(f"{prefix}.conv2", block.conv2)
+    else:  # a blur comes first
+        yield from _equalised(f"{prefix}.conv2", block.conv2, 1)
+        yield from _equalised(f"{prefix}.skip", block.skip, 1)
+
+
+def _stylegan2_generator(network: StyleGAN2Generator) -> Iterator[tuple[str, tf.Variable]]:
+    stem, *blocks = network.encoder
+    yield from _equalised("encoder.convs.1", stem)
+    for index, block in enumerate(blocks, 2):
+        yield from _stylegan2_block(f"encoder.convs.{index}", block)
+    for index, block in enumerate(network.decoder_blocks):
+        yield from _stylegan2_block(f"decoder.convs.{index}", block)
+    first = len(network.decoder_blocks)
+    for index, up in enumerate(network.ups, first):
+        for theirs, ours in (("conv.weight", "kernel"), ("noise.weight", "noise_strength"), ("activate.bias", "bias")):
+            yield f"decoder.convs.{index}.{theirs}", compat.raw_variable(getattr(up, ours))
+    yield from _equalised(f"decoder.convs.{first + len(network.ups)}", network.output_layer)
+
+
+def _stylegan2_discriminator(network: StyleGAN2Discriminator) -> Iterator[tuple[str, tf.Variable]]:
+    yield from _equalised("convs.0", network.stem)
+    for index, block in enumerate(network.blocks, 1):
+        yield from _stylegan2_block(f"convs.{index}", block)
+    yield from _equalised("final_conv", network.last_conv)
+    for index, layer in enumerate((network.dense, network.score)):
+        yield from _layer_weights(f"final_linear.{index}", layer)
 
 
 def load(network: keras.Model, arrays: Mapping[str, np.ndarray], prefix: str) -> None:

@@ -10,13 +10,14 @@ from cut_tf.data.folders import open_folder, open_two_folders
 from cut_tf.data.haze_layouts import open_haze
 from cut_tf.data.hazed_photographs import open_hazed
 from cut_tf.data.scenes import open_scenes
+from cut_tf.data.single_image import open_single
 from cut_tf.data.source import JoinedDomain, TranslationData
 from cut_tf.data.tfds_domains import open_tfds
 from cut_tf.errors import InputError
 from cut_tf.settings import DataSettings
 
 DATASETS = {"scenes": open_scenes, "tfds": open_tfds, "haze": open_haze, "hazed": open_hazed,
-            "two_folders": open_two_folders, "folder": open_folder}
+            "single": open_single, "two_folders": open_two_folders, "folder": open_folder}
 # Joins datasets: --dataset=scenes+hazed:photos.
 _JOIN = "+"
 
@@ -50,7 +51,7 @@ def _open_one(settings: DataSettings) -> TranslationData:
     name = settings.dataset
     if name == "scenes":
         kind = "scenes"
-    elif name.startswith(("tfds:", "haze:", "hazed:")):
+    elif name.startswith(("tfds:", "haze:", "hazed:", "single:")):
         kind = name.split(":")[0]
     else:
         kind = "two_folders" if "," in name else "folder"

@@ -1,6 +1,7 @@
 """The declared preprocessing: what is done to every picture, and what is drawn at random in training.
 
-As in the official code: bicubic resizing by Pillow, then a random crop, then a random mirror image.
+As in the official code: bicubic resizing by Pillow, then a random crop, then a random mirror image; and then, if asked
+for, a random quarter turn.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from PIL import Image
 from cut_tf.settings import DataSettings
 
 _MULTIPLE_PX = 4
+# How many times smaller than it is a picture may be seen with zoom_and_crop, in either direction.
+_MOST_ZOOM = 3.0
+# Neighbours that count, in pixels of the result.
+_BICUBIC_REACH_PX = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,20 +25,23 @@ class Preprocessing:
     """What the settings say about sizes; saved with the run and used again at inference.
 
     Attributes:
-      kind: resize_and_crop, scale_width, crop or none.
-      load_size_px: side or width after resizing.
+      kind: resize_and_crop, scale_width, crop, zoom_and_crop or none.
+      load_size_px: side or width after resizing; with zoom_and_crop, the most that the shorter side keeps.
       crop_size_px: side of the training crop.
       flip: whether half of the training crops are mirrored.
+      quarter_turns: whether training crops are turned by 0, 90, 180 or 270 degrees, each as often.
     """
 
     kind: str
     load_size_px: int
     crop_size_px: int
     flip: bool
+    quarter_turns: bool = False
 
     @staticmethod
     def of(settings: DataSettings) -> Preprocessing:
-        return Preprocessing(settings.preprocess, settings.load_size_px, settings.crop_size_px, settings.flip)
+        return Preprocessing(settings.preprocess, settings.load_size_px, settings.crop_size_px, settings.flip,
+                             settings.quarter_turns)
 
     def size_after_resize(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) in pixels that `resize` makes of a picture of that size."""
@@ -42,6 +50,9 @@ class Preprocessing:
         if self.kind == "scale_width":
             scaled = int(self.load_size_px * height / width)
             return self.load_size_px, max(scaled, self.crop_size_px)
+        if self.kind == "zoom_and_crop" and min(width, height) > self.load_size_px:
+            scale = self.load_size_px / min(width, height)
+            return round(width * scale), round(height * scale)
         return width, height
 
     def resize(self, image: np.ndarray) -> np.ndarray:
@@ -62,10 +73,32 @@ class Preprocessing:
         height, width = image.shape[:2]
         if self.kind == "none":
             image = image[:height - height % _MULTIPLE_PX, :width - width % _MULTIPLE_PX]
+        elif self.kind == "zoom_and_crop":
+            image = self._zoomed_crop(image, rng)
         else:
             top = int(rng.integers(height - self.crop_size_px + 1))
             left = int(rng.integers(width - self.crop_size_px + 1))
             image = image[top:top + self.crop_size_px, left:left + self.crop_size_px]
         if self.flip and rng.random() < 0.5:
             image = image[:, ::-1]
+        if self.quarter_turns:
+            image = np.rot90(image, int(rng.integers(4)))
         return np.ascontiguousarray(image)
+
+    def _zoomed_crop(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A crop of the picture reduced by a random factor per direction, as SinCUT's official code draws them.
+
+        Only what the crop shows is resized, with what bicubic interpolation needs around it.
+        """
+        sides, parts = [], []  # columns and rows: the crop's place in a part of the picture that is large enough
+        for length, zoom in zip(image.shape[1::-1], rng.uniform(1.0 / _MOST_ZOOM, 1.0, size=2)):
+            reduced = max(round(length * zoom), self.crop_size_px)
+            first = int(rng.integers(reduced - self.crop_size_px + 1))
+            start, end = first * length / reduced, (first + self.crop_size_px) * length / reduced
+            margin = int(_BICUBIC_REACH_PX * length / reduced) + 2
+            parts.append(slice(max(int(start) - margin, 0), int(end) + margin))
+            sides.append((start - parts[-1].start, end - parts[-1].start))
+        (left, right), (top, bottom) = sides
+        part = Image.fromarray(image[parts[1], parts[0]])
+        return np.asarray(part.resize((self.crop_size_px, self.crop_size_px), Image.Resampling.BICUBIC,
+                                      box=(left, top, right, bottom)))

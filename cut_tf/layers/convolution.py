@@ -67,12 +67,19 @@ class Convolution(keras.layers.Layer):
             self.convolution.build(shape)
         self.built = True
 
-    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, training: bool | None = None, adds_bias: bool = True) -> tf.Tensor:
+        """Convolves [B, H, W, C].
+
+        `adds_bias` False leaves the bias out, for an instance norm that would take it away again: it stays a weight,
+        as in the official code, whose gradient is 0, but costs no pass over the pixels forward and backward.
+        """
         if self._padding_px:
             side = [self._padding_px, self._padding_px]
             inputs = tf.pad(inputs, [[0, 0], side, side, [0, 0]])
         if self._spectral_norm:
             return tf.cast(self.convolution(inputs, training=training), inputs.dtype)
+        if not adds_bias:
+            return self.convolution.convolution_op(inputs, self.convolution.kernel)
         return self.convolution(inputs)
 
 
@@ -82,11 +89,12 @@ class TransposedConvolution(keras.layers.Layer):
     PyTorch's padding 1 with output padding 1: the full 2H + 1 result without its first row and column.
     """
 
-    def __init__(self, filters: int, *, seed: int, use_bias: bool = True, name: str | None = None,
-                 dtype: str | None = None) -> None:
+    def __init__(self, filters: int, *, seed: int, use_bias: bool = True, gain: float = XAVIER_GAIN,
+                 name: str | None = None, dtype: str | None = None) -> None:
         super().__init__(name=name, dtype=dtype)
         self.convolution = keras.layers.Conv2DTranspose(
-            filters, 3, 2, "valid", use_bias=use_bias, kernel_initializer=xavier_normal(seed), name=name, dtype=dtype)
+            filters, 3, 2, "valid", use_bias=use_bias, kernel_initializer=xavier_normal(seed, gain), name=name,
+            dtype=dtype)
 
     def build(self, input_shape: tuple) -> None:
         self.convolution.build(input_shape)

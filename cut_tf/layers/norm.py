@@ -112,3 +112,8 @@ def build_norm(kind: str, name: str, dtype: str) -> keras.layers.Layer:
 def conv_has_bias(kind: str) -> bool:
     """Whether a convolution before that norm has a bias: not before batch norm and none, as in the official code."""
     return kind in ("instance", "spectral")
+
+
+def cancels_bias(kind: str) -> bool:
+    """Whether that norm takes away what a convolution before it adds to all pixels of a channel."""
+    return kind == "instance"

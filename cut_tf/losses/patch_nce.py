@@ -86,6 +86,20 @@ def external_logits(query: tf.Tensor, key: tf.Tensor, negatives: tf.Tensor, pres
     return _classification(_positive_logits(query, key), similarity, temperature)
 
 
+def internal_external_logits(query: tf.Tensor, key: tf.Tensor, negatives: tf.Tensor, present: tf.Tensor,
+                             temperature: float = 0.07) -> tf.Tensor:
+    """Negatives are the other locations of the same image and patches of other images (eq. 3 and 4 as one question).
+
+    Args:
+      query, key, negatives, present, temperature: as for `external_logits`.
+
+    Returns:
+      [B, P, 1 + P + N]; column 0 is the positive.
+    """
+    external = external_logits(query, key, negatives, present, temperature)
+    return tf.concat([internal_logits(query, key, temperature), external[..., 1:]], axis=-1)
+
+
 def loss_from_logits(logits: tf.Tensor) -> tf.Tensor:
     """Cross-entropy of the positive: [B, P, 1 + N] to [B, P]."""
     return tf.reduce_logsumexp(logits, axis=-1) - logits[..., 0]

@@ -13,6 +13,7 @@ import tensorflow as tf
 from cut_tf import compat, images, networks
 from cut_tf.checkpoints import CheckpointStore, check_same_settings, write_settings
 from cut_tf.errors import InputError
+from cut_tf.methods.regularization import build_regularization
 from cut_tf.optimizers import Adam
 from cut_tf.settings import Settings
 
@@ -37,6 +38,20 @@ def replica_index() -> tf.Tensor:
     return tf.convert_to_tensor(tf.distribute.get_replica_context().replica_id_in_sync_group)
 
 
+def gather_over_replicas(values: tf.Tensor) -> tf.Tensor:
+    """[B, ...] of every replica, joined in their order; gradients of all of them flow back."""
+    if replica_count() == 1:
+        return values
+    return tf.distribute.get_replica_context().all_gather(values, axis=0)
+
+
+def own_part(everyones: tf.Tensor) -> tf.Tensor:
+    """This replica's [B, ...] of values for the global batch."""
+    size = tf.shape(everyones)[0] // replica_count()
+    first = replica_index() * size
+    return everyones[first:first + size]
+
+
 class TranslationMethod(keras.Model):
     """Base of the methods: a keras.Model whose `fit` takes batches {"source": images, "target": images}.
 
@@ -48,6 +63,7 @@ class TranslationMethod(keras.Model):
       settings: all settings of the run.
 
     Attributes:
+      regularize: terms of contrastive regularization, none with `contrastive_weight` 0.
       networks: name to network; "generator" is what inference and export use.
       ema_generator: the generator with running means of its weights, or None with `ema_decay` 0.
       optimizers_by_network: name to optimizer, after `compile`.
@@ -65,6 +81,7 @@ class TranslationMethod(keras.Model):
         super().__init__(name=settings.train.method)
         self.settings = settings
         self.policy = networks.POLICIES[settings.train.precision]
+        self.regularize = build_regularization(settings)
         self.networks = self._build_networks()
         self.ema_generator = self._build_ema()
         self.step = step_variable(0, tf.int64)

@@ -8,17 +8,18 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from cut_tf import networks
-from cut_tf.losses import adversarial, gradient_penalty, patch_nce
-from cut_tf.methods import base
+from cut_tf.losses import patch_nce
+from cut_tf.methods import base, unpaired
 from cut_tf.networks.patch_projector import PatchProjector, draw_patch_ids
 from cut_tf.settings import Settings
 
 # Purposes of random draws; see TranslationMethod.draw_seed. Patch ids use one number per term and layer.
-_FLIP, _PENALTY_MIX = 0, 1
+_FLIP = 0
 FIRST_IDS = {"nce": 100, "nce_identity": 200}
-# Offsets between the networks' seeds.
-_GENERATOR_SEED, _DISCRIMINATOR_SEED, _PROJECTOR_SEED = 0, 1, 2
+# Beside those of unpaired.py.
+_PROJECTOR_SEED = 2
+# Settings of --negatives with keys of earlier steps' images.
+_EXTERNAL_LOGITS = {"external": patch_nce.external_logits, "internal_external": patch_nce.internal_external_logits}
 
 
 class Draws(NamedTuple):
@@ -27,6 +28,7 @@ class Draws(NamedTuple):
     flip: tf.Tensor  # bool scalar: mirror the generator's input
     source_ids: list[tf.Tensor]  # int32 [P_l] per layer, for source and output
     target_ids: list[tf.Tensor]  # int32 [P_l] per layer, for target and its own translation
+    noise: Sequence[tf.Tensor] = ()  # SinCUT: per doubling of the resolution, for the joint batch
 
 
 class KeyQueue(tf.Module):
@@ -49,11 +51,12 @@ class KeyQueue(tf.Module):
         self.present[layer].assign(present[:length])
 
 
-class CUT(base.TranslationMethod):
+class CUT(unpaired.UnpairedMethod):
     """Generator, discriminator and patch projector; loss of eq. 5.
 
     L = gan_weight L_GAN + nce_weight L_PatchNCE(source, output) + nce_identity_weight L_PatchNCE(target, G(target)),
-    both PatchNCE terms halved if there are two, plus l1_identity_weight mean |G(target) - target|.
+    both PatchNCE terms halved if there are two, plus l1_identity_weight mean |G(target) - target|, plus contrastive
+    regularization if asked for.
 
     Order of a step, as in the official code: the generator runs; the discriminator is updated on its detached output;
     generator and projector are updated with the new discriminator.
@@ -66,20 +69,18 @@ class CUT(base.TranslationMethod):
         self.layers_compared = self.compared_layers()
         self.feature_names = self.generator.feature_names(self.layers_compared)
         self.queues = {}
-        if settings.loss.negatives == "external":
+        if settings.loss.negatives in _EXTERNAL_LOGITS:
             length = max(settings.loss.num_patches - 1, 1)
             for name in ("nce", "nce_identity"):
                 self.queues[name] = KeyQueue(length, self.networks["projector"].widths)
 
     def _build_networks(self) -> dict[str, keras.Model]:
-        settings = self.settings
-        seed = settings.train.seed * base.SEEDS_PER_RUN
+        seed = self.settings.train.seed * base.SEEDS_PER_RUN
         generator = self._new_generator("generator")
         layers = self.compared_layers()
         generator.check_layers(layers)
-        discriminator = networks.build_discriminator(settings.network, seed + _DISCRIMINATOR_SEED, self.policy)
         projector = self._new_projector(generator.feature_channels(layers), seed + _PROJECTOR_SEED)
-        return {"generator": generator, "discriminator": discriminator, "projector": projector}
+        return {"generator": generator, "discriminator": self._new_discriminator(), "projector": projector}
 
     def compared_layers(self) -> tuple[int, ...]:
         """Stages of the generator whose features are compared."""
@@ -92,10 +93,6 @@ class CUT(base.TranslationMethod):
     def _embed(self, features: list[tf.Tensor], patch_ids: list[tf.Tensor]) -> list[tf.Tensor]:
         """Unit vectors [B, P_l, C] of the patches with these ids, per layer."""
         return self.networks["projector"](features, patch_ids)
-
-    def _new_generator(self, name: str) -> keras.Model:
-        seed = self.settings.train.seed * base.SEEDS_PER_RUN + _GENERATOR_SEED
-        return networks.build_generator(self.settings.network, seed, self.policy, name)
 
     @property
     def uses_identity(self) -> bool:
@@ -117,12 +114,13 @@ class CUT(base.TranslationMethod):
         real = [source, target] if self.uses_identity else [source]
         with tf.GradientTape() as tape:
             seen = [self._mirror(pictures, flip) for pictures in real]
-            outputs, features = self._translate(seen)
+            outputs, features = self._translate(seen, draws)
             with tape.stop_recording():
                 terms = self._update_discriminator(target, tf.stop_gradient(outputs[0]))
                 keys = self._key_features(real, features, flip)
             terms.update(self._generator_terms(outputs, seen))
             terms.update(self._contrast(outputs, keys, flip, draws))
+            terms.update(self.regularize(outputs[0], target, seen[0], same_scene=False))
             terms["loss/generator"] = self._total(terms)
             scaled = self.scale(terms["loss/generator"])
         terms.update(self.update_networks(["generator", "projector"], tape, scaled))
@@ -140,44 +138,20 @@ class CUT(base.TranslationMethod):
             return pictures
         return tf.cond(flip, lambda: tf.reverse(pictures, [2]), lambda: pictures)
 
-    def _update_discriminator(self, target: tf.Tensor, fake: tf.Tensor) -> dict[str, tf.Tensor]:
-        loss, discriminator = self.settings.loss, self.networks["discriminator"]
-        with tf.GradientTape() as tape:
-            on_real, on_fake = adversarial.adversarial_discriminator_loss(
-                loss.gan_mode, discriminator(target, training=True), discriminator(fake, training=True))
-            total = (on_real + on_fake) / 2.0
-            terms = {"loss/discriminator_real": on_real, "loss/discriminator_fake": on_fake}
-            if loss.gan_mode == "wgangp" and loss.gradient_penalty_weight:
-                penalty = loss.gradient_penalty_weight * gradient_penalty.gradient_penalty(
-                    lambda pictures: discriminator(pictures, training=True), target, fake, self._penalty_mix(fake))
-                total += penalty
-                terms["loss/gradient_penalty"] = penalty
-            scaled = self.scale(total)
-        terms["loss/discriminator"] = total
-        terms.update(self.update_networks(["discriminator"], tape, scaled))
-        return terms
-
-    def _penalty_mix(self, fake: tf.Tensor) -> tf.Tensor:
-        """[B, 1, 1, 1] in [0, 1]: this replica's part of a draw for the global batch."""
-        size = tf.shape(fake)[0]
-        mix = tf.random.stateless_uniform([size * base.replica_count(), 1, 1, 1], self.draw_seed(_PENALTY_MIX),
-                                          alg="philox")
-        first = base.replica_index() * size
-        return mix[first:first + size]
-
-    def _together(self, parts: list[tf.Tensor]) -> bool:
-        """Whether source and target go through a network as one batch, which is faster."""
-        return len(parts) > 1 and self.settings.data.preprocess != "none"
-
-    def _translate(self, parts: list[tf.Tensor]) -> tuple[list[tf.Tensor], list[list[tf.Tensor]]]:
+    def _translate(self, parts: list[tf.Tensor],
+                   draws: Draws | None) -> tuple[list[tf.Tensor], list[list[tf.Tensor]]]:
         """Outputs and features of source and, with identity, target."""
         if not self._together(parts):
-            results = [self.generator.translate_with_features(part, self.layers_compared, training=True)
-                       for part in parts]
+            results = [self._full_pass([part], draws, first_part) for first_part, part in enumerate(parts)]
             return [output for output, _ in results], [features for _, features in results]
-        output, features = self.generator.translate_with_features(tf.concat(parts, 0), self.layers_compared,
-                                                                  training=True)
+        output, features = self._full_pass(parts, draws)
         return tf.split(output, len(parts)), _split_features(features, len(parts))
+
+    def _full_pass(self, parts: list[tf.Tensor], draws: Draws | None,
+                   first_part: int = 0) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Output and features of some of the step's parts, counted from `first_part`, as one batch."""
+        del draws, first_part
+        return self.generator.translate_with_features(tf.concat(parts, 0), self.layers_compared, training=True)
 
     def _encode(self, parts: list[tf.Tensor]) -> list[list[tf.Tensor]]:
         """Features of every part. With batch norm parts do not see each other, as in the official code."""
@@ -201,8 +175,7 @@ class CUT(base.TranslationMethod):
 
     def _generator_terms(self, outputs: list[tf.Tensor], seen: list[tf.Tensor]) -> dict[str, tf.Tensor]:
         loss = self.settings.loss
-        scores = self.networks["discriminator"](outputs[0], training=True)
-        terms = {"loss/gan": loss.gan_weight * adversarial.adversarial_generator_loss(loss.gan_mode, scores)}
+        terms = {"loss/gan": self._gan_term(outputs[0])}
         if loss.l1_identity_weight:
             terms["loss/l1_identity"] = loss.l1_identity_weight * tf.reduce_mean(tf.abs(outputs[1] - seen[1]))
         return terms
@@ -255,7 +228,8 @@ class CUT(base.TranslationMethod):
             first = base.replica_index() * tf.shape(own)[0]
             return patch_nce.minibatch_logits(query, key, loss.temperature, pool, first)
         queue = self.queues[name]
-        logits = patch_nce.external_logits(query, key, queue.keys[layer], queue.present[layer], loss.temperature)
+        logits = _EXTERNAL_LOGITS[loss.negatives](query, key, queue.keys[layer], queue.present[layer],
+                                                  loss.temperature)
         queue.push(layer, pool)
         return logits
 
@@ -264,7 +238,7 @@ class CUT(base.TranslationMethod):
             contrast = (terms["loss/nce"] + terms["loss/nce_identity"]) / 2.0
         else:
             contrast = terms["loss/nce"]
-        return terms["loss/gan"] + contrast + terms.get("loss/l1_identity", 0.0)
+        return terms["loss/gan"] + contrast + terms.get("loss/l1_identity", 0.0) + terms.get("loss/contrastive", 0.0)
 
     def state(self) -> dict[str, tf.Variable]:
         state = super().state()

@@ -18,7 +18,9 @@ _NOISE = 0
 
 
 class Regression(base.TranslationMethod):
-    """A generator alone, and the L1 distance of its output to a target that the subclass names."""
+    """A generator alone, and the L1 distance of its output to a target that the subclass names; plus, if asked for,
+    contrastive regularization.
+    """
 
     progress_terms = ("loss/generator",)
 
@@ -40,14 +42,16 @@ class Regression(base.TranslationMethod):
           batch: {"source", "target"}, float32 [B, H, W, 3] in [-1, 1].
 
         Returns:
-          Named scalar terms: `loss/l1`, the mean absolute difference, and `loss/generator`, the same.
+          Named scalar terms: `loss/l1`, the mean absolute difference, those of contrastive regularization if asked
+          for (its negative is the source without noise), and `loss/generator`, the sum.
         """
         source, target = batch["source"], self._target(batch)
         with tf.GradientTape() as tape:
             output = self.generator(self._with_noise(source), training=True)
-            loss = tf.reduce_mean(tf.abs(output - target))
-            scaled = self.scale(loss)
-        terms = {"loss/l1": loss, "loss/generator": loss}
+            terms = {"loss/l1": tf.reduce_mean(tf.abs(output - target)),
+                     **self.regularize(output, target, batch["source"], same_scene=True)}
+            terms["loss/generator"] = terms["loss/l1"] + terms.get("loss/contrastive", 0.0)
+            scaled = self.scale(terms["loss/generator"])
         terms.update(self.update_networks(["generator"], tape, scaled))
         self.finish_step()
         return terms

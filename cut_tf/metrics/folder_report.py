@@ -16,23 +16,20 @@ import dataclasses
 import io
 import json
 import math
-import sys
 import textwrap
-import time
 from pathlib import Path
 
 import numpy as np
 
 from cut_tf.data.image_files import list_images, read_image
 from cut_tf.errors import InputError
-from cut_tf.files import replace_file
 from cut_tf.metrics import ERRORS, METRICS
 from cut_tf.metrics.file_pairs import check_sizes, pair_files
 from cut_tf.metrics.no_reference import no_reference_scores
 from cut_tf.metrics.protocol import MEASURES, decoder, protocol
+from cut_tf.metrics.report_files import check_report_files, finite, told, write_report
 from cut_tf.metrics.ssim import WINDOW_PX
 
-_PROGRESS_SECONDS = 10.0
 _LINE_WIDTH = 100
 
 
@@ -121,9 +118,9 @@ class Report:
             values.update(identical=self.identical, unpaired_targets=self.unpaired_targets)
         for name in self.measures:
             summary = self.summary(name)
-            values[name] = {"mean": _finite(summary.mean), "std": _finite(summary.std), "count": summary.count}
+            values[name] = {"mean": finite(summary.mean), "std": finite(summary.std), "count": summary.count}
         values["images"] = [{"name": image.name, "width": image.width, "height": image.height,
-                             **{name: _finite(image.values[name]) for name in self.measures}}
+                             **{name: finite(image.values[name]) for name in self.measures}}
                             for image in self.images]
         return json.dumps(values, indent=2, allow_nan=False) + "\n"
 
@@ -164,16 +161,10 @@ def evaluate_folders(pred_dir: Path, target_dir: Path | None, csv_path: Path | N
     if input_dir is not None:
         sources = pair_files(predictions, list_images(input_dir), shorten=False)
         check_sizes(predictions, sources, "input")
-    scores, told = [], time.monotonic()
-    for prediction, target, source in zip(predictions, targets, sources):
-        scores.append(_score(prediction, target, source, target_border_px))
-        if progress and time.monotonic() - told > _PROGRESS_SECONDS:
-            told = time.monotonic()
-            print(f"compared {len(scores)} of {len(predictions)} images", file=sys.stderr, flush=True)
+    scores = [_score(prediction, target, source, target_border_px) for prediction, target, source in
+              told(zip(predictions, targets, sources), len(predictions), "compared", progress)]
     report = Report(tuple(scores), unpaired, target_border_px)
-    for path, text in ((csv_path, report.to_csv), (json_path, report.to_json)):
-        if path is not None:
-            replace_file(path, text().encode("utf-8", errors="surrogateescape"))
+    write_report(report, csv_path, json_path)
     return report
 
 
@@ -184,16 +175,7 @@ def _check_arguments(target_dir: Path | None, input_dir: Path | None, csv_path: 
     if target_border_px < 0 or (target_border_px and target_dir is None):
         raise InputError(f"--target_border_px must be zero or more, and zero without --target, found "
                          f"{target_border_px}")
-    for path in (csv_path, json_path):
-        if path is not None and not path.parent.is_dir():
-            raise InputError(f"{path}: must lie in an existing folder, found none")
-    if csv_path is not None and csv_path == json_path:
-        raise InputError(f"{csv_path}: CSV and JSON must be two files, found one name for both")
-
-
-def _finite(value: float) -> float | None:
-    """`value`, or None if it is a number that JSON cannot hold."""
-    return value if math.isfinite(value) else None
+    check_report_files(csv_path, json_path)
 
 
 def _score(prediction_file: Path, target_file: Path | None, source_file: Path | None, border_px: int) -> ImageScore:

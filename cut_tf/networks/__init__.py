@@ -6,14 +6,19 @@ import keras
 import tensorflow as tf
 
 from cut_tf import registry
+from cut_tf.networks.aecr_net import AECRNet
 from cut_tf.networks.mobile_generator import MobileGenerator
 from cut_tf.networks.patch_discriminator import PatchDiscriminator
 from cut_tf.networks.resnet_generator import ResnetGenerator
+from cut_tf.networks.stylegan2_discriminator import StyleGAN2Discriminator
+from cut_tf.networks.stylegan2_generator import StyleGAN2Generator
 from cut_tf.settings import NetworkSettings
 
 # --precision to Keras dtype policy.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-GENERATORS = {"resnet": ResnetGenerator, "mobile": MobileGenerator}
+GENERATORS = {"resnet": ResnetGenerator, "mobile": MobileGenerator, "stylegan2": StyleGAN2Generator,
+              "aecrnet": AECRNet}
+DISCRIMINATORS = {"patch": PatchDiscriminator, "stylegan2": StyleGAN2Discriminator}
 # Any size that the networks accept; weights do not depend on it.
 _BUILD_SIDE_PX = 64
 _BUILD_SIDE_PER_PATCH = 8
@@ -27,9 +32,11 @@ def build_generator(settings: NetworkSettings, seed: int = 0, dtype: str = "floa
 
 
 def build_discriminator(settings: NetworkSettings, seed: int = 0, dtype: str = "float32") -> keras.Model:
-    """The PatchGAN discriminator, with its weights made."""
-    return _with_weights(PatchDiscriminator(settings, seed, dtype),
-                         _BUILD_SIDE_PER_PATCH * 2**settings.discriminator_layers)
+    """The discriminator named by `settings.discriminator`, with its weights made."""
+    network = registry.lookup(DISCRIMINATORS, settings.discriminator, "--discriminator")
+    sides = {"stylegan2": settings.stylegan2_size_px}
+    side_px = sides.get(settings.discriminator, _BUILD_SIDE_PER_PATCH * 2**settings.discriminator_layers)
+    return _with_weights(network(settings, seed, dtype), side_px)
 
 
 def _with_weights(network: keras.Model, side_px: int) -> keras.Model:

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from cut_tf.layers.blur_pool import BlurDown
 from cut_tf.layers.convolution import Convolution, seeds_from
-from cut_tf.layers.norm import build_norm, conv_has_bias
+from cut_tf.layers.norm import InstanceNorm, build_norm, conv_has_bias
 from cut_tf.settings import NetworkSettings
 
 _KERNEL_PX = 4
@@ -57,8 +57,10 @@ class PatchDiscriminator(keras.Model):
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         hidden = images
-        for layer in self.stage_layers:
-            if isinstance(layer, Convolution) or layer.name.endswith("_norm"):
+        for layer, following in zip(self.stage_layers, [*self.stage_layers[1:], None]):
+            if isinstance(layer, Convolution):
+                hidden = layer(hidden, training=training, adds_bias=not isinstance(following, InstanceNorm))
+            elif layer.name.endswith("_norm"):
                 hidden = layer(hidden, training=training)
             else:
                 hidden = layer(hidden)

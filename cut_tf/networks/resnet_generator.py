@@ -14,7 +14,7 @@ import tensorflow as tf
 from cut_tf.errors import InputError
 from cut_tf.layers.blur_pool import BlurDown, BlurUp
 from cut_tf.layers.convolution import Convolution, TransposedConvolution, seeds_from
-from cut_tf.layers.norm import build_norm, conv_has_bias
+from cut_tf.layers.norm import build_norm, cancels_bias, conv_has_bias
 from cut_tf.layers.padding import ReflectionPadding, crop_to, pad_to_multiple
 from cut_tf.settings import NetworkSettings
 
@@ -28,6 +28,7 @@ class ResidualBlock(keras.layers.Layer):
     def __init__(self, filters: int, norm: str, seeds: tuple[int, int], name: str, dtype: str) -> None:
         super().__init__(name=name, dtype=dtype)
         bias = conv_has_bias(norm)
+        self._adds_bias = not cancels_bias(norm)
         self.pad = ReflectionPadding(1, dtype=dtype)
         self.conv1 = Convolution(filters, 3, seed=seeds[0], use_bias=bias, name=f"{name}_conv1", dtype=dtype)
         self.norm1 = build_norm(norm, f"{name}_norm1", dtype)
@@ -35,8 +36,9 @@ class ResidualBlock(keras.layers.Layer):
         self.norm2 = build_norm(norm, f"{name}_norm2", dtype)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        hidden = tf.nn.relu(self.norm1(self.conv1(self.pad(inputs)), training=training))
-        return inputs + self.norm2(self.conv2(self.pad(hidden)), training=training)
+        hidden = self.conv1(self.pad(inputs), adds_bias=self._adds_bias)
+        hidden = self.pad(tf.nn.relu(self.norm1(hidden, training=training)))
+        return inputs + self.norm2(self.conv2(hidden, adds_bias=self._adds_bias), training=training)
 
 
 class Stage(NamedTuple):
@@ -146,10 +148,16 @@ class ResnetGenerator(keras.Model):
         for index, stage in enumerate(self._stages[:stop]):
             if stage.kind in ("norm", "block"):
                 hidden = stage.layer(hidden, training=training)
+            elif isinstance(stage.layer, Convolution):
+                hidden = stage.layer(hidden, adds_bias=index in layers or not self._bias_is_cancelled_after(index))
             else:
                 hidden = stage.layer(hidden)
             features.update({tapped: hidden for tapped in self._tapped_here(index, layers)})
         return hidden, [features[layer] for layer in layers]
+
+    def _bias_is_cancelled_after(self, index: int) -> bool:
+        """Whether a norm follows stage `index` that takes away what is the same for all pixels of a channel."""
+        return self._stages[index + 1].kind == "norm" and cancels_bias(self._settings.generator_norm)
 
     def _tapped_here(self, index: int, layers: Sequence[int]) -> list[int]:
         """The requested layers whose feature is the output of stage `index`.

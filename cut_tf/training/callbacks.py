@@ -6,18 +6,21 @@ import logging
 import math
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from cut_tf import compat
 from cut_tf.checkpoints import CheckpointStore
 from cut_tf.errors import NonFiniteError
 from cut_tf.methods.base import TranslationMethod
+from cut_tf.metrics.distribution import DISTANCES
 from cut_tf.settings import Settings
 from cut_tf.training import evaluation
-from cut_tf.training.evaluation import TestSet, Translation
+from cut_tf.training.evaluation import Measure, TestSet, Translation
 
 _LOG = logging.getLogger(__name__)
 
@@ -138,20 +141,23 @@ class PictureLogger(StepCallback):
 
 
 class Evaluator(StepCallback):
-    """PSNR and SSIM on the test pairs, for running means and raw weights; marks the best checkpoint.
+    """Measures of the translated test sources, for running means and raw weights; marks the best checkpoint.
 
     Args:
       translations: by kind of weights, `raw` and, if the run keeps running means, `ema`.
+      measures: of pairs or of distributions, each with names of its own.
     """
 
     def __init__(self, method: TranslationMethod, writer: tf.summary.SummaryWriter, settings: Settings,
-                 test_set: TestSet, store: CheckpointStore, translations: dict[str, Translation]) -> None:
+                 test_set: TestSet, store: CheckpointStore, translations: dict[str, Translation],
+                 measures: Sequence[Measure]) -> None:
         super().__init__(method, settings.train.eval_steps)
         self._writer = writer
         self._translations = translations
         self._settings = settings
         self._test_set = test_set
         self._store = store
+        self._measures = measures
 
     def at_step(self, step: int) -> None:
         results = self.evaluate()
@@ -161,17 +167,23 @@ class Evaluator(StepCallback):
                     tf.summary.scalar(f"eval_{weights}/{name}", value)
         weights = "ema" if "ema" in results else "raw"
         metric = self._settings.train.best_metric
+        if metric not in results[weights]:  # PSNR or SSIM, without pairs
+            return
         value, best = results[weights][metric], self._store.marked("best")
+        sign = -1.0 if metric in DISTANCES else 1.0
         # A best of another metric says nothing about this one.
-        if best is None or best["metric"] != metric or value > best["value"]:
+        if best is None or best["metric"] != metric or sign * value > sign * best["value"]:
             self._store.save(self._method.state(), step, self._settings)
             self._store.mark("best", step, metric=metric, value=value, weights=weights)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        """Mean metrics by kind of weights."""
-        return {weights: evaluation.mean_metrics(evaluation.translate_all(translate, self._test_set.sources),
-                                                 self._test_set.targets)
+        """All measures by kind of weights."""
+        return {weights: self.measure(evaluation.translate_all(translate, self._test_set.sources))
                 for weights, translate in self._translations.items()}
+
+    def measure(self, outputs: Sequence[np.ndarray]) -> dict[str, float]:
+        """All measures of outputs, uint8 [h, w, 3] each, in the order of the test set's sources."""
+        return {name: value for measure in self._measures for name, value in measure(outputs).items()}
 
 
 class CheckpointSaver(StepCallback):

@@ -9,9 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from cut_tf.metrics import METRICS
+from cut_tf.metrics.distribution import DISTANCES, statistics_of
+from cut_tf.metrics.feature_extractors import FeatureExtractor
 
 # A compiled generator: uint8 [1, H, W, 3] to uint8 of the same shape.
 Translation = Callable[[np.ndarray], tf.Tensor]
+# Outputs, uint8 [h, w, 3] each in the order of the test set's sources, to numbers by name.
+Measure = Callable[[Sequence[np.ndarray]], dict[str, float]]
 
 # An output this close to its input, as a mean over bytes, means that the generator has learned to copy.
 COPY_LEVELS = 1.0
@@ -37,6 +41,24 @@ def mean_metrics(predictions: Sequence[np.ndarray], targets: Sequence[np.ndarray
     return {name: float(np.mean([metric(prediction[None], target[None])[0]
                                  for prediction, target in zip(predictions, targets)]))
             for name, metric in METRICS.items()}
+
+
+class DistributionMeasure:
+    """A distance of outputs from the targets, whose features are computed once.
+
+    Args:
+      metric: fid or kid.
+      extractor: of the features.
+      targets: uint8 [h, w, 3] each, two at least.
+    """
+
+    def __init__(self, metric: str, extractor: FeatureExtractor, targets: Sequence[np.ndarray]) -> None:
+        self._metric, self._extractor = metric, extractor
+        self._targets = statistics_of(extractor, targets, "test targets")
+
+    def __call__(self, outputs: Sequence[np.ndarray]) -> dict[str, float]:
+        statistics = statistics_of(self._extractor, outputs, "outputs of the test sources")
+        return {self._metric: DISTANCES[self._metric](statistics, self._targets).value}
 
 
 def output_statistics(sources: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> dict[str, float]:

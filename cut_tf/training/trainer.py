@@ -18,7 +18,9 @@ from cut_tf.data.source import TranslationData
 from cut_tf.errors import InputError
 from cut_tf.inference import compile_generator
 from cut_tf.methods import METHODS, TranslationMethod, build_method
-from cut_tf.optimizers import LinearDecay
+from cut_tf.metrics.distribution import DISTANCES, MIN_IMAGES
+from cut_tf.metrics.feature_extractors import FeatureExtractor, feature_extractor
+from cut_tf.optimizers import SCHEDULES
 from cut_tf.settings import Settings
 from cut_tf.training import callbacks, distribution, evaluation
 from cut_tf.training.evaluation import TestSet
@@ -33,7 +35,8 @@ class Outcome(NamedTuple):
 
     step: int
     finished: bool
-    # Mean metrics on the test pairs, by "input", "raw", "ema"; empty without test pairs or if stopped early.
+    # Measures on the test set, by "input", "raw", "ema"; empty without test pairs and --distribution_metric, or if
+    # stopped early.
     metrics: dict[str, dict[str, float]]
 
 
@@ -62,6 +65,7 @@ class Run:
         self.steps_per_epoch = settings.train.steps_per_epoch or self.stream.steps_per_epoch()
         self.epochs = settings.train.constant_epochs + settings.train.decay_epochs
         self.store = CheckpointStore(self.folder, settings.train.keep_checkpoints, self.devices.is_chief)
+        self.extractor = self._extractor()
         self.method = self._build()
         self.translations = {"raw": compile_generator(self.method.generator)}
         if self.method.ema_generator is not None:
@@ -75,13 +79,32 @@ class Run:
         train = self.settings.train
         with self.devices.strategy.scope():
             method = build_method(self.settings)
-            method.compile(LinearDecay(train.learning_rate, train.constant_epochs, train.decay_epochs,
-                                       self.steps_per_epoch))
+            method.compile(SCHEDULES[train.schedule](train.learning_rate, train.constant_epochs, train.decay_epochs,
+                                                     self.steps_per_epoch))
         steps = self.store.steps()
         if steps:
             self.store.restore(method.state(), steps[-1])
             _LOG.info("continuing %s from step %d of %d", self.folder, steps[-1], self.total_steps)
         return method
+
+    def _extractor(self) -> FeatureExtractor | None:
+        """That of --distribution_metric, in the process that evaluates."""
+        train, data = self.settings.train, self.data
+        if train.distribution_metric == "none":
+            return None
+        split = min(len(domain) if domain is not None else 0 for domain in (data.test_source, data.test_target))
+        pictures = min(split, self.settings.data.test_images)
+        if pictures < MIN_IMAGES:
+            raise InputError(f"--distribution_metric must be none unless each side of the test split has {MIN_IMAGES} "
+                             f"pictures and --test_images is {MIN_IMAGES} at least, found {train.distribution_metric} "
+                             f"with {split} pictures and --test_images={self.settings.data.test_images}")
+        if not self.devices.is_chief:
+            return None
+        extractor = feature_extractor(train.feature_extractor, train.inception_weights)
+        if train.distribution_metric == "fid" and pictures < extractor.dimension:
+            _LOG.warning("FID of %d pictures with %d features is biased upwards: compare it only within runs with as "
+                         "many pictures, or use --distribution_metric=kid", pictures, extractor.dimension)
+        return extractor
 
     def train(self, verbose: int | None = None) -> Outcome:
         """Runs to the end, or until asked to stop.
@@ -146,43 +169,63 @@ class Run:
         observers = [stop, callbacks.ScalarLogger(self.method, writer, train.log_steps, self.settings.data.batch_size),
                      callbacks.PictureLogger(self.method, writer, train.image_steps, test_set,
                                              self._inference_translation())]
-        evaluator = None
-        if test_set.paired:
+        measures, evaluator = self._measures(test_set), None
+        if measures:
             evaluator = callbacks.Evaluator(self.method, writer, self.settings, test_set, self.store,
-                                            self.translations)
+                                            self.translations, measures)
             observers.append(evaluator)
         return saver, evaluator, [*observers, saver, callbacks.OverallProgress(self.method, self.total_steps)]
+
+    def _measures(self, test_set: TestSet) -> list[evaluation.Measure]:
+        measures: list[evaluation.Measure] = []
+        if test_set.paired:
+            measures.append(lambda outputs: evaluation.mean_metrics(outputs, test_set.targets))
+        if self.extractor is not None:
+            measures.append(evaluation.DistributionMeasure(self.settings.train.distribution_metric, self.extractor,
+                                                           test_set.targets))
+        return measures
 
     def _test_set(self) -> TestSet:
         """The test split, or the first training pictures where there is none."""
         data: TranslationData = self.data
         sources = load_test_images(data.test_source or data.source, self.settings.data)
         targets = load_test_images(data.test_target or data.target, self.settings.data)
-        if not data.test_paired:
+        if not data.test_paired and self.extractor is None:
             sources, targets = sources[:_PREVIEW_PICTURES], targets[:_PREVIEW_PICTURES]
         return TestSet(sources, targets, data.test_paired)
 
     def _final_metrics(self, test_set: TestSet, evaluator: callbacks.Evaluator | None) -> dict[str, dict[str, float]]:
         if evaluator is None:
             return {}
-        outputs = evaluation.translate_all(self._inference_translation(), test_set.sources)
-        picture = evaluation.grid([column[:_PREVIEW_PICTURES]
-                                   for column in (test_set.sources, outputs, test_set.targets)])
-        write_image(self.folder / "comparison.png", picture)
-        return {"input": evaluation.mean_metrics(test_set.sources, test_set.targets), **evaluator.evaluate()}
+        if test_set.paired:
+            outputs = evaluation.translate_all(self._inference_translation(), test_set.sources[:_PREVIEW_PICTURES])
+            picture = evaluation.grid([column[:_PREVIEW_PICTURES]
+                                       for column in (test_set.sources, outputs, test_set.targets)])
+            write_image(self.folder / "comparison.png", picture)
+        return {"input": evaluator.measure(test_set.sources), **evaluator.evaluate()}
+
+
+def _scores(values: dict[str, float], before: dict[str, float]) -> str:
+    texts = []
+    if "psnr" in values:
+        texts = [f"PSNR {values['psnr']:6.2f} dB", f"SSIM {values['ssim']:.4f}"]
+        texts += [f"gain {values['psnr'] - before['psnr']:+.2f} dB"] if before else []
+    return "   ".join(texts + [f"{name.upper()} {values[name]:.5g}" for name in DISTANCES if name in values])
 
 
 def summary(run: Run, outcome: Outcome) -> str:
     """What a person wants to read at the end of a run."""
     lines = [f"step {outcome.step} of {run.total_steps}" + ("" if outcome.finished else ", stopped")]
     if outcome.metrics:
-        lines.append(f"{len(run.data.test_source)} test pairs, first "
-                     f"{min(len(run.data.test_source), run.settings.data.test_images)} used; means of full RGB images")
+        paired = run.data.test_paired
+        lines.append(f"{len(run.data.test_source)} test {'pairs' if paired else 'pictures'}, first "
+                     f"{min(len(run.data.test_source), run.settings.data.test_images)} used; "
+                     f"{'means of full RGB images' if paired else 'full RGB images'}")
         before = outcome.metrics["input"]
-        for name, values in outcome.metrics.items():
-            gain = "" if name == "input" else f"   gain {values['psnr'] - before['psnr']:+.2f} dB"
-            lines.append(f"  {name:6s} PSNR {values['psnr']:6.2f} dB   SSIM {values['ssim']:.4f}{gain}")
-        lines.append(f"comparison (input | output | target): {run.folder / 'comparison.png'}")
+        lines += [f"  {name:6s} {_scores(values, {} if name == 'input' else before)}"
+                  for name, values in outcome.metrics.items()]
+        if paired:
+            lines.append(f"comparison (input | output | target): {run.folder / 'comparison.png'}")
     lines.append(f"tensorboard --logdir={run.folder}")
     return "\n".join(lines)
 

@@ -31,7 +31,9 @@ def _crops(preprocessing: Preprocessing, image: np.ndarray, count: int) -> list[
 
 def test_of_takes_the_settings():
     settings = DataSettings(preprocess="scale_width", load_size_px=50, crop_size_px=40, flip=False)
-    assert Preprocessing.of(settings) == Preprocessing("scale_width", 50, 40, False)
+    assert Preprocessing.of(settings) == Preprocessing("scale_width", 50, 40, False, False)
+    turned = DataSettings(preprocess="crop", crop_size_px=40, quarter_turns=True)
+    assert Preprocessing.of(turned) == Preprocessing("crop", 286, 40, True, True)
 
 
 @pytest.mark.parametrize("kind, size, expected", [
@@ -102,6 +104,34 @@ def test_none_cuts_to_a_multiple_of_4(height, width, expected):
     image = _coordinates(height, width)
     crop = Preprocessing("none", 286, 256, False).crop(image, np.random.default_rng(0))
     np.testing.assert_array_equal(crop, image[:expected[0], :expected[1]])
+
+
+@pytest.mark.parametrize("kind", ["crop", "none"])
+@pytest.mark.parametrize("flip", [False, True])
+def test_quarter_turns_are_as_frequent_as_each_other(kind, flip):
+    image = _coordinates(16, 16)
+    turned = [np.rot90(mirrored, turns) for mirrored in ((image, image[:, ::-1]) if flip else (image,))
+              for turns in range(4)]
+    counts = collections.Counter()
+    for crop in _crops(Preprocessing(kind, 16, 16, flip, True), image, 800):
+        assert crop.flags.c_contiguous
+        counts[[np.array_equal(crop, one) for one in turned].index(True)] += 1
+    assert len(counts) == len(turned)
+    average = 800 / len(turned)
+    assert 0.7 * average < min(counts.values()) and max(counts.values()) < 1.3 * average
+
+
+def test_pictures_that_are_no_squares_are_turned_whole():
+    shapes = {crop.shape for crop in _crops(Preprocessing("none", 0, 0, False, True), _coordinates(16, 20), 20)}
+    assert shapes == {(16, 20, 3), (20, 16, 3)}
+
+
+def test_turning_leaves_the_draws_of_place_and_mirror_as_they_are():
+    """A crop is the one that there is without turns, turned."""
+    image = _noise(40, 60)
+    for plain, crop in zip(_crops(Preprocessing("crop", 16, 16, True), image, 20),
+                           _crops(Preprocessing("crop", 16, 16, True, True), image, 20)):
+        assert any(np.array_equal(crop, np.rot90(plain, turns)) for turns in range(4))
 
 
 def test_crop_does_not_change_the_picture():

@@ -1,4 +1,4 @@
-"""The gradient penalty of critics whose gradient is known in closed form."""
+"""The gradient penalties of critics whose gradient is known in closed form."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cut_tf.losses.gradient_penalty import gradient_penalty
+from cut_tf.losses.gradient_penalty import gradient_penalty, r1_penalty
 
 _SHAPE = (3, 4, 5, 3)
 
@@ -71,3 +71,22 @@ def test_a_constant_critic_has_a_finite_penalty_and_gradient():
                                    _mix(0.1, 0.5, 0.9))
     assert float(penalty) == pytest.approx(1.0, rel=1e-5)
     assert np.isfinite(np.asarray(tape.gradient(penalty, weight))).all()
+
+
+@pytest.mark.parametrize("scale", [0.5, 3.0])
+def test_r1_of_a_linear_critic_and_its_gradient(scale):
+    """D(x) = sum w x: the gradient is w for every image, R1 is |w|^2 / 2, whose own gradient is w."""
+    weight = tf.Variable(np.random.default_rng(0).normal(size=_SHAPE[1:]) * scale, dtype=tf.float32)
+    with tf.GradientTape() as tape:
+        scores, penalty = r1_penalty(lambda pictures: tf.reduce_sum(weight * pictures, [1, 2, 3]), _images(1))
+    exact = np.asarray(weight, np.float64)
+    np.testing.assert_allclose(scores, (exact * np.asarray(_images(1))).sum((1, 2, 3)), rtol=1e-4, atol=1e-5)
+    assert float(penalty) == pytest.approx((exact**2).sum() / 2, rel=1e-5)
+    np.testing.assert_allclose(tape.gradient(penalty, weight), exact, rtol=1e-4)
+
+
+def test_r1_is_the_mean_over_images_taken_at_the_real_ones():
+    """D(x) = sum x^3 / 3 has gradient x^2."""
+    real = _images(1)
+    _, penalty = r1_penalty(lambda pictures: tf.reduce_sum(pictures**3, [1, 2, 3]) / 3.0, real)
+    assert float(penalty) == pytest.approx((np.asarray(real, np.float64)**4).sum() / len(real) / 2, rel=1e-5)

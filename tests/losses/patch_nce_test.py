@@ -172,6 +172,17 @@ def test_external_negatives_by_hand_and_only_where_present():
     np.testing.assert_array_equal(patch_nce.loss_from_logits(nothing), [[0.0, 0.0]])
 
 
+def test_internal_and_external_negatives_by_hand():
+    """tau 0.5; the first query: positive 0.6, own location -10, the other location 0.8, another image 0; the second:
+    positive 0.6, the other location 0.8, another image 1. The last negative is not there yet."""
+    tensors = _tensors([[[1.0, 0.0], [0.0, 1.0]]], [[[0.6, 0.8], [0.8, 0.6]]], [[0.0, 1.0], [-1.0, 0.0]])
+    logits = patch_nce.internal_external_logits(*tensors, tf.constant([True, False]), 0.5)
+    expected = [math.log(math.exp(1.2) + math.exp(-20) + math.exp(1.6) + math.exp(external)) - 1.2
+                for external in (0.0, 2.0)]
+    assert logits.shape == [1, 2, 5]
+    np.testing.assert_allclose(patch_nce.loss_from_logits(logits), [expected], rtol=1e-6)
+
+
 @pytest.mark.parametrize("negatives", ["internal", "minibatch"])
 @pytest.mark.parametrize("temperature", [1e-3, 1e3])
 def test_extreme_temperatures_stay_finite(temperature, negatives):

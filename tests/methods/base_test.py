@@ -46,8 +46,9 @@ def _train(strategy: tf.distribute.Strategy, settings: Settings,
 # bias before an instance norm, whose true gradient is 0, would make steps of rounding noise.
 @pytest.mark.parametrize("overrides, optimizer", [
     ({"flip_equivariance": True}, lambda: Adam(1e-3, epsilon=1e-2)),
-    ({"negatives": "minibatch", "l1_identity_weight": 1.0}, lambda: keras.optimizers.SGD(1e-3)),
-    ({"gan_mode": "wgangp"}, lambda: keras.optimizers.SGD(3e-4)),
+    pytest.param({"negatives": "minibatch", "l1_identity_weight": 1.0}, lambda: keras.optimizers.SGD(1e-3),
+                 marks=pytest.mark.slow),
+    pytest.param({"gan_mode": "wgangp"}, lambda: keras.optimizers.SGD(3e-4), marks=pytest.mark.slow),
     ({"negatives": "external", "num_patches": 300}, lambda: keras.optimizers.SGD(1e-3)),
 ], ids=["internal-flip-adam", "minibatch", "wgangp", "external"])
 def test_two_replicas_equal_one(tiny_settings, two_replicas, overrides, optimizer):

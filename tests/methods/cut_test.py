@@ -283,6 +283,16 @@ def test_external_negatives_come_from_earlier_steps(tiny_settings):
     assert np.abs(queue.keys[1].numpy() - kept).max() > 1e-3
 
 
+def test_internal_and_external_negatives_together_make_the_question_harder(tiny_settings):
+    """The first step has no negatives of other images, so that its terms are those of internal ones alone."""
+    internal, both = (steps.build(tiny_settings(negatives=kind, nce_layers="0,4", nce_identity_weight=0.0))
+                      for kind in ("internal", "internal_external"))
+    first, other = (steps.numbers(method.train_step(steps.batch(seed=0))) for method in (internal, both))
+    assert other == pytest.approx(first, rel=1e-4, abs=1e-5)
+    first, other = (steps.numbers(method.train_step(steps.batch(seed=1))) for method in (internal, both))
+    assert other["loss/nce"] > first["loss/nce"] + 0.1
+
+
 @pytest.mark.parametrize("overrides", [
     {"negatives": "internal"}, {"negatives": "minibatch"}, {"negatives": "external"}, {"num_negatives": 3},
     {"num_patches": 5000}, {"gan_mode": "vanilla"}, {"gan_mode": "nonsaturating"}, {"gan_mode": "wgangp"},

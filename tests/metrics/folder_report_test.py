@@ -16,7 +16,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from cut_tf.data.image_files import write_png
 from cut_tf.errors import InputError
-from cut_tf.metrics import METRICS, folder_report
+from cut_tf.metrics import METRICS, folder_report, report_files
+from cut_tf.metrics.distribution import DISTANCES
 from cut_tf.metrics.folder_report import ImageScore, Report, evaluate_folders
 from cut_tf.metrics.protocol import MEASURES
 from cut_tf.settings import TrainSettings
@@ -90,8 +91,9 @@ def test_the_protocol_is_printed_and_names_the_decoder(folders):
 
 def test_training_measures_only_what_is_fast_and_higher_when_better():
     choices = {field.name: field.metadata["choices"] for field in TrainSettings.__dataclass_fields__.values()}
-    assert set(METRICS) == set(choices["best_metric"]) == {name for name in MEASURES
-                                                           if MEASURES[name].better == "higher"}
+    assert set(METRICS) == {name for name in MEASURES if MEASURES[name].better == "higher"}
+    assert set(choices["best_metric"]) == {*METRICS, *DISTANCES}
+    assert set(choices["distribution_metric"]) == {"none", *DISTANCES}
 
 
 def test_inputs_instead_of_targets(folders, tmp_path):
@@ -273,7 +275,7 @@ def test_outputs_are_checked_before_the_work(folders, tmp_path, monkeypatch):
 
 
 def test_progress_goes_to_stderr_only_if_wanted(folders, capsys, monkeypatch):
-    monkeypatch.setattr(folder_report, "_PROGRESS_SECONDS", -1.0)
+    monkeypatch.setattr(report_files, "_PROGRESS_SECONDS", -1.0)
     for folder in folders:
         write_png(folder / "a.png", _picture(0))
     evaluate_folders(*folders, progress=False)

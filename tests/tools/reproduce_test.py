@@ -24,8 +24,9 @@ from cut_tf.data.image_files import read_image, write_png
 from cut_tf.errors import InputError
 from cut_tf.inference import Translator
 from cut_tf.settings import DataSettings
-from tools import reproduce, reproduce_report, reproduce_runs, reproduce_suites
-from tools.reproduce_suites import SUITES, Cost, Row
+from tools import reproduce, reproduce_budget, reproduce_report, reproduce_runs
+from tools.reproduce_budget import Cost
+from tools.reproduce_suites import Row
 
 ROOT = Path(__file__).parents[2]
 TINY = [f"--set={item}" for item in (
@@ -81,38 +82,14 @@ def test_a_table_without_a_finite_psnr_has_a_dash():
 def test_steps_that_fit_into_a_budget():
     """3 seeds, 0.5 and 1.5 s a step, 10 and 20 s besides: 90 s and 6 s per step. 0.9 * 1000 - 90 = 810 = 135 * 6."""
     costs = [Cost(step_sec=0.5, fixed_sec=10), Cost(step_sec=1.5, fixed_sec=20)]
-    assert reproduce_suites.steps_within(1000, costs, seeds=3) == 128
-    assert reproduce_suites.steps_within(1000 + 6 / 0.9 + 1e-6, costs, seeds=3) == 136
-    assert reproduce_suites.steps_within(100, costs, seeds=3) == 8
+    assert reproduce_budget.steps_within(1000, costs, seeds=3) == 128
+    assert reproduce_budget.steps_within(1000 + 6 / 0.9 + 1e-6, costs, seeds=3) == 136
+    assert reproduce_budget.steps_within(100, costs, seeds=3) == 8
 
 
 @pytest.mark.parametrize("steps, expected", [(1, 8), (8, 8), (15, 8), (16, 16), (803, 800)])
 def test_steps_are_whole_epochs(steps, expected):
-    assert reproduce_suites.whole_epochs(steps) == expected
-
-
-def test_no_row_is_there_twice():
-    rows, same = reproduce_suites.select_rows("dehazing", [], ["--wpnce_roles=swapped", "--wpnce_scale=max1",
-                                                               "--wpnce_form=split"])
-    assert same == {"odcr_max1": "odcr"} and len(rows) == len(SUITES["dehazing"]) - 1
-    rows, same = reproduce_suites.select_rows("dehazing", ["odcr_max1", "input"], [])
-    assert same == {} and [row.name for row in rows] == ["input", "odcr_max1"]
-
-
-def test_another_common_setting_makes_other_rows_the_same():
-    rows, same = reproduce_suites.select_rows("dehazing", [], ["--wpnce_roles=swapped", "--wpnce_scale=softmax",
-                                                               "--wpnce_form=split"])
-    assert same == {"odcr_softmax": "odcr"} and "odcr_max1" in [row.name for row in rows]
-
-
-def test_rows_have_the_settings_that_their_names_say():
-    settings = {row.name: reproduce_suites.settings_of(row.flags) for row in SUITES["dehazing"] if row.trained}
-    assert {name for name in settings if settings[name].train.method == "cut"} == {"cut", "fastcut"}
-    fast = settings["fastcut"].loss
-    assert (fast.nce_weight, fast.nce_identity_weight, fast.flip_equivariance) == (10.0, 0.0, True)
-    literal = settings["odcr_literal"].loss
-    assert (literal.wpnce_roles, literal.wpnce_scale, literal.wpnce_form) == ("printed", "softmax", "printed")
-    assert {settings[name].loss.wpnce_scale for name in settings} == {"softmax", "max1", "sigmoid", "normalise_after"}
+    assert reproduce_budget.whole_epochs(steps) == expected
 
 
 def test_speed_is_the_median_without_the_first_note_of_each_process(tmp_path):
@@ -181,7 +158,8 @@ class _Fakes:
         self.trained.append([run.name, *arguments])
         return reproduce_runs.Trained(3.0, 500.0, 0)
 
-    def _evaluate(self, function, row, run, data, pictures):
+    def _evaluate(self, function, row, run, data, pictures, asked):
+        assert asked == reproduce_runs.Asked()
         assert function is reproduce_runs.evaluate
         pictures.mkdir(parents=True, exist_ok=True)
         for index in range(reproduce_runs.PICTURES):
@@ -283,7 +261,8 @@ def test_a_folder_in_use_is_refused(fakes, tmp_path, capsys):
     (["--seeds=a"], "--seeds must be integers with commas between, found 'a'"),
     (["--seeds=1,1"], "--seeds must be different integers, zero or more, found [1, 1]"),
     (["--seeds=-1"], "--seeds must be different integers, zero or more, found [-1]"),
-    (["--steps=12"], "--steps must be a multiple of 8, found 12"),
+    (["--steps=12"], "--steps must be a multiple of 8 with --suite=dehazing, found 12"),
+    (["--steps=-8"], "--steps must be zero or more, found -8"),
     (["--steps=8", "--budget_minutes=2"], "and not be given with --steps, found 2.0 and --steps=8"),
     (["--budget_minutes=-2"], "--budget_minutes must be above zero"),
     (["--rows=cut,cat"], "--rows must be names out of input, dark_channel_prior, cut, fastcut, odcr"),
@@ -335,6 +314,7 @@ def _until(reached, process: subprocess.Popen) -> None:
     assert reached()
 
 
+# The README's test does real runs each time; how they are evaluated has a test in reproduce_suites_test.py.
 @pytest.fixture(name="stopped", scope="module")
 def _stopped(tmp_path_factory):
     """The output of a suite of real runs that was stopped in its last run and continued, and that of in between."""
@@ -355,6 +335,7 @@ def _stopped(tmp_path_factory):
     return folder / "out", between
 
 
+@pytest.mark.slow
 def test_real_runs_are_continued_and_not_repeated(stopped):
     out, between = stopped
     assert sorted(name for name in between if name.startswith("results/")) == [
@@ -370,6 +351,7 @@ def test_real_runs_are_continued_and_not_repeated(stopped):
         "method", "hazy input", "DCP", "CUT", "ODCR"]
 
 
+@pytest.mark.slow
 def test_real_results_are_those_of_all_test_pairs(stopped):
     out, _ = stopped
     data = open_dataset(DataSettings(scenes_images=4, scenes_size_px=32, preprocess="crop", crop_size_px=24))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cut_tf.metrics.feature_extractors import FeatureExtractor
 from cut_tf.training import evaluation
 
 
@@ -44,3 +45,19 @@ def test_grid_aligns_pictures_of_different_sizes():
 def test_mean_metrics_of_known_error():
     metrics = evaluation.mean_metrics(_flat(100, 100), _flat(110, 100 + 20))
     assert metrics["psnr"] == pytest.approx((20 * np.log10(255 / 10) + 20 * np.log10(255 / 20)) / 2, abs=1e-4)
+
+
+def test_a_distance_whose_targets_are_looked_at_once():
+    """Features are the means of red, green and blue, so two sets of flat grey pictures are three equal numbers."""
+    seen = []
+
+    def network(levels):
+        seen.append(len(levels))
+        return levels.numpy().mean(axis=(1, 2))
+
+    extractor = FeatureExtractor("means", "pixels", network, (20, 24), "")
+    measure = evaluation.DistributionMeasure("fid", extractor, _flat(0, 20, 40))
+    # Deviations of 20 against 10 along the diagonal of the colours, means of 20 against 50.
+    assert measure(_flat(40, 50, 60)) == {"fid": pytest.approx(3 * 30**2 + 3 * (20 - 10) ** 2)}
+    assert measure(_flat(0, 20, 40)) == {"fid": pytest.approx(0, abs=1e-9)}
+    assert seen == [1, 3, 3, 3]

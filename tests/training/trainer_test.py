@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from cut_tf.errors import InputError, NonFiniteError
 from cut_tf.methods import build_method
 from cut_tf.methods.cut import Draws
+from cut_tf.metrics.distribution import DISTANCES, Distance
 from cut_tf.settings import Settings
 from cut_tf.training import trainer
 
@@ -151,6 +153,65 @@ def test_paired_folder_is_evaluated_and_unpaired_is_not(tmp_path, tiny_settings,
     assert counts["source_output_identity"] == 2 and "eval_ema/psnr" not in counts
 
 
+def test_distances_of_unpaired_test_pictures_choose_the_best(tmp_path, tiny_settings, folder_dataset, monkeypatch):
+    (folder_dataset / "testB" / "2.png").rename(folder_dataset / "testB" / "x.png")
+    values, measured = iter([9, 8, 6, 7, 7, 5, 3, 2, 1]), []
+
+    def given(outputs, targets):
+        measured.append((outputs.count, targets.count))
+        return Distance(float(next(values)), 0.0)
+
+    monkeypatch.setitem(DISTANCES, "kid", given)
+    run = trainer.Run(_settings(tiny_settings, tmp_path / "run", dataset=str(folder_dataset), test_images=3,
+                                distribution_metric="kid", best_metric="kid", feature_extractor="random"))
+    test_set = run._test_set()
+    _, evaluator, _ = run._observers(test_set)
+    for step in (2, 4, 6):
+        evaluator.at_step(step)
+    # Raw weights and running means: 9, 8; 6, 7; 7, 5. At the end the inputs, and both again.
+    assert run.store.marked("best") == {"step": 6, "metric": "kid", "value": 5.0, "weights": "ema"}
+    metrics = run._final_metrics(test_set, evaluator)
+    assert metrics == {"input": {"kid": 3.0}, "raw": {"kid": 2.0}, "ema": {"kid": 1.0}}
+    assert measured == [(3, 3)] * 9
+    evaluator._writer.flush()
+    counts, events = _events(tmp_path / "run")
+    assert counts == {"eval_raw/kid": 3, "eval_ema/kid": 3} and events["eval_raw/kid"] == 7.0
+    assert not (tmp_path / "run" / "comparison.png").exists()
+    text = trainer.summary(run, trainer.Outcome(6, True, metrics))
+    assert "3 test pictures, first 3 used" in text and "input  KID 3" in text and "comparison" not in text
+
+
+def test_a_larger_distance_is_no_better_and_pairs_keep_their_metrics(tmp_path, tiny_settings, monkeypatch):
+    run = trainer.Run(_settings(tiny_settings, tmp_path / "run", distribution_metric="fid", best_metric="fid",
+                                feature_extractor="random", ema_decay=0.0))
+    store = run.store
+    _, evaluator, _ = run._observers(run._test_set())
+    for step, value in ((1, 5.0), (2, 7.0), (3, 5.0)):
+        monkeypatch.setitem(DISTANCES, "fid", lambda *_, value=value: Distance(value, 0.0))
+        evaluator.at_step(step)
+    assert store.marked("best") == {"step": 1, "metric": "fid", "value": 5.0, "weights": "raw"}
+    measures = evaluator.evaluate()["raw"]
+    assert set(measures) == {"psnr", "ssim", "fid"}
+    assert trainer._scores({"psnr": 20.5, "ssim": 0.5, "fid": 12.345678}, {"psnr": 18.0}) == (
+        "PSNR  20.50 dB   SSIM 0.5000   gain +2.50 dB   FID 12.346")
+
+
+def test_a_distance_that_cannot_be_measured_is_refused_before_the_run(tmp_path, tiny_settings, folder_dataset):
+    with pytest.raises(InputError, match=r"--best_metric must be psnr, ssim or --distribution_metric \(none\)"):
+        tiny_settings(best_metric="kid")
+    given = {"distribution_metric": "fid", "feature_extractor": "random"}
+    for values, message in (({"test_images": 1}, "--distribution_metric must be none unless .* --test_images=1"),
+                            ({"feature_extractor": "nothing"}, "--feature_extractor must be inception, random, "),
+                            ({"inception_weights": "x.h5"}, "--inception_weights must be empty unless")):
+        with pytest.raises(InputError, match=message):
+            trainer.Run(_settings(tiny_settings, tmp_path / "run", **{**given, **values}))
+    shutil.rmtree(folder_dataset / "testA")
+    shutil.rmtree(folder_dataset / "testB")
+    with pytest.raises(InputError, match="--distribution_metric must be none unless .* found fid with 0 pictures"):
+        trainer.Run(_settings(tiny_settings, tmp_path / "run", dataset=str(folder_dataset), **given))
+    assert not (tmp_path / "run").exists()
+
+
 def test_picture_size_none_trains_on_pictures_of_any_size(tmp_path, tiny_settings, folder_dataset):
     Image.new("RGB", (37, 61), (9, 99, 200)).save(folder_dataset / "trainA" / "0.png")
     settings = _settings(tiny_settings, tmp_path / "run", dataset=str(folder_dataset), preprocess="none", cache_mb=0)
@@ -182,6 +243,7 @@ def test_xla_takes_the_same_step_given_the_same_draws(tmp_path, tiny_settings):
     assert results[1] == pytest.approx(results[0], rel=1e-3, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_with_xla(tmp_path, tiny_settings):
     outcome = trainer.Run(_settings(tiny_settings, tmp_path / "run", xla=True)).train(verbose=0)
     assert outcome.finished and np.isfinite(outcome.metrics["ema"]["psnr"])

@@ -1,0 +1,102 @@
+"""DistanceGAN: one-sided unsupervised domain mapping by keeping distances (Benaim and Wolf, NIPS 2017)."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from cut_tf.errors import InputError
+from cut_tf.methods import base, pooled
+from cut_tf.settings import Settings
+
+# Mean and deviation of fewer distances say little: until then the term is left out.
+FIRST_DISTANCES = 100
+_LEAST_DEVIATION = 1e-6
+
+
+class DistanceGAN(pooled.PooledMethod):
+    """A generator and a discriminator; images that are far apart must stay so.
+
+    L = gan_weight L_GAN + distance_weight mean |(d(x) - mean_x) / std_x - (d(G(x)) - mean_y) / std_y|
+      + l1_identity_weight mean |G(y) - y| (ours, off by default).
+
+    d is the mean absolute difference of two images of the global batch, for all its pairs (--distance=pairs), or of
+    the left and the right half of each image (--distance=self; the official code takes upper and lower half).
+    mean and std are those of the real images' distances in either domain. The official code measures them once, on
+    900 images before training; here they are running statistics of all distances seen so far, each counting the same,
+    and the term begins with the hundredth distance.
+
+    Raises:
+      InputError: if the batch has no pairs and --distance=pairs.
+    """
+
+    progress_terms = ("loss/generator", "loss/discriminator", "loss/distance")
+
+    def __init__(self, settings: Settings) -> None:
+        batch_size = settings.data.batch_size
+        if settings.loss.distance == "pairs" and batch_size < 2:
+            raise InputError(f"--batch_size must be 2 or more with --distance=pairs, found {batch_size}; "
+                             "--distance=self compares the halves of single images")
+        super().__init__(settings)
+        # Count, mean and variance of the distances between real images.
+        self.statistics = {domain: base.step_variable(tf.zeros([3], tf.float64), tf.float64)
+                           for domain in ("source", "target")}
+
+    def _build_networks(self) -> dict[str, keras.Model]:
+        return {"generator": self._new_generator("generator"), "discriminator": self._new_discriminator()}
+
+    def _objective(self, batch: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor],
+                                                               dict[str, tuple[tf.Tensor, tf.Tensor]]]:
+        loss, source, target = self.settings.loss, batch["source"], batch["target"]
+        fake, *same = self._translate("generator", [source, target] if loss.l1_identity_weight else [source])
+        terms = {"loss/gan": self._gan_term(fake), "loss/distance": loss.distance_weight * self._distance_loss(
+            self._distances(source), self._distances(fake), self._distances(target))}
+        if same:
+            terms["loss/l1_identity"] = loss.l1_identity_weight * pooled.l1(same[0], target)
+        return terms, {"discriminator": (target, fake)}
+
+    def _distances(self, images: tf.Tensor) -> tf.Tensor:
+        """Distances [N] of the global batch, the same on every replica, from this one's images [B, H, W, 3]."""
+        if self.settings.loss.distance == "self":
+            width = tf.shape(images)[2]
+            half = width // 2
+            return base.gather_over_replicas(_mean_difference(images[:, :, :half], images[:, :, width - half:]))
+        everyones = base.gather_over_replicas(images)
+        size = self.settings.data.batch_size
+        # Each image and the one that is so many places further on, in a circle. The last half circle comes twice.
+        rings = [_mean_difference(everyones, tf.roll(everyones, places, 0)) for places in range(1, size // 2 + 1)]
+        return tf.concat(rings, 0)[:size * (size - 1) // 2]
+
+    def _distance_loss(self, of_source: tf.Tensor, of_fake: tf.Tensor, of_target: tf.Tensor) -> tf.Tensor:
+        """The mean difference of standardised distances [N], before and after translation."""
+        source = _moved(self.statistics["source"], of_source)
+        target = _moved(self.statistics["target"], of_target)
+        difference = tf.reduce_mean(tf.abs(_standardised(of_source, source) - _standardised(of_fake, target)))
+        enough = tf.minimum(source[0], target[0]) >= FIRST_DISTANCES
+        return tf.where(enough, difference, 0.0)
+
+    def state(self) -> dict[str, tf.Variable]:
+        return {**super().state(), **{f"distances/{name}": values for name, values in self.statistics.items()}}
+
+
+def _mean_difference(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    """[N] from images [N, H, W, 3]."""
+    return tf.reduce_mean(tf.abs(one - other), axis=[1, 2, 3])
+
+
+def _moved(statistics: tf.Variable, distances: tf.Tensor) -> tf.Tensor:
+    """Adds distances [N] to (count, mean, variance), which become those of all together (Chan et al. 1983)."""
+    count, mean, variance = tf.unstack(statistics)
+    values = tf.cast(tf.stop_gradient(distances), tf.float64)
+    number = tf.cast(tf.size(values), tf.float64)
+    new_mean, new_variance = tf.nn.moments(values, axes=[0])
+    total, apart = count + number, new_mean - mean
+    together = tf.stack([total, mean + apart * number / total, (
+        count * variance + number * new_variance + apart**2 * count * number / total) / total])
+    statistics.assign(together)
+    return together
+
+
+def _standardised(distances: tf.Tensor, statistics: tf.Tensor) -> tf.Tensor:
+    mean, variance = tf.cast(statistics[1], tf.float32), tf.cast(statistics[2], tf.float32)
+    return (distances - mean) / tf.maximum(tf.sqrt(variance), _LEAST_DEVIATION)

@@ -1,0 +1,55 @@
+"""GcGAN: geometry-consistent GAN for one-sided unsupervised domain mapping (Fu et al., CVPR 2019)."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from cut_tf.methods import pooled
+
+_TRANSFORMED_DISCRIMINATOR_SEED = 5
+
+
+def transform(images: tf.Tensor, geometry: str, inverse: bool = False) -> tf.Tensor:
+    """The paper's f, or its inverse, on [B, H, W, C]: a quarter turn clockwise (rot90) or upside down (vflip)."""
+    if geometry == "vflip":
+        return tf.reverse(images, [1])
+    return tf.reverse(tf.transpose(images, [0, 2, 1, 3]), [1 if inverse else 2])
+
+
+class GcGAN(pooled.PooledMethod):
+    """One generator for images as they are and transformed by f, and a discriminator for each kind.
+
+    L = gan_weight (L_GAN(G(x)) + L_GAN(G(f(x)))) + geometry_weight mean |G(x) - f^-1(G(f(x)))|
+      + l1_identity_weight (mean |G(y) - y| + mean |G(f(y)) - f(y)|).
+
+    The paper's L_geo adds the difference before f and after it, which are equal. The official code does so too, with
+    gradients into one side of each, so that its gradient is that of the single difference here, and its value twice.
+    The authors share the translators' weights, as here, but not for horse2zebra. Their code gives L_geo the weight
+    20 and the identity terms 5, and, as here, follows CycleGAN in the order of updates and with pools of outputs.
+    """
+
+    progress_terms = ("loss/generator", "loss/discriminator", "loss/geometry")
+    discriminators = ("discriminator", "transformed_discriminator")
+
+    def _build_networks(self) -> dict[str, keras.Model]:
+        return {"generator": self._new_generator("generator"), "discriminator": self._new_discriminator(),
+                "transformed_discriminator": self._new_discriminator(_TRANSFORMED_DISCRIMINATOR_SEED)}
+
+    def _objective(self, batch: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor],
+                                                               dict[str, tuple[tf.Tensor, tf.Tensor]]]:
+        loss, source, target = self.settings.loss, batch["source"], batch["target"]
+        transformed_target = transform(target, loss.geometry)
+        parts = [source, transform(source, loss.geometry)]
+        if loss.l1_identity_weight:
+            parts += [target, transformed_target]
+        fake, transformed_fake, *same = self._translate("generator", parts)
+        turned_back = transform(transformed_fake, loss.geometry, inverse=True)
+        terms = {"loss/gan": self._gan_term(fake),
+                 "loss/transformed_gan": self._gan_term(transformed_fake, "transformed_discriminator"),
+                 "loss/geometry": loss.geometry_weight * pooled.l1(fake, turned_back)}
+        if same:
+            terms["loss/l1_identity"] = loss.l1_identity_weight * (
+                pooled.l1(same[0], target) + pooled.l1(same[1], transformed_target))
+        return terms, {"discriminator": (target, fake),
+                       "transformed_discriminator": (transformed_target, transformed_fake)}

@@ -1,0 +1,155 @@
+"""Contrastive regularization (AECR-Net, CVPR 2021, eq. 4-5) as a term of any method's generator loss, by flags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+from cut_tf.errors import InputError
+from cut_tf.inference import Translator
+from cut_tf.losses.contrastive_ratio import channel_means, layer_ratios, weighted_sum
+from cut_tf.networks.vgg_features import Features, depth_weights, random_features, vgg19_features
+from cut_tf.settings import LossSettings, Settings
+
+# (output, positive, negative, same_scene) to named scalar terms.
+Regularize = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, bool], dict[str, tf.Tensor]]
+
+
+def build_regularization(settings: Settings) -> Regularize:
+    """The regularization that the settings ask for: `ContrastiveRegularization.terms`, or no terms with weight 0.
+
+    A function, since Keras would count the frozen networks behind it among those of the method.
+
+    Raises:
+      InputError: if more pictures are asked for than a batch has, or features that are not there.
+    """
+    return ContrastiveRegularization(settings).terms if settings.loss.contrastive_weight else _no_terms
+
+
+def _no_terms(output: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor, same_scene: bool) -> dict[str, tf.Tensor]:
+    del output, positive, negative, same_scene
+    return {}
+
+
+class ContrastiveRegularization:
+    """contrastive_weight * sum_i w_i D(G_i(positives), G_i(output)) / D(G_i(negatives), G_i(output)).
+
+    Positives are clear pictures: the target of the same place in the batch, and the next ones of the global batch if
+    there are to be several. Negatives are hazy ones: the source, and the next ones of the batch, as in the paper.
+
+    Methods that know the clear picture of each source compare the maps place by place, which is the paper's
+    regularization. For unpaired methods the positive shows another scene: there the means of each channel over the
+    picture are compared, for positives and negatives alike. That is our extension, not the paper's.
+
+    A ratio grows without limit where the output is the hazy picture: a generator that begins as the identity
+    (`--generator=mobile`) begins with losses and gradients far beyond those of the other terms.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        loss, batch_size = settings.loss, settings.data.batch_size
+        for name in ("contrastive_positives", "contrastive_negatives"):
+            if not 1 <= getattr(loss, name) <= batch_size:
+                raise InputError(f"--{name} must be at least 1 and at most --batch_size ({batch_size}), from whose "
+                                 f"pictures they come, found {getattr(loss, name)}")
+        self._loss = loss
+        # float16 might overflow in VGG's features.
+        self._features = load_features(loss, tf.bfloat16 if settings.train.precision == "bfloat16" else tf.float32)
+
+    def terms(self, output: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor,
+              same_scene: bool) -> dict[str, tf.Tensor]:
+        """The weighted loss of a batch. Gradients reach `output` only.
+
+        Args:
+          output: [B, H, W, 3] in [-1, 1], of this replica.
+          positive: clear pictures, the same, or of another size without `same_scene`.
+          negative: hazy pictures, of the size of `output`.
+          same_scene: whether all three show the same scene.
+
+        Returns:
+          `loss/contrastive`, weighted, and `metric/contrastive/<feature>`, the ratio (or the distance) of each feature.
+        """
+        loss = self._loss
+        positives = self._several(positive, loss.contrastive_positives, same_scene)
+        negatives = [] if loss.contrastive_form == "positives" else self._several(
+            negative, loss.contrastive_negatives, same_scene)
+        ratios = [tf.reduce_mean(ratio) for ratio in
+                  layer_ratios(self._maps(output, same_scene), positives, negatives)]
+        terms = {f"metric/contrastive/{name}": ratio for name, ratio in zip(self._features.names, ratios)}
+        return {"loss/contrastive": loss.contrastive_weight * weighted_sum(ratios, self._features.weights), **terms}
+
+    def _maps(self, pictures: tf.Tensor, same_scene: bool) -> Sequence[tf.Tensor]:
+        maps = self._features.encode(pictures)
+        return maps if same_scene else channel_means(maps)
+
+    def _several(self, pictures: tf.Tensor, count: int, same_scene: bool) -> list[Sequence[tf.Tensor]]:
+        """Feature maps of `count` pictures for each output: its own one and those after it in the global batch."""
+        maps, size = self._maps(_with_next(pictures, count - 1), same_scene), tf.shape(pictures)[0]
+        return [[feature[place:place + size] for feature in maps] for place in range(count)]
+
+
+def _with_next(pictures: tf.Tensor, more: int) -> tf.Tensor:
+    """[B, H, W, 3] of this replica to [B + more, H, W, 3]: with those after them in the global batch, in a circle."""
+    if not more:
+        return pictures
+    context = tf.distribute.get_replica_context()
+    everything, size = context.all_gather(pictures, axis=0), tf.shape(pictures)[0]
+    places = context.replica_id_in_sync_group * size + tf.range(size + more)
+    return tf.gather(everything, places % tf.shape(everything)[0])
+
+
+def load_features(loss: LossSettings, dtype: tf.DType) -> Features:
+    """The features of --contrastive_features, frozen.
+
+    Raises:
+      InputError: if the flag names none, the file of weights cannot be had, or the run has no encoder.
+    """
+    kind, colon, _ = loss.contrastive_features.partition(":")
+    if kind not in FEATURES or bool(colon) != (kind == "run"):
+        raise InputError("--contrastive_features must be vgg19, random or run:DIR, "
+                         f"found {loss.contrastive_features!r}")
+    if loss.vgg_weights and kind != "vgg19":
+        raise InputError(f"--vgg_weights must be empty unless --contrastive_features=vgg19, found {loss.vgg_weights!r} "
+                         f"with --contrastive_features={loss.contrastive_features}")
+    return FEATURES[kind](loss, dtype)
+
+
+def run_features(run: str) -> Features:
+    """The encoder of a trained generator: those of the run's --nce_layers that its generator has, but the input.
+
+    Weights are those of `depth_weights`; arithmetic is that of the run's --precision.
+
+    Raises:
+      InputError: if the folder is no run with weights, or its generator has none of these layers.
+    """
+    flag = f"--contrastive_features=run:{run}"
+    try:
+        translator = Translator(run)
+    except InputError as error:
+        raise InputError(f"{flag}: {error}") from error
+    generator, asked = translator.generator, translator.settings.loss.layers()
+    layers = [layer for layer in asked if layer and _has_layer(generator, layer)]
+    if not layers:
+        raise InputError(f"{flag} must be a run whose --nce_layers names stages of its generator besides the input, "
+                         f"found {translator.settings.loss.nce_layers} with "
+                         f"--generator={translator.settings.network.generator}")
+    generator.trainable = False
+    return Features(lambda pictures: generator.encode(pictures, layers, training=False),
+                    generator.feature_names(layers), depth_weights(len(layers)))
+
+
+def _has_layer(generator: keras.Model, layer: int) -> bool:
+    try:
+        generator.check_layers([layer])
+    except InputError:
+        return False
+    return True
+
+
+# Features by the part of --contrastive_features before the colon.
+FEATURES: dict[str, Callable[[LossSettings, tf.DType], Features]] = {
+    "vgg19": lambda loss, dtype: vgg19_features(loss.vgg_weights, dtype),
+    "random": lambda _, dtype: random_features(dtype),
+    "run": lambda loss, _: run_features(loss.contrastive_features.partition(":")[2]),
+}

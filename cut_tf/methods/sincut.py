@@ -1,0 +1,44 @@
+"""SinCUT: translation learned from one picture of each domain (Park et al., ECCV 2020, section 4.4)."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from cut_tf.errors import InputError
+from cut_tf.methods import base, cut
+
+# Purposes of random draws: so many for a part, one per doubling of the resolution.
+_FIRST_NOISE, _NOISES_PER_PART = 400, 10
+
+
+class SinCUT(cut.CUT):
+    """CUT with a StyleGAN2-style generator, whose full passes get fresh noise in each step.
+
+    The rest of it are settings, as `cut_tf/flagfiles/sincut_monet_etretat.flags` gives them: random crops of one
+    picture per domain, the StyleGAN2-style discriminator with R1, non-saturating GAN, negatives of the whole
+    minibatch, L1 identity. The features that PatchNCE compares come from the encoder, which has no noise.
+    """
+
+    def _build_networks(self) -> dict[str, keras.Model]:
+        generator = self.settings.network.generator
+        if generator != "stylegan2":
+            raise InputError(f"--generator must be stylegan2 with --method=sincut, found {generator}")
+        return super()._build_networks()
+
+    def _full_pass(self, parts: list[tf.Tensor], draws: cut.Draws | None,
+                   first_part: int = 0) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        if draws is None:
+            per_part = [self._draw_noise(part, _FIRST_NOISE + number * _NOISES_PER_PART)
+                        for number, part in enumerate(parts, first_part)]
+            noise = [tf.concat(same_size, 0) for same_size in zip(*per_part)]
+        else:
+            noise = draws.noise
+        return self.generator.translate_with_features(tf.concat(parts, 0), self.layers_compared, training=True,
+                                                      noise=noise)
+
+    def _draw_noise(self, images: tf.Tensor, purpose: int) -> list[tf.Tensor]:
+        """N(0, 1) for a part's images [B, H, W, 3], float32 [B, h, w, 1] per doubling of the resolution."""
+        return [base.own_part(tf.random.stateless_normal([batch * base.replica_count(), *rest],
+                                                         self.draw_seed(purpose + index), alg="philox"))
+                for index, (batch, *rest) in enumerate(self.generator.noise_shapes(images))]

@@ -1,0 +1,187 @@
+"""AECR-Net's autoencoder-like dehazing network (Wu et al., CVPR 2021, section 3.1).
+
+Most of the work is done at a quarter of the resolution by one block that is used six times; deformable convolutions
+widen what it sees, and adaptive mixup brings early features back. There are no norms.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import keras
+import tensorflow as tf
+
+from cut_tf.errors import InputError
+from cut_tf.layers.convolution import Convolution, TransposedConvolution, seeds_from
+from cut_tf.layers.deformable_convolution import DeformableConvolution
+from cut_tf.layers.padding import ReflectionPadding, crop_to, pad_to_multiple
+from cut_tf.layers.patch_whitening import PatchWhiteningConvolution
+from cut_tf.settings import NetworkSettings
+
+_MULTIPLE_PX = 4
+_BLOCKS = 6
+_DEFORMABLES = 2
+# Channels of the hidden layers of both attentions, as a share of the block's.
+_ATTENTION_REDUCTION = 8
+# Where adaptive mixup starts, at 1/4 and 1/2 of the resolution.
+_THETA_QUARTER, _THETA_HALF = -1.0, -0.6
+
+
+def _gain(inputs: int, filters: int, fan_channels: int) -> float:
+    """The gain with which Xavier's variance is that of He et al. (2015), 2 / (kernel area * fan_channels).
+
+    It keeps the size of signals where there are no norms. PyTorch's default, with which the released code starts, is a
+    sixth of it: the output is grey at first, and training loses its first steps.
+    """
+    return ((inputs + filters) / fan_channels)**0.5
+
+
+class FeatureAttentionBlock(keras.layers.Layer):
+    """x + pixel(channel(conv(x + relu(conv(x))))), 3x3 convolutions: shape kept (FFA-Net, Qin et al., AAAI 2020).
+
+    Channel attention scales channels by what the whole picture shows, pixel attention scales pixels; both by a sigmoid.
+    """
+
+    def __init__(self, filters: int, seeds: Iterator[int], name: str, dtype: str) -> None:
+        super().__init__(name=name, dtype=dtype)
+        hidden = max(filters // _ATTENTION_REDUCTION, 1)
+
+        def conv(label: str, kernel_px: int, inputs: int, outputs: int) -> Convolution:
+            return Convolution(outputs, kernel_px, seed=next(seeds), padding_px=kernel_px // 2,
+                               gain=_gain(inputs, outputs, inputs), name=f"{name}_{label}", dtype=dtype)
+
+        self.conv1, self.conv2 = conv("conv1", 3, filters, filters), conv("conv2", 3, filters, filters)
+        self.channel1, self.channel2 = conv("channel1", 1, filters, hidden), conv("channel2", 1, hidden, filters)
+        self.pixel1, self.pixel2 = conv("pixel1", 1, filters, hidden), conv("pixel2", 1, hidden, 1)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        hidden = self.conv2(tf.nn.relu(self.conv1(inputs)) + inputs)
+        pooled = tf.reduce_mean(hidden, axis=[1, 2], keepdims=True)
+        hidden *= tf.sigmoid(self.channel2(tf.nn.relu(self.channel1(pooled))))
+        return inputs + hidden * tf.sigmoid(self.pixel2(tf.nn.relu(self.pixel1(hidden))))
+
+
+class AdaptiveMixup(keras.layers.Layer):
+    """sigmoid(theta) * down + (1 - sigmoid(theta)) * up, theta learned (eq. 1): three times [B, H, W, C]."""
+
+    def __init__(self, theta: float, name: str, dtype: str) -> None:
+        super().__init__(name=name, dtype=dtype)
+        self.theta = self.add_weight(name="theta", shape=(), initializer=keras.initializers.Constant(theta))
+        self.built = True
+
+    def call(self, down: tf.Tensor, up: tf.Tensor) -> tf.Tensor:
+        share = tf.cast(tf.sigmoid(tf.cast(self.theta, tf.float32)), up.dtype)
+        return share * down + (1.0 - share) * up
+
+
+class AECRNet(keras.Model):
+    """Translates [B, H, W, 3] in [-1, 1] to the same shape and range, for any H, W of at least 16.
+
+    Sizes that are not a multiple of 4 are mirrored up to one and cropped back. `generator_blocks`, `generator_norm` and
+    the anti-aliasing flags have no meaning here. Stages, for --nce_layers: 0 the RGB input; 1 the stem; 2, 3 the
+    convolutions that halve it; 4 to 9 the feature-attention blocks; 10, 11 the deformable convolutions, if any. A
+    stage's feature is what the next one reads, after its ReLU.
+
+    Args:
+      settings: width (ngf, 64 in the paper) and the flags aecr_shared, aecr_mixup, aecr_dfe, aecr_whitening.
+      seed: seed of the weights.
+      dtype: Keras dtype policy, e.g. float32 or mixed_bfloat16.
+    """
+
+    def __init__(self, settings: NetworkSettings, seed: int = 0, dtype: str = "float32",
+                 name: str = "generator") -> None:
+        super().__init__(name=name)
+        width, seeds = settings.ngf, seeds_from(seed)
+        uses = 1 if settings.aecr_shared else _BLOCKS
+        deformables = (1 if settings.aecr_shared else _DEFORMABLES) if settings.aecr_dfe else 0
+
+        def conv(label: str, inputs: int, filters: int, kernel_px: int = 3, stride_px: int = 1) -> Convolution:
+            return Convolution(filters, kernel_px, seed=next(seeds), stride_px=stride_px,
+                               padding_px=1 if kernel_px == 3 else 0, gain=_gain(inputs, filters, inputs), name=label,
+                               dtype=dtype)
+
+        def up(label: str, filters: int) -> TransposedConvolution:
+            return TransposedConvolution(filters, seed=next(seeds), gain=_gain(2 * filters, filters, filters),
+                                         name=label, dtype=dtype)
+
+        def deformable(label: str) -> DeformableConvolution:
+            return DeformableConvolution(4 * width, seed=next(seeds), gain=_gain(1, 1, 1), name=label, dtype=dtype)
+
+        self.whitening = PatchWhiteningConvolution(3, seed=next(seeds), gain=_gain(3, 3, 3), name="whitening") if (
+            settings.aecr_whitening) else None
+        self.mirror = ReflectionPadding(3, name="mirror", dtype=dtype)
+        self.stem = conv("stem", 3, width, 7)
+        self.downs = [conv("down1", width, 2 * width, stride_px=2), conv("down2", 2 * width, 4 * width, stride_px=2)]
+        self.blocks = [FeatureAttentionBlock(4 * width, seeds, f"block{number}", dtype)
+                       for number in range(1, uses + 1)]
+        self.deformables = [deformable(f"deformable{number}") for number in range(1, deformables + 1)]
+        self.mixups = [AdaptiveMixup(theta, f"mixup{number}", dtype) for number, theta in
+                       enumerate((_THETA_QUARTER, _THETA_HALF), 1)] if settings.aecr_mixup else []
+        self.ups = [up("up1", 2 * width), up("up2", width)]
+        self.head = conv("output", width, 3, 7)
+        self.tanh = keras.layers.Activation("tanh", name="output_tanh", dtype="float32")
+        widths = [3, width, 2 * width, 4 * width]
+        self._channels = widths + [4 * width] * (_BLOCKS + (_DEFORMABLES if deformables else 0))
+
+    def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        return self.translate_with_features(images, (), training)[0]
+
+    def translate_with_features(self, images: tf.Tensor, layers: Sequence[int],
+                                training: bool | None = None) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Translates, and keeps the features that `encode` would give for the same images.
+
+        Args:
+          images: [B, H, W, 3] in [-1, 1].
+          layers: stage numbers, growing.
+          training: for the statistics of --aecr_whitening.
+
+        Returns:
+          The translation, float32 [B, H, W, 3] in [-1, 1], and one feature map [B, H_l, W_l, C_l] per layer.
+        """
+        images = tf.convert_to_tensor(images)
+        features = list(self._stages(images, training))
+        hidden = features[-1]
+        # Mixed with the second halving at 1/4, with the first one at 1/2.
+        for up, mixup, down in itertools.zip_longest(self.ups, self.mixups, (features[3], features[2])):
+            hidden = tf.nn.relu(up(hidden if mixup is None else mixup(down, hidden)))
+        output = self.tanh(self.head(self.mirror(hidden)))
+        return crop_to(output, images), [features[layer] for layer in layers]
+
+    def encode(self, images: tf.Tensor, layers: Sequence[int], training: bool | None = None) -> list[tf.Tensor]:
+        """Features after the given stages, [B, H_l, W_l, C_l] each; stops after the last of them."""
+        stages = self._stages(tf.convert_to_tensor(images), training)
+        features = list(itertools.islice(stages, layers[-1] + 1))
+        return [features[layer] for layer in layers]
+
+    def _stages(self, images: tf.Tensor, training: bool | None) -> Iterator[tf.Tensor]:
+        """The output of each stage, computed when asked for."""
+        hidden = pad_to_multiple(images, _MULTIPLE_PX)
+        yield hidden
+        if self.whitening is not None:
+            hidden = self.whitening(hidden, training=training)
+        hidden = tf.nn.relu(self.stem(self.mirror(hidden)))
+        yield hidden
+        for down in self.downs:
+            hidden = tf.nn.relu(down(hidden))
+            yield hidden
+        for layers, uses in ((self.blocks, _BLOCKS), (self.deformables, _DEFORMABLES)):
+            for layer in itertools.islice(itertools.cycle(layers), uses):
+                hidden = layer(hidden)
+                yield hidden
+
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Raises InputError if a layer number is not that of a stage."""
+        if layers[-1] >= len(self._channels):
+            raise InputError(f"--nce_layers must be below {len(self._channels)}, the number of stages of this "
+                             f"generator, such as 0,2,3,5,9, found {layers[-1]}")
+
+    def feature_names(self, layers: Sequence[int]) -> list[str]:
+        """Readable names of features, such as `03_down2`, for TensorBoard and messages."""
+        names = ["input", "stem", "down1", "down2", *(f"block{number}" for number in range(1, _BLOCKS + 1)),
+                 *(f"deformable{number}" for number in range(1, _DEFORMABLES + 1))]
+        return [f"{layer:02d}_{names[layer]}" for layer in layers]
+
+    def feature_channels(self, layers: Sequence[int]) -> list[int]:
+        """Channels C_l of each feature."""
+        return [self._channels[layer] for layer in layers]

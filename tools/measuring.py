@@ -1,0 +1,94 @@
+"""Time, memory and this machine's own ceilings, measured in processes of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+# Large enough that the matrices do not fit into the caches, small enough for a tenth of a second.
+_MATRIX_SIDE, _BANDWIDTH_FLOATS = 2048, 2**25
+
+
+class Timing(NamedTuple):
+    """Seconds per call: median, smallest and largest of the measurements."""
+
+    median_sec: float
+    least_sec: float
+    most_sec: float
+
+
+def timing_of(times: Sequence[float]) -> Timing:
+    """The summary of single measurements in seconds."""
+    return Timing(statistics.median(times), min(times), max(times))
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Seconds of one call, which must return a tensor, an array or a structure of them; its result is waited for."""
+    import tensorflow as tf  # not in the parent of the processes that measure
+
+    start = time.perf_counter()
+    for value in tf.nest.flatten(call()):
+        if isinstance(value, tf.Tensor):
+            value.numpy()
+    return time.perf_counter() - start
+
+
+def measure(call: Callable[[], object], repeats: int, warm_up: int = 2) -> Timing:
+    """Times `call` after a warm-up."""
+    return timing_of([timed(call) for _ in range(warm_up + repeats)][warm_up:])
+
+
+def interleaved(calls: dict[str, Callable[[], object]], repeats: int, warm_up: int = 2) -> dict[str, Timing]:
+    """Times several calls in turns, so that what else the machine does hits all of them alike."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(warm_up + repeats):
+        for name, call in calls.items():
+            times[name].append(timed(call))
+    return {name: timing_of(values[warm_up:]) for name, values in times.items()}
+
+
+def in_own_process(function: Callable[..., Any], *arguments: object) -> Any:
+    """Runs a function in a new process, whose TensorFlow and whose peak of memory are its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def start_peak() -> float:
+    """Forgets this process' peak of memory, which it has in part from its parent. Returns what it has now, in MiB."""
+    if _CLEAR.exists():
+        _CLEAR.write_text("5")
+    return status_mib("VmRSS")
+
+
+def status_mib(key: str) -> float:
+    """A line of Linux' account of this process, such as VmHWM, the peak; not a number elsewhere."""
+    lines = _STATUS.read_text().splitlines() if _STATUS.exists() else []
+    return next((int(found.split()[1]) / 1024 for found in lines if found.startswith(f"{key}:")), float("nan"))
+
+
+def matrix_product(precision: str) -> tuple[Callable[[], object], float]:
+    """A call that multiplies two square matrices, and its work in GFLOP: the ceiling of all that convolves.
+
+    Args:
+      precision: float32, bfloat16 or float16.
+    """
+    import tensorflow as tf
+
+    matrix = tf.cast(tf.random.stateless_normal([_MATRIX_SIDE, _MATRIX_SIDE], [0, 0]), precision)
+    product = tf.function(lambda left: tf.matmul(left, left))
+    # Only a corner is fetched: the time is that of the product.
+    return lambda: product(matrix)[:1, :1], 2 * _MATRIX_SIDE**3 / 1e9
+
+
+def memory_copy() -> tuple[Callable[[], object], float]:
+    """A call that reads and writes an array, and how many GB it moves: the ceiling of all that is elementwise."""
+    import tensorflow as tf
+
+    array = tf.zeros([_BANDWIDTH_FLOATS])
+    add = tf.function(lambda values: values + 1.0)
+    return lambda: add(array)[:1], 2 * 4 * _BANDWIDTH_FLOATS / 1e9

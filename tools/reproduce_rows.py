@@ -1,0 +1,86 @@
+"""Which rows of a suite `tools.reproduce` computes, and with which settings of `cut_tf.train`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from absl import flags as absl_flags
+
+from cut_tf import flags
+from cut_tf.errors import InputError
+from cut_tf.settings import SECTIONS, Settings
+from tools.reproduce_suites import SUITES, Row
+
+# What a suite decides itself, for each run.
+_OWN = ("method", "dataset", "run", "seed", "constant_epochs", "decay_epochs", "steps_per_epoch")
+
+
+def settings_of(arguments: Sequence[str]) -> Settings:
+    """The settings that `cut_tf.train` would have with these flags.
+
+    Raises:
+      InputError: if a flag is unknown or has a bad value.
+    """
+    values = absl_flags.FlagValues()
+    flags.define(values)
+    try:
+        left = values(["train", *arguments])[1:]
+    except absl_flags.Error as error:
+        raise InputError(f"--base and --set must give flags of cut_tf.train: {error}") from error
+    if left:
+        raise InputError(f"--base and --set must give flags of cut_tf.train, found {' '.join(left)}")
+    return flags.settings_from(values)
+
+
+def flat(settings: Settings) -> dict[str, object]:
+    """Every setting by its name, without the section, and without what the suite decides for each run."""
+    return {name: value for section in SECTIONS
+            for name, value in dataclasses.asdict(getattr(settings, section.name)).items() if name not in _OWN}
+
+
+def set_flags(assignments: Sequence[str]) -> list[str]:
+    """`name=value` of `--set` as flags of `cut_tf.train`. Raises InputError if one is another thing."""
+    for assignment in assignments:
+        name, equals, _ = assignment.partition("=")
+        if not name or not equals or name.startswith("-"):
+            raise InputError(f"--set must be name=value, found {assignment!r}")
+        if name in _OWN or name == "flagfile":
+            raise InputError(f"--set must leave {', '.join(_OWN)} and flagfile to the suite, found {assignment!r}")
+    return [f"--{assignment}" for assignment in assignments]
+
+
+def select_rows(suite: str, names: Sequence[str], common: Sequence[str]) -> tuple[list[Row], dict[str, str]]:
+    """The rows to compute, in the order of the suite.
+
+    Args:
+      suite: a name in SUITES.
+      names: of the wanted rows; all if empty.
+      common: flags that all trained rows share. With them, rows may have become the same.
+
+    Returns:
+      The rows, with all flags spelt out, and by name those left out because all their settings are those of another
+      row, whose name is the value.
+
+    Raises:
+      InputError: if a name is not in the suite, or if a row's settings are not possible.
+    """
+    known = [row.name for row in SUITES[suite].rows]
+    for name in names:
+        if name not in known:
+            raise InputError(f"--rows must be names out of {', '.join(known)} with --suite={suite}, found {name!r}")
+    shared = settings_of(common)
+    values = {"last_layer": shared.loss.layers()[-1], "batch_size": shared.data.batch_size}
+    rows, same, seen = [], {}, {}
+    for row in SUITES[suite].rows:
+        if names and row.name not in names:
+            continue
+        if row.trained:
+            row = row._replace(flags=tuple(flag.format(**values) for flag in row.flags))
+            settings = settings_of([*common, *row.flags])
+            first = seen.setdefault((settings.train.method, tuple(flat(settings).items())), row.name)
+            if first != row.name:
+                same[row.name] = first
+                continue
+        rows.append(row)
+    return rows, same
