@@ -64,7 +64,7 @@ class DataSettings(_Checked):
         "scenes (embedded, no download); a folder with trainA, trainB and, if any, testA, testB; two folders A,B; "
         "haze:TRAIN_DIR[,TEST_DIR], folders laid out as RESIDE (ITS, OTS, SOTS/indoor, SOTS/outdoor), O-HAZE, I-HAZE, "
         "NH-HAZE or Dense-Haze; hazed:CLEAR_DIR[,TEST_DIR], clear photographs that get haze as they are read; or "
-        "tfds:NAME such as tfds:cycle_gan/horse2zebra or tfds:haze_pairs; or single:SOURCE_FILE,TARGET_FILE, one picture "
+        "tfds:NAME such as tfds:cycle_gan/horse2zebra or tfds:haze_pairs; or single:SOURCE_FILE,TARGET_FILE, a picture "
         "each (SinCUT). A + joins datasets: scenes+hazed:CLEAR_DIR",
     )
     preprocess: str = _setting(
@@ -108,7 +108,7 @@ class DataSettings(_Checked):
 class NetworkSettings(_Checked):
     """The networks. Defaults are those of the CUT paper and its official code."""
 
-    generator: str = _setting("resnet", "generator network: resnet, that of the papers; mobile, a light one for phones; "
+    generator: str = _setting("resnet", "generator network: resnet, that of the papers; mobile, light, for phones; "
                               "stylegan2, that of SinCUT; aecrnet, that of AECR-Net, without norms",
                               ("resnet", "mobile", "stylegan2", "aecrnet"))
     discriminator: str = _setting("patch", "discriminator network: patch, the PatchGAN; stylegan2, that of SinCUT, "

@@ -13,7 +13,7 @@ from cut_tf.settings import SECTIONS, DataSettings, LossSettings, NetworkSetting
 
 FIELDS = [(section.name, field) for section in SECTIONS for field in dataclasses.fields(section.type_)]
 CHANGEABLE = [(section, field) for section, field in FIELDS
-              if len(field.metadata["choices"]) != 1 and field.name != "teacher"]
+              if len(field.metadata["choices"]) != 1 and field.name not in ("teacher", "discriminator")]
 # What may differ between a run and its continuation: nothing that changes the trained weights.
 FREE = {"cache_mb", "data_workers", "test_images", "crop_border_px", "run", "checkpoint_steps", "keep_checkpoints",
         "log_steps", "image_steps", "eval_steps", "best_metric", "distribution_metric", "feature_extractor",
@@ -78,7 +78,8 @@ def test_names_are_unique_and_explained():
 @pytest.mark.parametrize("section, values, flag, rule, found", [
     (DataSettings, {"dataset": ""}, "dataset",
      "scenes, a folder, two folders A,B, haze:TRAIN_DIR[,TEST_DIR], hazed:CLEAR_DIR[,TEST_DIR] or tfds:NAME", "''"),
-    (DataSettings, {"preprocess": "zoom"}, "preprocess", "one of resize_and_crop, scale_width, crop, none", "'zoom'"),
+    (DataSettings, {"preprocess": "zoom"}, "preprocess",
+     "one of resize_and_crop, scale_width, crop, zoom_and_crop, none", "'zoom'"),
     (DataSettings, {"load_size_px": 0, "preprocess": "crop"}, "load_size_px", "more than zero", "0"),
     (DataSettings, {"load_size_px": -3}, "load_size_px", "zero or more", "-3"),
     (DataSettings, {"load_size_px": 255}, "crop_size_px", "at most --load_size_px (255) with", "256"),
@@ -226,6 +227,13 @@ def test_another_teacher_is_a_difference():
     """It cannot be set without the method that uses it."""
     one, other = (Settings(train=TrainSettings(method="distill", teacher=teacher)) for teacher in ("one", "other"))
     assert one.differences(other) == ["--teacher: 'one' against 'other'"]
+
+
+def test_another_discriminator_is_a_difference():
+    """It cannot be set without the crop that it is made for."""
+    one, other = (Settings(DataSettings(crop_size_px=64), NetworkSettings(discriminator=name))
+                  for name in ("patch", "stylegan2"))
+    assert one.differences(other) == ["--discriminator: 'patch' against 'stylegan2'"]
 
 
 def test_no_difference_from_itself():
