@@ -69,9 +69,13 @@ def test_every_norm_trains_with_the_right_biases(norm, biases):
         loss = tf.reduce_mean(tf.square(discriminator(pictures, training=True) - 1.0))
     variables = discriminator.trainable_variables
     gradients = tape.gradient(loss, variables)
-    assert all(gradient is not None and bool(tf.reduce_all(tf.math.is_finite(gradient))) for gradient in gradients)
+    without = [tuple(variable.shape) for variable, gradient in zip(variables, gradients) if gradient is None]
+    # An instance norm takes the biases of the three convolutions before it away.
+    assert without == ([(8,), (16,), (32,)] if norm == "instance" else [])
     for variable, gradient in zip(variables, gradients):
-        variable.assign(variable - 0.1 * gradient)
+        if gradient is not None:
+            assert bool(tf.reduce_all(tf.math.is_finite(gradient)))
+            variable.assign(variable - 0.1 * gradient)
     assert float(tf.reduce_mean(tf.square(discriminator(pictures, training=True) - 1.0))) < float(loss) - 1e-3
 
 

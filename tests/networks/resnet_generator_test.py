@@ -153,9 +153,13 @@ def test_every_norm_trains(norm, antialias_up):
         loss = tf.reduce_mean(tf.square(before - 0.5))
     variables = generator.trainable_variables
     gradients = tape.gradient(loss, variables)
-    assert all(gradient is not None and bool(tf.reduce_all(tf.math.is_finite(gradient))) for gradient in gradients)
+    # An instance norm takes away the biases before it: all but that of the output, and transposed convolutions'.
+    without = 0 if norm != "instance" else 7 if antialias_up else 5
+    assert sum(gradient is None for gradient in gradients) == without
     for variable, gradient in zip(variables, gradients):
-        variable.assign(variable - 0.1 * gradient)
+        if gradient is not None:
+            assert bool(tf.reduce_all(tf.math.is_finite(gradient)))
+            variable.assign(variable - 0.1 * gradient)
     after = generator(pictures, training=True)
     assert float(tf.reduce_mean(tf.square(after - 0.5))) < float(loss) - 1e-3
 
