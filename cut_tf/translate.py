@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,10 @@ from cut_tf.files import check_results
 from cut_tf.inference import SIZES, WEIGHTS, Translator
 from cut_tf.metrics.temporal import TemporalChange
 
+# Input, output and comparison of a picture.
+Job = tuple[Path, Path, Path]
+# Pictures that are read, and written, while another is translated.
+_AHEAD = 2
 _RUN_METHOD = "run"
 
 _METHOD = flags.DEFINE_enum("method", _RUN_METHOD, [_RUN_METHOD, *BASELINES], "run: the generator of --run; "
@@ -42,8 +48,8 @@ _TEMPORAL = flags.DEFINE_bool("temporal", False, "say how much outputs change fr
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace results that are there already")
 
 
-def _plan() -> list[tuple[Path, Path, Path]]:
-    """(input, output, comparison) of every picture; refuses before any work what would replace a file."""
+def _plan() -> list[Job]:
+    """The jobs; refuses before any work what would replace a file."""
     source, folder = Path(_INPUT.value), Path(_OUTPUT.value)
     paths = [source] if source.is_file() else list_images(source)
     plan = [(path, _result(path, folder), folder / "compare" / f"{path.stem}.png") for path in paths]
@@ -91,22 +97,52 @@ def translate_all() -> list[str]:
     translate = _translation()
     Path(_OUTPUT.value, "compare" if _COMPARE.value else "").mkdir(parents=True, exist_ok=True)
     progress = command_line.progress_bar(len(plan), "picture")
-    failures = []
+    failures: dict[Path, str] = {}
     change = TemporalChange()
-    for path, result, comparison in plan:
-        try:
-            picture = read_image(path)
-            output = translate(picture, str(path))
-            write_image(result, output)
-            change.add(picture, output)
-            if _COMPARE.value:
-                write_image(comparison, np.concatenate([picture, output], axis=1))
-        except InputError as error:
-            failures.append(str(error))
-        progress.add(1)
+    with ThreadPoolExecutor(1) as writer:
+        writing: deque[tuple[Path, Future]] = deque()
+        for (path, result, comparison), reading in _read_ahead(plan):
+            try:
+                picture = reading.result()
+                output = translate(picture, str(path))
+                writing.append((path, writer.submit(_write, result, comparison, picture, output)))
+                if _TEMPORAL.value:
+                    change.add(picture, output)
+            except InputError as error:
+                failures[path] = str(error)
+            _finish_writing(writing, _AHEAD, failures)
+            progress.add(1)
+        _finish_writing(writing, 0, failures)
     if _TEMPORAL.value:
         print(_temporal_line(change.result()))
-    return failures
+    return [failures[path] for path, _, _ in plan if path in failures]
+
+
+def _read_ahead(plan: Sequence[Job]) -> Iterator[tuple[Job, Future]]:
+    """Every job with its picture, read while the ones before are translated."""
+    with ThreadPoolExecutor(1) as reader:
+        waiting: deque[tuple[Job, Future]] = deque()
+        for job in plan:
+            waiting.append((job, reader.submit(read_image, job[0])))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft()
+        yield from waiting
+
+
+def _write(result: Path, comparison: Path, picture: np.ndarray, output: np.ndarray) -> None:
+    write_image(result, output)
+    if _COMPARE.value:
+        write_image(comparison, np.concatenate([picture, output], axis=1))
+
+
+def _finish_writing(writing: deque[tuple[Path, Future]], most: int, failures: dict[Path, str]) -> None:
+    """Waits until at most so many pictures are being written; notes those that could not be."""
+    while len(writing) > most:
+        path, done = writing.popleft()
+        try:
+            done.result()
+        except InputError as error:
+            failures[path] = str(error)
 
 
 def _temporal_line(changes: tuple[float, float] | None) -> str:

@@ -31,31 +31,35 @@ class InstanceNorm(keras.layers.Layer):
         self._norm.build((None, None, None, input_shape[-1]))
         self.built = True
 
-    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, training: bool | None = None, relu: bool = False) -> tf.Tensor:
+        """Norms float [B, H, W, C]; with `relu` also cuts off what is negative, which then costs no memory."""
         del training  # the same in training and inference; all norms take the argument
         count = inputs.shape[0]
         if count and count <= _MOST_FUSED_IMAGES and not portable.is_portable():
             exact = inputs.dtype == tf.float32 and not tf.config.list_physical_devices("GPU")
             norm = _exact_norm if exact else _fused_norm
-            parts = [norm(image) for image in tf.split(inputs, count)]
+            parts = [norm(image, relu) for image in tf.split(inputs, count)]
             return parts[0] if count == 1 else tf.concat(parts, 0)
         floats = tf.cast(inputs, tf.float32)
         normed = portable.instance_norm(floats, EPSILON) if portable.is_portable() else self._norm(floats)
-        return tf.cast(normed, inputs.dtype)
+        normed = tf.cast(normed, inputs.dtype)
+        return tf.nn.relu(normed) if relu else normed
 
 
-def _fused_norm(image: tf.Tensor) -> tf.Tensor:
+def _fused_norm(image: tf.Tensor, relu: bool) -> tf.Tensor:
     """Instance norm of one image [1, H, W, C] by one kernel; statistics are float32 inside."""
     none, channels = tf.zeros([0]), image.shape[-1]
-    return tf.raw_ops.FusedBatchNormV3(x=image, scale=tf.ones([channels]), offset=tf.zeros([channels]), mean=none,
-                                       variance=none, epsilon=EPSILON, is_training=True).y
+    normed = tf.raw_ops.FusedBatchNormV3(x=image, scale=tf.ones([channels]), offset=tf.zeros([channels]), mean=none,
+                                         variance=none, epsilon=EPSILON, is_training=True).y
+    return tf.nn.relu(normed) if relu else normed
 
 
-def _exact_norm(image: tf.Tensor) -> tf.Tensor:
+def _exact_norm(image: tf.Tensor, relu: bool) -> tf.Tensor:
     """The same for float32 on the CPU, with a tenth of the rounding error: only the gradient is a fused kernel.
 
-    That kernel adds thousands of pixels up one after the other. The error reaches 1e-5, which is enough to move an
-    activation over the kink of a ReLU where the official code's is not.
+    The fused kernel adds thousands of pixels up one after the other. The error reaches 1e-5, which is enough to move
+    an activation over the kink of a ReLU where the official code's is not. The ReLU's gradient asks the input on
+    which side of the mean it was, so that nothing but the input is kept.
     """
     @tf.custom_gradient
     def norm(pixels: tf.Tensor) -> tuple[tf.Tensor, object]:
@@ -64,13 +68,16 @@ def _exact_norm(image: tf.Tensor) -> tf.Tensor:
         variance = _mean(centred * centred)
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            if relu:
+                upstream = tf.where(pixels > mean, upstream, tf.zeros_like(upstream))
             # On a CPU the kernel takes the variance; on a GPU it would take the inverse deviation.
             return tf.raw_ops.FusedBatchNormGradV3(
                 y_backprop=upstream, x=pixels, scale=tf.ones_like(mean[0, 0, 0]), reserve_space_1=mean[0, 0, 0],
                 reserve_space_2=variance[0, 0, 0], reserve_space_3=tf.zeros([1]), epsilon=EPSILON,
                 is_training=True).x_backprop
 
-        return centred * tf.math.rsqrt(variance + EPSILON), gradient
+        normed = centred * tf.math.rsqrt(variance + EPSILON)
+        return tf.nn.relu(normed) if relu else normed, gradient
 
     return norm(image)
 
@@ -117,3 +124,10 @@ def conv_has_bias(kind: str) -> bool:
 def cancels_bias(kind: str) -> bool:
     """Whether that norm takes away what a convolution before it adds to all pixels of a channel."""
     return kind == "instance"
+
+
+def norm_relu(norm: keras.layers.Layer, inputs: tf.Tensor, training: bool | None) -> tf.Tensor:
+    """ReLU of a layer made by `build_norm`, as one step where the norm can."""
+    if isinstance(norm, InstanceNorm):
+        return norm(inputs, training=training, relu=True)
+    return tf.nn.relu(norm(inputs, training=training))

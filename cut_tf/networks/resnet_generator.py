@@ -14,7 +14,7 @@ import tensorflow as tf
 from cut_tf.errors import InputError
 from cut_tf.layers.blur_pool import BlurDown, BlurUp
 from cut_tf.layers.convolution import Convolution, TransposedConvolution, seeds_from
-from cut_tf.layers.norm import build_norm, cancels_bias, conv_has_bias
+from cut_tf.layers.norm import build_norm, cancels_bias, conv_has_bias, norm_relu
 from cut_tf.layers.padding import ReflectionPadding, crop_to, pad_to_multiple
 from cut_tf.settings import NetworkSettings
 
@@ -37,7 +37,7 @@ class ResidualBlock(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         hidden = self.conv1(self.pad(inputs), adds_bias=self._adds_bias)
-        hidden = self.pad(tf.nn.relu(self.norm1(hidden, training=training)))
+        hidden = self.pad(norm_relu(self.norm1, hidden, training))
         return inputs + self.norm2(self.conv2(hidden, adds_bias=self._adds_bias), training=training)
 
 
@@ -146,8 +146,12 @@ class ResnetGenerator(keras.Model):
         hidden = pad_to_multiple(images, _MULTIPLE_PX)
         features = {}
         for index, stage in enumerate(self._stages[:stop]):
-            if stage.kind in ("norm", "block"):
+            if stage.kind == "norm" and index + 1 < stop and index not in layers:
+                hidden = norm_relu(stage.layer, hidden, training)
+            elif stage.kind in ("norm", "block"):
                 hidden = stage.layer(hidden, training=training)
+            elif stage.kind == "relu" and index - 1 not in layers:
+                pass  # done with the norm before it
             elif isinstance(stage.layer, Convolution):
                 hidden = stage.layer(hidden, adds_bias=index in layers or not self._bias_is_cancelled_after(index))
             else:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cut_tf.layers.norm import NORMS, InstanceNorm, build_norm, conv_has_bias
+from cut_tf.layers.norm import NORMS, InstanceNorm, build_norm, conv_has_bias, norm_relu
 
 
 def _explicit(values: np.ndarray) -> np.ndarray:
@@ -44,16 +44,19 @@ def test_statistics_of_half_precision_are_float32(dtype, mean, deviation):
     np.testing.assert_allclose(tf.cast(found, tf.float32), expected, rtol=one_rounding, atol=1e-4)
 
 
+@pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("batch", [1, 2, 9])  # one by one up to 8, all at once above
-def test_gradient_is_that_of_the_closed_form(batch):
+def test_gradient_is_that_of_the_closed_form(batch, relu):
     rng = np.random.default_rng(0)
     values, upstream = rng.normal(size=(2, batch, 6, 5, 3)) * 2 + 1
     inputs = tf.constant(values, tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(inputs)
-        normed = InstanceNorm()(inputs)
+        normed = norm_relu(InstanceNorm(), inputs, training=True) if relu else InstanceNorm()(inputs)
     found = tape.gradient(normed, inputs, tf.constant(upstream, tf.float32))
     unit, means = _explicit(values), {"axis": (1, 2), "keepdims": True}
+    np.testing.assert_allclose(normed, np.maximum(unit, 0) if relu else unit, atol=1e-5)
+    upstream = upstream * (unit > 0) if relu else upstream
     expected = (upstream - upstream.mean(**means) - unit * (upstream * unit).mean(**means)) / np.sqrt(
         values.var(**means) + 1e-5)
     np.testing.assert_allclose(found, expected, atol=1e-5)
