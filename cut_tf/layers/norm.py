@@ -63,9 +63,9 @@ def _exact_norm(image: tf.Tensor, relu: bool) -> tf.Tensor:
     """
     @tf.custom_gradient
     def norm(pixels: tf.Tensor) -> tuple[tf.Tensor, object]:
-        mean = _mean(pixels)
+        mean = portable.mean_over_pixels(pixels)
         centred = pixels - mean
-        variance = _mean(centred * centred)
+        variance = portable.mean_over_pixels(centred * centred)
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             if relu:
@@ -80,11 +80,6 @@ def _exact_norm(image: tf.Tensor, relu: bool) -> tf.Tensor:
         return tf.nn.relu(normed) if relu else normed, gradient
 
     return norm(image)
-
-
-def _mean(pixels: tf.Tensor) -> tf.Tensor:
-    """[B, 1, 1, C]; adding up the rows first and their means then is faster and rounds less than all at once."""
-    return tf.reduce_mean(tf.reduce_mean(pixels, 2, keepdims=True), 1, keepdims=True)
 
 
 class NoNorm(keras.layers.Layer):
