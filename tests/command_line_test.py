@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 FLAGFILES = ROOT / "cut_tf" / "flagfiles"
 COMMANDS = ["cut_tf.train", "cut_tf.translate", "cut_tf.evaluate", "cut_tf.export", "cut_tf.client", "tools.make_haze",
             "tools.benchmark", "tools.check_parity", "tools.make_dehaze_mobile", "tools.record_stack",
-            "tools.reproduce", "tools.update_build"]
+            "tools.reproduce", "tools.style_distance", "tools.update_build"]
 
 
 def _run(folder: Path, *words: str) -> subprocess.CompletedProcess:
@@ -69,8 +69,8 @@ def test_a_flagfile_is_found_by_name_from_any_folder(tmp_path):
 def test_an_unknown_flagfile_is_refused_with_the_names(tmp_path):
     done = _run(tmp_path, "cut_tf.train", "--flagfile=quickstrat", "--dry_run")
     assert done.returncode == 2
-    assert "error: --flagfile must be a file or one of cut_dehaze_folder, " in done.stderr
-    assert "quickstart, quickstart_mobile, found 'quickstrat'" in done.stderr and list(tmp_path.iterdir()) == []
+    assert "error: --flagfile must be a file or one of aecrnet_folder, " in done.stderr
+    assert "sincut_monet_etretat, sincut_small, found 'quickstrat'" in done.stderr and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("given", ["quickstart", "quickstart.flags"])

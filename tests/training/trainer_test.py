@@ -250,7 +250,7 @@ def test_a_run_with_xla(tmp_path, tiny_settings):
 
 
 def test_unknown_method_and_dataset(tmp_path, tiny_settings):
-    with pytest.raises(ValueError, match="--method: unknown name 'cutt'; known: cut"):
+    with pytest.raises(ValueError, match="--method: unknown name 'cutt'; known: aecr, cut, "):
         trainer.Run(_settings(tiny_settings, tmp_path / "run", method="cutt"))
     with pytest.raises(InputError, match="--dataset must be a folder with trainA and trainB"):
         trainer.Run(_settings(tiny_settings, tmp_path / "run", dataset=str(tmp_path / "nowhere")))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cut_tf.errors import InputError
-from tools import style_distance
+from cut_tf.metrics import style_report
 
 
 @pytest.fixture(name="pictures")
@@ -25,7 +25,7 @@ def _pictures(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_the_table(pictures):
-    report = style_distance.report(*(pictures[name] for name in ("input", "output", "target")))
+    report = style_report.report(*(pictures[name] for name in ("input", "output", "target")))
     head, colour, *textures, luminance, edges = report.splitlines()
     assert head.split() == ["distance", "to", "the", "target", "input", "output"]
     before, after = map(float, colour.split()[-2:])
@@ -43,4 +43,4 @@ def test_the_table(pictures):
 ])
 def test_pictures_that_cannot_be_compared_are_refused(pictures, names, message):
     with pytest.raises(InputError, match=message):
-        style_distance.report(*(pictures[name] for name in names))
+        style_report.report(*(pictures[name] for name in names))
