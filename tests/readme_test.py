@@ -23,6 +23,10 @@ INSTALL_ADDONS = "python3.11 -m venv .venv-addons && .venv-addons/bin/pip instal
 TINY = ["--steps_per_epoch=1", "--constant_epochs=1", "--decay_epochs=0", "--ngf=4", "--ndf=4", "--crop_size_px=32",
         "--load_size_px=36", "--scenes_images=4", "--scenes_size_px=48", "--test_images=2", "--num_patches=16",
         "--generator_blocks=5", "--batch_size=1"]
+# The same for each suite of tables.
+REPRODUCED = {"dehazing": ["--steps=8", "--rows=input,dark_channel_prior,odcr"],
+              "ablation": ["--steps=8", "--rows=no_identity"], "aecr-ablation": ["--steps=8", "--rows=base"],
+              "speed": ["--steps=1", "--rows=cyclegan,cut"]}
 
 
 def _commands() -> list[str]:
@@ -49,11 +53,14 @@ def _arguments(command: str) -> list[str]:
     if words[2] == "cut_tf.train" and "--version" not in words:
         # Datasets that would be downloaded are only checked, as far as that goes without a network.
         words += ["--dry_run"] if "horse2zebra" in command else TINY
+        # SinCUT's networks are made for one crop.
+        words += ["--stylegan2_size_px=32"] if "sincut" in command else []
     if words[2] == "tools.reproduce":
-        words += ["--steps=8", "--seeds=0", "--rows=input,dark_channel_prior,odcr",
-                  *(f"--set={flag[2:]}" for flag in TINY if "epoch" not in flag)]
+        suite = next(word.partition("=")[2] for word in words if word.startswith("--suite="))
+        words += ["--seeds=0", *REPRODUCED[suite], *(f"--set={flag[2:]}" for flag in TINY if "epoch" not in flag)]
     if words[2] == "tools.benchmark":
-        words += ["--size_px=32", "--sizes_px=32", "--noresnet", "--ngf=4", "--generator_blocks=1", "--repeats=1"]
+        words += ["--size_px=32", "--sizes_px=32", "--batches=1,2", "--pairs=2", "--noresnet", "--ngf=4",
+                  "--generator_blocks=1", "--repeats=1"]
     if words[2] == "tools.make_dehaze_mobile":
         words += [f"--train_flag={flag}" for flag in TINY]
     if words[2] == "cut_tf.export" and "--format=tflite" in words:
@@ -71,7 +78,10 @@ def workspace(tmp_path_factory):
             (folder / path.name).symlink_to(path)
     shutil.copytree(ROOT / "saved_models", folder / "saved_models")
     rng = np.random.default_rng(0)
-    _save_pictures(folder, ["photo.jpg"], rng)
+    _save_pictures(folder, ["photo.jpg", "painting.jpg"], rng)
+    for name in ("maps", "labels"):
+        (folder / name).mkdir()
+        Image.fromarray(rng.integers(0, 4, [20, 30], np.uint8)).save(folder / name / "street.png")
     for name in ("photos/trainA", "photos/trainB", "photos/testA", "photos/testB", "clear_photos/train",
                  "clear_photos/val"):
         _save_pictures(folder / name, [f"{index}.png" for index in range(4)], rng)
@@ -128,7 +138,7 @@ def test_every_command_runs(workspace):
             outputs[command] = _run(arguments, ROOT if "tools.update_build" in command else workspace)
     trained = [command for command in outputs
                if "cut_tf.train" in command and not {"--dry_run", "--version"} & set(_arguments(command))]
-    assert len(trained) == 13
+    assert len(trained) == 15
     for command in trained:
         assert "step 1 of 1" in outputs[command], command
     first = outputs[trained[0]]
@@ -139,6 +149,7 @@ def test_every_command_runs(workspace):
     for name in ("served", "served_rest", "from_phone"):
         assert len(list((workspace / name).glob("*.png"))) == 4, name
     assert (workspace / "clear" / "photo.jpg").is_file()
+    assert "colour" in outputs[next(command for command in outputs if "style_distance" in command)]
     assert (workspace / "results.metrics.csv").exists() and (workspace / "dehazed.metrics.json").exists()
 
 
