@@ -25,7 +25,7 @@ TINY = ["--steps_per_epoch=1", "--constant_epochs=1", "--decay_epochs=0", "--ngf
         "--generator_blocks=5", "--batch_size=1"]
 # The same for each suite of tables.
 REPRODUCED = {"dehazing": ["--steps=8", "--rows=input,dark_channel_prior,odcr"],
-              "ablation": ["--steps=8", "--rows=no_identity"], "aecr-ablation": ["--steps=8", "--rows=base"],
+              "ablation": ["--steps=8", "--rows=no_identity"], "aecr-ablation": ["--rows=input"],
               "speed": ["--steps=1", "--rows=cyclegan,cut"]}
 
 
@@ -60,7 +60,8 @@ def _arguments(command: str) -> list[str]:
         words += ["--seeds=0", *REPRODUCED[suite], *(f"--set={flag[2:]}" for flag in TINY if "epoch" not in flag)]
     if words[2] == "tools.benchmark":
         words += ["--size_px=32", "--sizes_px=32", "--batches=1,2", "--pairs=2", "--noresnet", "--ngf=4",
-                  "--generator_blocks=1", "--repeats=1"]
+                  "--generator_blocks=1", "--repeats=1", "--precision=float32", "--forms=Keras float32",
+                  *(["--method=paired"] if words[3] == "scaling" else [])]
     if words[2] == "tools.make_dehaze_mobile":
         words += [f"--train_flag={flag}" for flag in TINY]
     if words[2] == "cut_tf.export" and "--format=tflite" in words:

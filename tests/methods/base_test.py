@@ -49,7 +49,8 @@ def _train(strategy: tf.distribute.Strategy, settings: Settings,
     pytest.param({"negatives": "minibatch", "l1_identity_weight": 1.0}, lambda: keras.optimizers.SGD(1e-3),
                  marks=pytest.mark.slow),
     pytest.param({"gan_mode": "wgangp"}, lambda: keras.optimizers.SGD(3e-4), marks=pytest.mark.slow),
-    ({"negatives": "external", "num_patches": 300}, lambda: keras.optimizers.SGD(1e-3)),
+    pytest.param({"negatives": "external", "num_patches": 300}, lambda: keras.optimizers.SGD(1e-3),
+                 marks=pytest.mark.slow),
 ], ids=["internal-flip-adam", "minibatch", "wgangp", "external"])
 def test_two_replicas_equal_one(tiny_settings, two_replicas, overrides, optimizer):
     settings = tiny_settings(**_SMALL, **overrides)

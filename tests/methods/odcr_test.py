@@ -77,7 +77,8 @@ def test_every_reading_trains_all_networks(tiny_settings, overrides):
     assert kernels[0].shape[0] == (3 if overrides.get("input_layer") == "own" else 8)
 
 
-@pytest.mark.parametrize("make", [lambda: keras.optimizers.SGD(0.5), lambda: Adam(5e-3)], ids=["sgd", "adam"])
+@pytest.mark.parametrize("make", [pytest.param(lambda: keras.optimizers.SGD(0.5), id="sgd", marks=pytest.mark.slow),
+                                  pytest.param(lambda: Adam(5e-3), id="adam")])
 def test_kernels_stay_orthonormal_through_training_saving_and_resuming(tiny_settings, tmp_path, make):
     settings = tiny_settings(**_ODCR)
     method = _build(settings, optimizers={"projector": make()})

@@ -47,6 +47,8 @@ def _here(monkeypatch):
     monkeypatch.setattr(measuring, "in_own_process", lambda function, *arguments: function(*arguments))
 
 
+# The README's test runs the same command; this one looks at its row.
+@pytest.mark.slow
 def test_train_step_as_a_program():
     row, = _rows("train_step", "--method=cut", "--precision=bfloat16", *SMALL)
     assert (row["name"], row["precision"], row["size_px"], row["batch_size"]) == ("cut", "bfloat16", 32, 1)

@@ -92,7 +92,7 @@ def test_rows_of_the_ablation_of_cut():
 
 def test_rows_of_the_ablation_of_aecr_net():
     """Mixup, deformable convolutions, weight and form of the regularization, positives and negatives."""
-    settings = _settings("aecr-ablation", "--batch_size=6")
+    settings = _settings("aecr-ablation", "--batch_size=6", "--contrastive_weight=0.1")
     assert {found.network.generator for found in settings.values()} == {"aecrnet"}
     assert {name: (found.network.aecr_mixup, found.network.aecr_dfe, found.loss.contrastive_weight,
                    found.loss.contrastive_form, found.loss.contrastive_positives, found.loss.contrastive_negatives)

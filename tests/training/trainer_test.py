@@ -229,6 +229,7 @@ def test_bfloat16_takes_nearly_the_same_step(tmp_path, tiny_settings):
     assert losses["bfloat16"] != losses["float32"]
 
 
+@pytest.mark.slow
 def test_xla_takes_the_same_step_given_the_same_draws(tmp_path, tiny_settings):
     batch = {name: tf.random.stateless_uniform([2, 32, 32, 3], [seed, 0], -1.0, 1.0)
              for seed, name in enumerate(("source", "target"))}
