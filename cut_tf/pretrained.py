@@ -33,6 +33,7 @@ def find_weights(given: str, flag: str, url: str, md5: str, otherwise: str) -> P
         return Path(given)
     cache = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     try:
+        cache.mkdir(parents=True, exist_ok=True)  # or Keras would take /tmp/.keras
         return Path(keras.utils.get_file(name, url, cache_subdir="models", cache_dir=str(cache), file_hash=md5))
     except Exception as error:  # Keras raises bare Exception without a network, others for a disk or a checksum
         raise InputError(f"{name} cannot be downloaded from {url}: {error}. Put that file into {cache / 'models'}, "

@@ -8,7 +8,8 @@
     translate --sizes_px=256,512,1024                                Keras model, SavedModel and TFLite at growing sizes
     tflite --run=DIR --sizes_px=256,512                              SavedModel and TFLite: time, size, memory, quality
 
-Every row in a process of its own. Medians over --repeats after a warm-up, with the smallest and the largest value.
+Rows of train_step, scaling, translate and tflite come from processes of their own, the others of a command from one
+process, taken in turns. Medians over --repeats after a warm-up, with the smallest and the largest value.
 --json prints one object per row.
 """
 
