@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import json
-import multiprocessing
 import os
 import platform
 import shlex
-import signal
 import statistics
 import subprocess
 import sys
@@ -149,13 +146,6 @@ def _wait(process: subprocess.Popen) -> tuple[int, Any]:
 def _last_lines(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])
-
-
-def in_own_process(function: Callable[..., Any], *arguments: object) -> Any:
-    """Calls a function in a new process, which gives back all memory, that of a GPU too, before the next run."""
-    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), signal.signal,
-                                                (signal.SIGINT, signal.SIG_IGN)) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def check_extractor(name: str) -> None:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import resource
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from cut_tf.errors import InputError
 from cut_tf.methods import build_method
-from tools import reproduce_report, reproduce_runs
+from tools import measuring, reproduce_report, reproduce_runs
 from tools.reproduce_folder import Options, Reproduction
 from tools.reproduce_rows import settings_of
 from tools.reproduce_suites import Row
@@ -48,7 +48,7 @@ class SpeedReproduction(Reproduction):
         return self._options.steps or _STEPS
 
     def _measure(self, row: Row, seed: int | None, lock: int) -> dict[str, Any]:
-        return reproduce_runs.in_own_process(measure, [*self._common, *row.flags, f"--seed={seed}"],
+        return measuring.in_own_process(measure, [*self._common, *row.flags, f"--seed={seed}"],
                                              self._plan["steps"])
 
     def _took_sec(self, result: Mapping[str, Any]) -> float | None:
@@ -104,11 +104,10 @@ def peak_memory_mib() -> float:
     """Most memory in MiB that this process, or its GPU, held at once."""
     if tf.config.list_physical_devices("GPU"):
         return tf.config.experimental.get_memory_info("GPU:0")["peak"] / _MIB
-    status = Path("/proc/self/status")
-    if status.is_file():  # getrusage would tell that of the parent too, from before this process had its program
-        for line in status.read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
+    peak_mib = measuring.status_mib("VmHWM")
+    # getrusage would tell that of the parent too, from before this process had its program.
+    if not math.isnan(peak_mib):
+        return peak_mib
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * reproduce_runs.RSS_UNIT / _MIB
 
 

@@ -14,7 +14,7 @@ from cut_tf.data import open_dataset
 from cut_tf.data.image_files import write_png
 from cut_tf.errors import InputError
 from cut_tf.files import replace_file
-from tools import reproduce_report, reproduce_runs
+from tools import measuring, reproduce_report, reproduce_runs
 from tools.reproduce_budget import EPOCHS, Cost, steps_within, whole_epochs
 from tools.reproduce_folder import Options, Reproduction, as_json
 from tools.reproduce_report import result_name
@@ -48,7 +48,7 @@ class TrainingReproduction(Reproduction):
         extractor = options.feature_extractor or self._suite.feature_extractor
         self._asking = reproduce_runs.Asked(extractor, self._suite.checkpoints)
         if options.feature_extractor:
-            reproduce_runs.in_own_process(reproduce_runs.check_extractor, extractor)
+            measuring.in_own_process(reproduce_runs.check_extractor, extractor)
 
     def _first_steps(self) -> int:
         if self._options.budget_minutes:
@@ -82,7 +82,7 @@ class TrainingReproduction(Reproduction):
         return result
 
     def _evaluate(self, row: Row, run: Path | None, pictures: Path) -> dict[str, Any]:
-        return reproduce_runs.in_own_process(reproduce_runs.evaluate, row.name, run, self._data, pictures,
+        return measuring.in_own_process(reproduce_runs.evaluate, row.name, run, self._data, pictures,
                                              self._asking)
 
     def _trained_once(self, row: Row, run: Path, seed: int, lock: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import statistics
 import pytest
 from absl import flags
 
-from tools import reproduce, reproduce_runs, reproduce_speed
+from tools import measuring, reproduce, reproduce_speed
 from tools.reproduce_suites import Row
 
 TINY = ["--ngf=4", "--ndf=4", "--generator_blocks=1", "--crop_size_px=32", "--load_size_px=32"]
@@ -65,7 +65,7 @@ def test_rows_take_turns_and_an_interrupted_suite_goes_on(tmp_path, monkeypatch,
         return {key: value for key, value in _result("", 0, 1.0 + len(done), 600.0).items()
                 if key not in ("row", "seed")}
 
-    monkeypatch.setattr(reproduce_runs, "in_own_process", measure)
+    monkeypatch.setattr(measuring, "in_own_process", measure)
     arguments = [f"--output={tmp_path / 'out'}", "--rows=cyclegan,gcgan", "--seeds=0,1", "--steps=3", "--set=ngf=4"]
     assert _main(*arguments) == 130
     assert _main(*arguments) == 0

@@ -21,7 +21,7 @@ from cut_tf.inference import Translator
 from cut_tf.methods import build_method
 from cut_tf.metrics.feature_extractors import feature_extractor
 from cut_tf.settings import Settings
-from tools import reproduce, reproduce_report, reproduce_rows, reproduce_runs
+from tools import measuring, reproduce, reproduce_report, reproduce_rows, reproduce_runs
 from tools.reproduce_suites import SUITES, Row
 
 MACHINE = {"cut_tf": "1", "CPU": "a, 2 cores"}
@@ -216,7 +216,7 @@ def _asked(monkeypatch) -> list:
             Image.new("RGB", (16, 16)).save(pictures / f"{index}.png")
         return {"metrics": {"fid": 2.0, "kid": 0.5}, "machine": MACHINE, "test_pictures": 1, "step_sec": 0.5}
 
-    monkeypatch.setattr(reproduce_runs, "in_own_process", evaluate)
+    monkeypatch.setattr(measuring, "in_own_process", evaluate)
     monkeypatch.setattr(reproduce_runs, "train", lambda *arguments: reproduce_runs.Trained(3.0, 500.0, 0))
     return seen
 
@@ -249,7 +249,7 @@ def test_unpaired_suites_need_test_pictures(tmp_path, capsys):
 
 
 def test_a_feature_extractor_that_is_none_is_told_at_once(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(reproduce_runs, "in_own_process", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(measuring, "in_own_process", lambda function, *arguments: function(*arguments))
     assert _main("--suite=ablation", f"--output={tmp_path / 'out'}", "--feature_extractor=nothing") == 2
     assert "--feature_extractor must be inception, random" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -24,7 +24,7 @@ from cut_tf.data.image_files import read_image, write_png
 from cut_tf.errors import InputError
 from cut_tf.inference import Translator
 from cut_tf.settings import DataSettings
-from tools import reproduce, reproduce_budget, reproduce_report, reproduce_runs
+from tools import measuring, reproduce, reproduce_budget, reproduce_report, reproduce_runs
 from tools.reproduce_budget import Cost
 from tools.reproduce_suites import Row
 
@@ -149,7 +149,7 @@ class _Fakes:
         self.trained: list[list[str]] = []
         self.stop_at: dict[str, BaseException] = {}
         monkeypatch.setattr(reproduce_runs, "train", self._train)
-        monkeypatch.setattr(reproduce_runs, "in_own_process", self._evaluate)
+        monkeypatch.setattr(measuring, "in_own_process", self._evaluate)
 
     def _train(self, arguments, run, log, steps, started, lock):
         started(os.getpid())
