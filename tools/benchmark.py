@@ -167,8 +167,8 @@ def tflite() -> Iterator[dict]:
 def layers() -> Iterator[dict]:
     """Layers and losses against their naive forms; deformable convolution against an ordinary one, as in AECR-Net."""
     size_px, batch, ngf = _SIZE.value or 256, _BATCH.value or 1, _NGF.value or 64
-    yield from benchmark_naive.rows(size_px, batch, ngf, _REPEATS.value)
     for precision in _known(_PRECISION.value, POLICIES, "precision"):
+        yield from benchmark_naive.rows(size_px, batch, ngf, precision, _REPEATS.value)
         yield from benchmark_layers.rows(size_px, batch, ngf, precision, _REPEATS.value)
 
 

@@ -136,42 +136,47 @@ def _stiefel(polar: Operation) -> Operation:
 
 
 _PROJECTIONS = _pair_of_projections()
+# `call`, since a layer itself would cast to its own type.
 PAIRS = {
-    "blur down": Pair(BlurDown(dtype="float32"), _depthwise_down, _full),
-    "blur up": Pair(BlurUp(dtype="float32"), _depthwise_up, _inner),
+    "blur down": Pair(BlurDown().call, _depthwise_down, _full),
+    "blur up": Pair(BlurUp().call, _depthwise_up, _inner),
     "mirrored border": Pair(lambda images: mirror_borders(images, 1),
                             lambda images: tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], "REFLECT"), _inner),
-    "instance norm": Pair(InstanceNorm(dtype="float32"), _moments_norm, _inner),
+    "instance norm": Pair(InstanceNorm().call, _moments_norm, _inner),
     "patch sampling": Pair(*_PROJECTIONS, _inner),
     "PatchNCE": Pair(_our_nce, _naive_nce, lambda size_px, batch_size, ngf: [batch_size, _PATCHES, _WIDTH]),
 }
+# What runs in half precision too; embeddings and constraints are float32 always.
+HALF_PRECISION = ("blur down", "blur up", "mirrored border", "instance norm")
 # Compared forward alone: the constraint is no part of a loss.
 CONSTRAINTS = {"Stiefel step": Pair(_stiefel(retraction), _stiefel(_polar_by_svd),
                                     lambda size_px, batch_size, ngf: [_WIDTH, _WIDTH])}
 
 
-def rows(size_px: int, batch_size: int, ngf: int, repeats: int) -> Iterator[dict]:
-    """Two rows per layer, ours and the naive form, in float32, forward and backward, taken in turns.
+def rows(size_px: int, batch_size: int, ngf: int, precision: str, repeats: int) -> Iterator[dict]:
+    """Two rows per layer, ours and the naive form, forward and backward, taken in turns.
 
     Args:
       size_px: side of the pictures.
       batch_size: pictures.
       ngf: channels of the generator's stem.
+      precision: float32, bfloat16 or float16; in half precision only what the networks compute in it.
       repeats: timed calls, after two others.
     """
-    shapes = {name: pair.shape(size_px, batch_size, ngf) for name, pair in {**PAIRS, **CONSTRAINTS}.items()}
-    for name, found in measuring.in_own_process(_all_times, shapes, repeats).items():
+    shapes = {name: pair.shape(size_px, batch_size, ngf) for name, pair in {**PAIRS, **CONSTRAINTS}.items()
+              if precision == "float32" or name in HALF_PRECISION}
+    for name, found in measuring.in_own_process(_all_times, shapes, precision, repeats).items():
         for form, timing in found.items():
-            yield {"name": name, "form": form, "shape": shapes[name], **timing._asdict(),
+            yield {"name": name, "form": form, "precision": precision, "shape": shapes[name], **timing._asdict(),
                    "share_of_naive": timing.median_sec / found["naive"].median_sec}
 
 
-def _all_times(shapes: dict[str, list[int]], repeats: int) -> dict[str, dict[str, measuring.Timing]]:
-    return {name: _times(name, shape, repeats) for name, shape in shapes.items()}
+def _all_times(shapes: dict[str, list[int]], precision: str, repeats: int) -> dict[str, dict[str, measuring.Timing]]:
+    return {name: _times(name, shape, precision, repeats) for name, shape in shapes.items()}
 
 
-def _times(name: str, shape: list[int], repeats: int) -> dict[str, measuring.Timing]:
-    inputs = tf.random.stateless_normal(shape, [0, 0])
+def _times(name: str, shape: list[int], precision: str, repeats: int) -> dict[str, measuring.Timing]:
+    inputs = tf.cast(tf.random.stateless_normal(shape, [0, 0]), precision)
     calls: dict[str, Callable[[], Any]] = {}
     for form in ("ours", "naive"):
         if name in CONSTRAINTS:
@@ -196,5 +201,6 @@ def _with_gradient(operation: Operation) -> Operation:
 def line(row: dict) -> str:
     """A row for people."""
     median, least, most = (1000 * row[key] for key in ("median_sec", "least_sec", "most_sec"))
-    return (f"{row['name']:16s} {row['form']:6s} {'x'.join(map(str, row['shape'])):16s} {median:8.2f} ms ({least:.2f} "
-            f"to {most:.2f})  x {row['share_of_naive']:.3f}")
+    shape = "x".join(map(str, row["shape"]))
+    return (f"{row['name']:16s} {row['form']:6s} {row['precision']:8s} {shape:16s} {median:8.2f} ms ({least:.2f} to "
+            f"{most:.2f})  x {row['share_of_naive']:.3f}")

@@ -24,7 +24,8 @@ _DEMODULATION_EPSILON = 1e-8
 def blur(inputs: tf.Tensor, padding_px: int, stride_px: int = 1) -> tf.Tensor:
     """[1,3,3,1] x [1,3,3,1] / 64 after zeros on all four sides.
 
-    [1,3,3,1] is [1,1] three times convolved with itself, so three averages do it, faster than a depthwise convolution.
+    [1,3,3,1] is [1,1] three times convolved with itself, so three averages do it. With stride 2 they are several times
+    faster than a depthwise convolution in bfloat16, and slower in float32.
 
     Args:
       inputs: [B, H, W, C].

@@ -180,13 +180,17 @@ def test_naive_forms_compute_the_same(name):
     shape = [2, 16, 16] if name == "PatchNCE" else [32, 8] if name == "Stiefel step" else pair.shape(32, 2, 4)
     inputs = tf.random.stateless_normal(shape, [0, 0])
     np.testing.assert_allclose(pair.ours(inputs), pair.naive(inputs), rtol=1e-4, atol=1e-5)
+    if name in benchmark_naive.HALF_PRECISION:
+        half = tf.cast(inputs, tf.bfloat16)
+        assert pair.ours(half).dtype == pair.naive(half).dtype == tf.bfloat16
 
 
 def test_layers_are_timed_in_turns(here, monkeypatch):
     monkeypatch.setattr(benchmark_naive, "PAIRS", {"blur up": benchmark_naive.PAIRS["blur up"]})
     monkeypatch.setattr(benchmark_naive, "CONSTRAINTS", {})
-    rows = list(benchmark_naive.rows(32, 1, 4, 1))
-    assert [(row["name"], row["form"]) for row in rows] == [("blur up", "ours"), ("blur up", "naive")]
+    rows = list(benchmark_naive.rows(32, 1, 4, "bfloat16", 1))
+    assert [(row["name"], row["form"], row["precision"]) for row in rows] == [
+        ("blur up", "ours", "bfloat16"), ("blur up", "naive", "bfloat16")]
     assert rows[1]["share_of_naive"] == 1 and all(benchmark_naive.line(row) for row in rows)
 
 
