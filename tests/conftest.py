@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 _TESTS = Path(__file__).parent
+_LONG_FOLDERS = ("training", "export", "methods")
 _LOGICAL_CPUS = 2
 _TINY = {
     "load_size_px": 36, "crop_size_px": 32, "scenes_images": 4, "scenes_size_px": 32, "test_images": 2,
@@ -22,17 +23,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(_TESTS.parent))
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Splits the CPU before any test touches TensorFlow, so that several replicas run in this process."""
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * _LOGICAL_CPUS)
+    # pytest-xdist would begin with the files that have most tests, and end with the README's, which takes longest.
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The README's commands take longest: begun first, they run beside all other files (pytest-xdist)."""
-    items.sort(key=lambda item: item.path.name != "readme_test.py")
+    """Files that take minutes come first, the README's commands before all: the short ones fill what is left."""
+    items.sort(key=lambda item: (item.path.name != "readme_test.py", item.path.parent.name not in _LONG_FOLDERS))
 
 
 @pytest.fixture(scope="session")
