@@ -109,7 +109,7 @@ def test_two_replicas_equal_one_and_stay_identical(tiny_settings, two_replicas):
             lambda _, strategy=strategy: tf.data.Dataset.from_tensor_slices(steps.batch(6)).batch(
                 2 // strategy.num_replicas_in_sync))
         train_function, iterator = method.make_train_function(), iter(dataset)
-        for _ in range(3):
+        for _ in range(2):
             train_function(iterator)
         found.append((method, steps.numbers(method.step_logs)))
     (one, one_terms), (two, two_terms) = found
@@ -118,8 +118,9 @@ def test_two_replicas_equal_one_and_stay_identical(tiny_settings, two_replicas):
     two_state = two.state()
     for name, variable in one.state().items():
         expected = variable.numpy().astype(np.float64)
-        # Rounding differs between the two, and three steps make more of it.
-        np.testing.assert_allclose(two_state[name].numpy(), expected, rtol=0, atol=5e-3 * np.abs(expected).max() + 1e-5,
+        # Rounding differs between the two by 5e-5 after two steps; a third may take a ReLU across its kink, which makes
+        # that 1e-2 in a gradient.
+        np.testing.assert_allclose(two_state[name].numpy(), expected, rtol=0, atol=1e-3 * np.abs(expected).max() + 1e-5,
                                    err_msg=name)
     for name in ("projector", "classifier"):
         for variable in compat.named_weights(two.networks[name]).values():
