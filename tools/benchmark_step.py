@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from cut_tf.layers.portable import portable_ops
 from cut_tf.methods import TranslationMethod, build_method
 from cut_tf.settings import SECTIONS, Settings
 from tools import measuring
@@ -138,8 +139,12 @@ def reference_gflop(case: str, model: TranslationMethod) -> float:
 
 
 def forward_gflop(network: Callable[[tf.Tensor], object], shape: list[int]) -> float:
-    """Multiplications and additions of all convolutions and matrix products of a forward pass, in GFLOP, by shapes."""
-    graph = tf.function(network).get_concrete_function(tf.TensorSpec(shape)).graph
+    """Multiplications and additions of all convolutions and matrix products of a forward pass, in GFLOP, by shapes.
+
+    Of the plain convolutions, as phones get them: those that leave products out are to be measured, not to measure.
+    """
+    with portable_ops():
+        graph = tf.function(network).get_concrete_function(tf.TensorSpec(shape)).graph
     return sum(map(_flop, graph.get_operations())) / 1e9
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from cut_tf import compat
+from cut_tf.layers import winograd
 
 # Normal, not truncated, with the standard deviation 0.02 * sqrt(2 / (fan_in + fan_out)).
 XAVIER_GAIN = 0.02
@@ -51,10 +52,11 @@ class Convolution(keras.layers.Layer):
         self._spectral_norm = spectral_norm
         self._seed = seed
         # With stride 1 and an odd kernel, SAME is the same symmetric padding and saves a copy of the input.
-        same = stride_px == 1 and 2 * padding_px == kernel_px - 1
-        self._padding_px = 0 if same else padding_px
+        self._same = stride_px == 1 and 2 * padding_px == kernel_px - 1
+        self._padding_px = 0 if self._same else padding_px
+        self._stride_px = stride_px
         self.convolution = keras.layers.Conv2D(
-            filters, kernel_px, stride_px, "same" if same else "valid", use_bias=use_bias,
+            filters, kernel_px, stride_px, "same" if self._same else "valid", use_bias=use_bias,
             kernel_initializer=xavier_normal(seed, gain), name=name, dtype=dtype)
 
     def build(self, input_shape: tuple) -> None:
@@ -78,6 +80,9 @@ class Convolution(keras.layers.Layer):
             inputs = tf.pad(inputs, [[0, 0], side, side, [0, 0]])
         if self._spectral_norm:
             return tf.cast(self.convolution(inputs, training=training), inputs.dtype)
+        if self._stride_px == 1 and winograd.pays(inputs, self.convolution.kernel, self._same):
+            output = winograd.convolution_3x3(inputs, self.convolution.kernel, self._same)
+            return output + self.convolution.bias if adds_bias and self.convolution.use_bias else output
         if not adds_bias:
             return self.convolution.convolution_op(inputs, self.convolution.kernel)
         return self.convolution(inputs)

@@ -49,9 +49,29 @@ class InstanceNorm(keras.layers.Layer):
 def _fused_norm(image: tf.Tensor, relu: bool) -> tf.Tensor:
     """Instance norm of one image [1, H, W, C] by one kernel; statistics are float32 inside."""
     none, channels = tf.zeros([0]), image.shape[-1]
-    normed = tf.raw_ops.FusedBatchNormV3(x=image, scale=tf.ones([channels]), offset=tf.zeros([channels]), mean=none,
-                                         variance=none, epsilon=EPSILON, is_training=True).y
-    return tf.nn.relu(normed) if relu else normed
+    scale, offset = tf.ones([channels]), tf.zeros([channels])
+
+    @tf.custom_gradient
+    def norm(pixels: tf.Tensor) -> tuple[tf.Tensor, object]:
+        found = tf.raw_ops.FusedBatchNormV3(x=pixels, scale=scale, offset=offset, mean=none, variance=none,
+                                            epsilon=EPSILON, is_training=True)
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            return tf.raw_ops.FusedBatchNormGradV3(
+                y_backprop=_relu_gradient(upstream, pixels, found.batch_mean) if relu else upstream, x=pixels,
+                scale=scale, reserve_space_1=found.reserve_space_1, reserve_space_2=found.reserve_space_2,
+                reserve_space_3=found.reserve_space_3, epsilon=EPSILON, is_training=True).x_backprop
+
+        return tf.nn.relu(found.y) if relu else found.y, gradient
+
+    return norm(image)
+
+
+def _relu_gradient(upstream: tf.Tensor, pixels: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
+    """The gradient through the ReLU of normed pixels, which were above 0 where the pixels were above their mean."""
+    # Asked only now: what depends on the pixels alone would be computed in the forward pass, and kept.
+    with tf.control_dependencies([upstream]):
+        return tf.raw_ops.ReluGrad(gradients=upstream, features=pixels - tf.cast(mean, pixels.dtype))
 
 
 def _exact_norm(image: tf.Tensor, relu: bool) -> tf.Tensor:
@@ -69,7 +89,7 @@ def _exact_norm(image: tf.Tensor, relu: bool) -> tf.Tensor:
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             if relu:
-                upstream = tf.where(pixels > mean, upstream, tf.zeros_like(upstream))
+                upstream = _relu_gradient(upstream, pixels, mean)
             # On a CPU the kernel takes the variance; on a GPU it would take the inverse deviation.
             return tf.raw_ops.FusedBatchNormGradV3(
                 y_backprop=upstream, x=pixels, scale=tf.ones_like(mean[0, 0, 0]), reserve_space_1=mean[0, 0, 0],

@@ -1,0 +1,151 @@
+"""3x3 convolution with two thirds of the multiplications, for training on CPUs.
+
+Winograd's F(2, 3) over pairs of rows (Lavin & Gray, "Fast algorithms for convolutional neural networks", CVPR 2016,
+section 4.1): two output rows of a convolution with three kernel rows are sums of four products instead of six,
+
+    y = A^T [(G w) * (B^T x)],  with four input rows x, two output rows y and three kernel rows w,
+
+where a product here is a whole 1x3 convolution over one row. Columns stay as they are: doing the same to them would
+save more products, and lose the gain to the sums around them. The result is that of an ordinary convolution within
+rounding (2e-6 of the largest value in float32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from cut_tf.layers import portable
+
+# Below, the sums around the products cost what they save. Found by `python -m tools.benchmark layers`.
+_LEAST_CHANNELS = 128
+_LEAST_PIXELS = 1024
+_KERNEL_ROWS = 3
+
+
+def pays(inputs: tf.Tensor, kernel: tf.Tensor, same: bool) -> bool:
+    """Whether `convolution_3x3` computes this convolution, and faster than TensorFlow's kernel.
+
+    Args:
+      inputs: [B, H, W, C]; only pictures of known, even height are split into pairs of rows.
+      kernel: [k, k, C, D].
+      same: as for `convolution_3x3`.
+    """
+    batch, height, width, channels = inputs.shape
+    if portable.is_portable() or None in (batch, height, width) or height % 2 or tf.config.list_physical_devices("GPU"):
+        return False
+    border = 0 if same else _KERNEL_ROWS - 1
+    return (kernel.shape[:2] == (_KERNEL_ROWS, _KERNEL_ROWS) and inputs.dtype in (tf.float32, tf.bfloat16)
+            and min(channels, kernel.shape[-1]) >= _LEAST_CHANNELS
+            and batch * (height - border) * (width - border) >= _LEAST_PIXELS)
+
+
+def convolution_3x3(inputs: tf.Tensor, kernel: tf.Tensor, same: bool) -> tf.Tensor:
+    """Convolution of stride 1: [B, H, W, C] with [3, 3, C, D] to [B, H, W, D], or [B, H - 2, W - 2, D].
+
+    In bfloat16, whose sums would round, only the kernel's gradient takes the fast way; its sums are over thousands of
+    pixels, which the rounding does not move.
+
+    Args:
+      inputs: float32 or bfloat16; H is even.
+      kernel: of the same dtype.
+      same: whether borders are padded with zeros, so that H and W stay.
+    """
+    @tf.custom_gradient
+    def convolve(pixels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, object]:
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            # Sums that ask for nothing but the input would be taken in the forward pass, and kept until here.
+            with tf.control_dependencies([upstream]):
+                return (_input_gradient(pixels.shape, weights, upstream, same),
+                        tf.cast(_kernel_gradient(pixels, upstream, same), weights.dtype))
+
+        return _forward(pixels, weights, same), gradient
+
+    return convolve(inputs, tf.convert_to_tensor(kernel))
+
+
+def _forward(pixels: tf.Tensor, weights: tf.Tensor, same: bool) -> tf.Tensor:
+    padding = "SAME" if same else "VALID"
+    if pixels.dtype != tf.float32:
+        return tf.nn.conv2d(pixels, weights, 1, padding)
+    kernels = _four_kernels(weights)
+    return _two_rows_of_four(_with_zero_rows(pixels, 1 if same else 0), lambda rows, number: tf.nn.conv2d(
+        rows, kernels[number][None], 1, padding))
+
+
+def _input_gradient(shape: tf.TensorShape, weights: tf.Tensor, upstream: tf.Tensor, same: bool) -> tf.Tensor:
+    """The convolution's transpose, which is a convolution with the kernel's rows in reverse order."""
+    padding = "SAME" if same else "VALID"
+    batch, height, width, channels = shape
+    if upstream.dtype != tf.float32:
+        return tf.raw_ops.Conv2DBackpropInput(input_sizes=shape, filter=weights, out_backprop=upstream,
+                                              strides=[1] * 4, padding=padding)
+    first, plus, minus, last = _four_kernels(weights)
+    kernels = (last, plus, minus, first)  # G of the reversed rows
+    return _two_rows_of_four(
+        _with_zero_rows(upstream, 1 if same else 2), lambda rows, number: tf.raw_ops.Conv2DBackpropInput(
+            input_sizes=[batch, height // 2, width, channels], filter=kernels[number][None], out_backprop=rows,
+            strides=[1] * 4, padding=padding))
+
+
+def _kernel_gradient(pixels: tf.Tensor, upstream: tf.Tensor, same: bool) -> tf.Tensor:
+    """[3, 3, C, D], float32: matrix products of all pixels of B^T x, moved by a column at a time, with those of A dy.
+
+    The rows of `upstream` get two zeros at their end and lie one after the other, so that a move by one column is one
+    by one pixel for all rows at once, without a copy.
+    """
+    if same:
+        pixels = _with_zero_columns(_with_zero_rows(pixels, 1), 1, 1)
+    even, odd = _even_and_odd_rows(_with_zero_columns(upstream, 0, _KERNEL_ROWS - 1))
+    products = []
+    for rows, sums in zip(_sums_of_four(pixels), (even, even + odd, even - odd, odd)):
+        count = sums.shape[0] * sums.shape[1] * sums.shape[2] - _KERNEL_ROWS + 1
+        rows, sums = tf.reshape(rows, [-1, rows.shape[-1]]), tf.reshape(sums, [-1, sums.shape[-1]])[:count]
+        products.append(tf.stack([tf.cast(tf.matmul(rows[column:column + count], sums, transpose_a=True), tf.float32)
+                                  for column in range(_KERNEL_ROWS)]))
+    first, plus, minus, last = products
+    half = 0.5 * (plus + minus)
+    return tf.stack([first + half, 0.5 * (plus - minus), half - last])
+
+
+def _four_kernels(weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """G w: four [3, C, D] of the three rows of [3, 3, C, D]."""
+    first, middle, last = tf.unstack(weights)
+    outer, inner = 0.5 * (first + last), 0.5 * middle
+    return first, outer + inner, outer - inner, last
+
+
+def _even_and_odd_rows(pictures: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    batch, height, width, channels = pictures.shape
+    pairs = tf.reshape(pictures, [batch, height // 2, 2, width, channels])
+    return pairs[:, :, 0], pairs[:, :, 1]
+
+
+def _sums_of_four(pictures: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """B^T x: four [B, H / 2 - 1, W, C] of the rows 2i to 2i + 3 of [B, H, W, C]."""
+    even, odd = _even_and_odd_rows(pictures)
+    rows = (even[:, :-1], odd[:, :-1], even[:, 1:], odd[:, 1:])
+    return rows[0] - rows[2], rows[1] + rows[2], rows[2] - rows[1], rows[1] - rows[3]
+
+
+def _two_rows_of_four(pictures: tf.Tensor, product: Callable[[tf.Tensor, int], tf.Tensor]) -> tf.Tensor:
+    """A^T m: [B, H - 2, W', D] of the four products m_i = product(rows, i)."""
+    first, plus, minus, last = (product(rows, number) for number, rows in enumerate(_sums_of_four(pictures)))
+    pairs = tf.stack([tf.add_n([first, plus, minus]), plus - minus - last], 2)
+    batch, half, _, width, channels = pairs.shape
+    return tf.reshape(pairs, [batch, 2 * half, width, channels])
+
+
+def _with_zero_rows(pictures: tf.Tensor, count: int) -> tf.Tensor:
+    """`count` rows of zeros above and below [B, H, W, C]. Joining is faster than tf.pad."""
+    if not count:
+        return pictures
+    zeros = tf.zeros([pictures.shape[0], count, *pictures.shape[2:]], pictures.dtype)
+    return tf.concat([zeros, pictures, zeros], 1)
+
+
+def _with_zero_columns(pictures: tf.Tensor, left: int, right: int) -> tf.Tensor:
+    batch, height, _, channels = pictures.shape
+    zeros = [tf.zeros([batch, height, count, channels], pictures.dtype) for count in (left, right)]
+    return tf.concat([zeros[0], pictures, zeros[1]], 2)
