@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from cut_tf.layers import winograd
 from cut_tf.layers.blur_pool import BlurDown, BlurUp
 from cut_tf.layers.norm import EPSILON, InstanceNorm
 from cut_tf.layers.orthogonal import retraction, tangent_projection
@@ -65,6 +66,16 @@ def _moments_norm(images: tf.Tensor) -> tf.Tensor:
     floats = tf.cast(images, tf.float32)
     mean, variance = tf.nn.moments(floats, [1, 2], keepdims=True)
     return tf.cast((floats - mean) / tf.sqrt(variance + EPSILON), images.dtype)
+
+
+def _convolved(convolve: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Operation:
+    """A convolution of noise; its kernel depends on the images a little, so that its gradient is taken too."""
+    def operation(images: tf.Tensor) -> tf.Tensor:
+        channels = images.shape[-1]
+        kernel = tf.cast(tf.random.stateless_normal([3, 3, channels, channels], [0, 0]), images.dtype)
+        return convolve(images, kernel * images[0, 0, 0, 0])
+
+    return operation
 
 
 def _pair_of_projections() -> tuple[Operation, Operation]:
@@ -138,6 +149,8 @@ def _stiefel(polar: Operation) -> Operation:
 _PROJECTIONS = _pair_of_projections()
 # `call`, since a layer itself would cast to its own type.
 PAIRS = {
+    "3x3 convolution": Pair(_convolved(lambda images, kernel: winograd.convolution_3x3(images, kernel, same=True)),
+                            _convolved(lambda images, kernel: tf.nn.conv2d(images, kernel, 1, "SAME")), _inner),
     "blur down": Pair(BlurDown().call, _depthwise_down, _full),
     "blur up": Pair(BlurUp().call, _depthwise_up, _inner),
     "mirrored border": Pair(lambda images: mirror_borders(images, 1),
@@ -147,7 +160,7 @@ PAIRS = {
     "PatchNCE": Pair(_our_nce, _naive_nce, lambda size_px, batch_size, ngf: [batch_size, _PATCHES, _WIDTH]),
 }
 # What runs in half precision too; embeddings and constraints are float32 always.
-HALF_PRECISION = ("blur down", "blur up", "mirrored border", "instance norm")
+HALF_PRECISION = ("3x3 convolution", "blur down", "blur up", "mirrored border", "instance norm")
 # Compared forward alone: the constraint is no part of a loss.
 CONSTRAINTS = {"Stiefel step": Pair(_stiefel(retraction), _stiefel(_polar_by_svd),
                                     lambda size_px, batch_size, ngf: [_WIDTH, _WIDTH])}

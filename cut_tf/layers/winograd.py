@@ -12,6 +12,7 @@ rounding (2e-6 of the largest value in float32).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -20,7 +21,10 @@ from cut_tf.layers import portable
 
 # Below, the sums around the products cost what they save. Found by `python -m tools.benchmark layers`.
 _LEAST_CHANNELS = 128
-_LEAST_PIXELS = 1024
+_LEAST_CHANNELS_OF_GRADIENT = 64
+_LEAST_PIXELS, _LEAST_PIXELS_OF_FEW_CHANNELS_IN_BFLOAT16 = 2**10, 2**16
+# The sums of so many pixels stay in the caches until they are multiplied.
+_MOST_PIXELS_AT_ONCE = 2**14
 _KERNEL_ROWS = 3
 
 
@@ -35,17 +39,20 @@ def pays(inputs: tf.Tensor, kernel: tf.Tensor, same: bool) -> bool:
     batch, height, width, channels = inputs.shape
     if portable.is_portable() or None in (batch, height, width) or height % 2 or tf.config.list_physical_devices("GPU"):
         return False
-    border = 0 if same else _KERNEL_ROWS - 1
+    border, fewest = 0 if same else _KERNEL_ROWS - 1, min(channels, kernel.shape[-1])
+    least = _LEAST_PIXELS
+    if inputs.dtype == tf.bfloat16 and fewest < _LEAST_CHANNELS:
+        least = _LEAST_PIXELS_OF_FEW_CHANNELS_IN_BFLOAT16
     return (kernel.shape[:2] == (_KERNEL_ROWS, _KERNEL_ROWS) and inputs.dtype in (tf.float32, tf.bfloat16)
-            and min(channels, kernel.shape[-1]) >= _LEAST_CHANNELS
-            and batch * (height - border) * (width - border) >= _LEAST_PIXELS)
+            and fewest >= _LEAST_CHANNELS_OF_GRADIENT
+            and batch * (height - border) * (width - border) >= least)
 
 
 def convolution_3x3(inputs: tf.Tensor, kernel: tf.Tensor, same: bool) -> tf.Tensor:
     """Convolution of stride 1: [B, H, W, C] with [3, 3, C, D] to [B, H, W, D], or [B, H - 2, W - 2, D].
 
-    In bfloat16, whose sums would round, only the kernel's gradient takes the fast way; its sums are over thousands of
-    pixels, which the rounding does not move.
+    In bfloat16, whose sums would round, and with fewer than 128 channels only the kernel's gradient takes the fast way;
+    its sums are over thousands of pixels, which the rounding does not move.
 
     Args:
       inputs: float32 or bfloat16; H is even.
@@ -65,9 +72,14 @@ def convolution_3x3(inputs: tf.Tensor, kernel: tf.Tensor, same: bool) -> tf.Tens
     return convolve(inputs, tf.convert_to_tensor(kernel))
 
 
+def _splits(weights: tf.Tensor) -> bool:
+    """Whether the convolution itself and its transpose are computed by pairs of rows."""
+    return weights.dtype == tf.float32 and min(weights.shape[-2:]) >= _LEAST_CHANNELS
+
+
 def _forward(pixels: tf.Tensor, weights: tf.Tensor, same: bool) -> tf.Tensor:
     padding = "SAME" if same else "VALID"
-    if pixels.dtype != tf.float32:
+    if not _splits(weights):
         return tf.nn.conv2d(pixels, weights, 1, padding)
     kernels = _four_kernels(weights)
     return _two_rows_of_four(_with_zero_rows(pixels, 1 if same else 0), lambda rows, number: tf.nn.conv2d(
@@ -78,7 +90,7 @@ def _input_gradient(shape: tf.TensorShape, weights: tf.Tensor, upstream: tf.Tens
     """The convolution's transpose, which is a convolution with the kernel's rows in reverse order."""
     padding = "SAME" if same else "VALID"
     batch, height, width, channels = shape
-    if upstream.dtype != tf.float32:
+    if not _splits(weights):
         return tf.raw_ops.Conv2DBackpropInput(input_sizes=shape, filter=weights, out_backprop=upstream,
                                               strides=[1] * 4, padding=padding)
     first, plus, minus, last = _four_kernels(weights)
@@ -90,17 +102,29 @@ def _input_gradient(shape: tf.TensorShape, weights: tf.Tensor, upstream: tf.Tens
 
 
 def _kernel_gradient(pixels: tf.Tensor, upstream: tf.Tensor, same: bool) -> tf.Tensor:
-    """[3, 3, C, D], float32: matrix products of all pixels of B^T x, moved by a column at a time, with those of A dy.
+    """[3, 3, C, D], float32: the sum of those of strips of the pictures."""
+    if same:
+        pixels = _with_zero_columns(_with_zero_rows(pixels, 1), 1, 1)
+    batch, height, width, _ = upstream.shape
+    strips = [(slice(None), slice(0, height))]
+    if batch * height * width > _MOST_PIXELS_AT_ONCE:
+        rows = min(height, max(2, _MOST_PIXELS_AT_ONCE // width // 2 * 2))
+        strips = [(slice(image, image + 1), slice(first, min(first + rows, height)))
+                  for image in range(batch) for first in range(0, height, rows)]
+    return tf.add_n([_kernel_gradient_of_strip(pixels[images, rows.start:rows.stop + _KERNEL_ROWS - 1],
+                                               upstream[images, rows]) for images, rows in strips])
+
+
+def _kernel_gradient_of_strip(pixels: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+    """Matrix products of all pixels of B^T x, moved by a column at a time, with those of A dy.
 
     The rows of `upstream` get two zeros at their end and lie one after the other, so that a move by one column is one
     by one pixel for all rows at once, without a copy.
     """
-    if same:
-        pixels = _with_zero_columns(_with_zero_rows(pixels, 1), 1, 1)
     even, odd = _even_and_odd_rows(_with_zero_columns(upstream, 0, _KERNEL_ROWS - 1))
     products = []
     for rows, sums in zip(_sums_of_four(pixels), (even, even + odd, even - odd, odd)):
-        count = sums.shape[0] * sums.shape[1] * sums.shape[2] - _KERNEL_ROWS + 1
+        count = math.prod(sums.shape[:3]) - _KERNEL_ROWS + 1
         rows, sums = tf.reshape(rows, [-1, rows.shape[-1]]), tf.reshape(sums, [-1, sums.shape[-1]])[:count]
         products.append(tf.stack([tf.cast(tf.matmul(rows[column:column + count], sums, transpose_a=True), tf.float32)
                                   for column in range(_KERNEL_ROWS)]))

@@ -12,6 +12,7 @@ from cut_tf.layers.portable import portable_ops
 
 _SHAPES = pytest.mark.parametrize("shape", [(1, 6, 5, 3, 4), (3, 4, 9, 2, 3), (2, 8, 8, 5, 1)])
 _BORDERS = pytest.mark.parametrize("same", [True, False])
+_SPLIT = pytest.mark.parametrize("least_channels", [1, 128])
 
 
 def _case(shape: tuple[int, ...], same: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -48,7 +49,9 @@ def _expected_input_gradient(kernel: np.ndarray, upstream: np.ndarray, shape: tu
 
 @_SHAPES
 @_BORDERS
-def test_equals_the_sums_over_windows(shape, same):
+@_SPLIT
+def test_equals_the_sums_over_windows(shape, same, least_channels, monkeypatch):
+    monkeypatch.setattr(winograd, "_LEAST_CHANNELS", least_channels)
     pictures, kernel, _ = _case(shape, same)
     found = winograd.convolution_3x3(tf.constant(pictures), tf.constant(kernel), same)
     np.testing.assert_allclose(found, _expected(pictures, kernel, same), atol=1e-5)
@@ -56,8 +59,10 @@ def test_equals_the_sums_over_windows(shape, same):
 
 @_SHAPES
 @_BORDERS
+@_SPLIT
 @pytest.mark.parametrize("precision,tolerance", [("float32", 1e-6), ("bfloat16", 2e-2)])
-def test_gradients_equal_the_sums_over_windows(shape, same, precision, tolerance):
+def test_gradients_equal_the_sums_over_windows(shape, same, precision, tolerance, least_channels, monkeypatch):
+    monkeypatch.setattr(winograd, "_LEAST_CHANNELS", least_channels)
     pictures, kernel, upstream = (tf.cast(value, precision) for value in _case(shape, same))
     with tf.GradientTape() as tape:
         tape.watch([pictures, kernel])
@@ -71,8 +76,39 @@ def test_gradients_equal_the_sums_over_windows(shape, same, precision, tolerance
 
 
 @_BORDERS
-def test_second_derivative(same):
+@pytest.mark.parametrize("at_once", [1, 50, 90])
+def test_kernel_gradient_of_strips(same, at_once, monkeypatch):
+    """Strips of two rows, of some and a rest, and of whole pictures: the same sums over windows."""
+    monkeypatch.setattr(winograd, "_MOST_PIXELS_AT_ONCE", at_once)
+    pictures, kernel, upstream = _case((2, 10, 9, 3, 4), same)
+    variable = tf.Variable(kernel)
+    with tf.GradientTape() as tape:
+        output = winograd.convolution_3x3(tf.constant(pictures), variable, same)
+    found = tape.gradient(output, variable, tf.constant(upstream))
+    expected = np.einsum("bhwcij,bhwd->ijcd", _windows(pictures, same), upstream.astype(np.float64))
+    np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
+
+
+@_BORDERS
+def test_fewer_products_in_wide_layers(same, monkeypatch):
+    """Four products of one kernel row each instead of six: in the graph, two thirds of the work."""
+    monkeypatch.setattr(winograd, "_LEAST_CHANNELS", 1)
+    pictures, kernel, _ = _case((1, 8, 9, 3, 4), same)
+    found = winograd.convolution_3x3(tf.constant(pictures), tf.constant(kernel), same)
+    np.testing.assert_allclose(found, _expected(pictures, kernel, same), atol=1e-5)
+    graph = tf.function(lambda given: winograd.convolution_3x3(given, tf.constant(kernel), same)).get_concrete_function(
+        tf.TensorSpec(pictures.shape)).graph
+    products = [operation for operation in graph.get_operations() if operation.type == "Conv2D"]
+    assert len(products) == 4
+    assert all(product.inputs[1].shape[0] == 1 and product.outputs[0].shape[1] == (4 if same else 3)
+               for product in products)
+
+
+@_BORDERS
+@_SPLIT
+def test_second_derivative(same, least_channels, monkeypatch):
     """Of ||dL/dx||^2, as a gradient penalty takes it: linear in the upstream gradient, quadratic in the kernel."""
+    monkeypatch.setattr(winograd, "_LEAST_CHANNELS", least_channels)
     pictures, kernel, upstream = (tf.constant(value) for value in _case((1, 4, 6, 2, 3), same))
     with tf.GradientTape() as outer:
         outer.watch(kernel)
@@ -98,7 +134,9 @@ def test_is_taken_where_it_pays():
     assert not winograd.pays(tf.zeros([1, 32, 32, 128]), kernel, same=False)  # 30 x 30 are too few pixels
     assert not winograd.pays(tf.zeros([1, 33, 32, 128]), kernel, same=True)  # no pairs of rows
     assert not winograd.pays(tf.zeros([1, 32, 32, 128]), kernel[:2], same=True)
-    assert not winograd.pays(tf.zeros([1, 32, 32, 64]), kernel[:, :, :64], same=True)
+    assert winograd.pays(tf.zeros([1, 32, 32, 64]), kernel[:, :, :64], same=True)  # in the kernel's gradient alone
+    assert not winograd.pays(tf.zeros([1, 32, 32, 32]), kernel[:, :, :32], same=True)
+    assert not winograd.pays(tf.zeros([1, 32, 32, 64], tf.bfloat16), kernel[:, :, :64], same=True)
     assert not winograd.pays(tf.zeros([1, 32, 32, 128], tf.float16), kernel, same=True)
     with portable_ops():
         assert not winograd.pays(tf.zeros([1, 32, 32, 128]), kernel, same=True)
