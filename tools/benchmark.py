@@ -2,14 +2,15 @@
 
     train_step --method=cut,fastcut --precision=float32,bfloat16     a training step: time, memory, share of the ceiling
     scaling --method=cut --sizes_px=128,192,256,384,512 --batches=1,2,4,8   exponents in pixels, overhead of replicas
+    losses --size_px=128 --steps=200                                 losses in bfloat16 against those in float32
     input --images=DIR                                               the input pipeline, and how long a step waits
     layers --size_px=256 --ngf=64                                    layers and losses against their naive forms
     stiefel --size_px=256 --ngf=64                                   the orthonormal constraint as a share of a step
     translate --sizes_px=256,512,1024                                Keras model, SavedModel and TFLite at growing sizes
     tflite --run=DIR --sizes_px=256,512                              SavedModel and TFLite: time, size, memory, quality
 
-Rows of train_step, scaling, translate and tflite come from processes of their own, the others of a command from one
-process, taken in turns. Medians over --repeats after a warm-up, with the smallest and the largest value.
+Rows of train_step, scaling, losses, translate and tflite come from processes of their own, the others of a command
+from one process, taken in turns. Medians over --repeats after a warm-up, with the smallest and the largest value.
 --json prints one object per row.
 """
 
@@ -31,6 +32,7 @@ from cut_tf.networks import POLICIES
 from tools import (
     benchmark_input,
     benchmark_layers,
+    benchmark_losses,
     benchmark_naive,
     benchmark_scaling,
     benchmark_step,
@@ -54,6 +56,8 @@ _RUN = flags.DEFINE_string("run", "", "tflite: folder of the run")
 _SIZES = flags.DEFINE_string("sizes_px", "256,512", "scaling, translate, tflite: sides of the square pictures")
 _BATCHES = flags.DEFINE_string("batches", "1,2,4,8", "scaling: images per step, at the smallest size")
 _IMAGES = flags.DEFINE_string("images", "", "input: folder of JPEG pictures; made-up ones of 480 x 320 if not given")
+_STEPS = flags.DEFINE_integer("steps", 200, "losses: steps of each run", lower_bound=1)
+_WINDOW = flags.DEFINE_integer("window", 50, "losses: steps of the moving average", lower_bound=1)
 _PAIRS = flags.DEFINE_integer("pairs", 64, "input: pairs of pictures of one measurement", lower_bound=1)
 _FORMS = flags.DEFINE_list("forms", list(benchmark_translate.FORMS), "translate: forms of the generator")
 _REPRESENTATIVE = flags.DEFINE_string("representative", "scenes", "tflite: typical inputs, as for cut_tf.export")
@@ -119,6 +123,16 @@ def scaling() -> Iterator[dict]:
         raise InputError(f"--sizes_px and --batches must be three numbers at least, to fit growth, found "
                          f"{_SIZES.value} and {_BATCHES.value}")
     return benchmark_scaling.rows(method, sizes_px, batches, given, _REPEATS.value)
+
+
+def losses() -> Iterator[dict]:
+    """Half precision against float32, from the same weights on the same pictures."""
+    method, given = _one_case()
+    precision = given.pop("precision")
+    if _WINDOW.value > _STEPS.value:
+        raise InputError(f"--window must be at most --steps, found {_WINDOW.value} and {_STEPS.value}")
+    return benchmark_losses.rows(method, "bfloat16" if precision == "float32" else precision, given, _STEPS.value,
+                                 _WINDOW.value)
 
 
 def input_pipeline() -> Iterator[dict]:
@@ -191,6 +205,7 @@ def _layer_line(row: dict) -> str:
 
 COMMANDS = {"train_step": Command(train_step, benchmark_step.line),
             "scaling": Command(scaling, benchmark_scaling.line),
+            "losses": Command(losses, benchmark_losses.line),
             "input": Command(input_pipeline, benchmark_input.line),
             "layers": Command(layers, _layer_line),
             "stiefel": Command(stiefel, _stiefel_line),

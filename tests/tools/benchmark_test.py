@@ -18,6 +18,7 @@ from cut_tf.settings import NetworkSettings
 from cut_tf.training import distribution
 from tools import (
     benchmark_input,
+    benchmark_losses,
     benchmark_naive,
     benchmark_scaling,
     benchmark_step,
@@ -64,6 +65,21 @@ def test_every_other_method_has_a_row(here, case):
     row = benchmark_step.row(case, {"size_px": 64 if case == "sincut" else 32, "ngf": 4, "ndf": 4, "batch_size": 2,
                                     "generator_blocks": 1}, 1)
     assert row["reference_gflop"] > 0 and row["batch_size"] == 2
+
+
+def test_moving_averages_are_compared():
+    """Windows of two: 1.5, 2.5, 3.5 against 1.5, 3, 3.5."""
+    found = benchmark_losses.compare([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 4.0, 3.0], 2)
+    assert found["largest_difference"] == pytest.approx(0.5 / 2.5)
+    assert found["mean_difference"] == pytest.approx(0.2 / 3)
+    assert found["mean"] == found["mean_float32"] == pytest.approx(2.5)
+
+
+def test_losses_of_two_precisions(here):
+    rows = {row["name"]: row for row in benchmark_losses.rows("cut", "bfloat16", TINY, 2, 2)}
+    assert {"generator", "gan", "nce", "discriminator"} <= set(rows)
+    for name in ("generator", "nce", "discriminator"):
+        assert rows[name]["mean_float32"] > 0 and 0 < rows[name]["largest_difference"] < 0.05, name
 
 
 def test_work_is_what_the_convolutions_multiply():

@@ -1,0 +1,75 @@
+"""Rows of `python -m tools.benchmark losses`: do the losses of a run in half precision follow those of float32?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from cut_tf.data import open_dataset
+from cut_tf.data.pipeline import TrainingStream
+from cut_tf.methods import build_method
+from cut_tf.settings import Settings
+from tools import benchmark_step, measuring
+
+_PREFIX = "loss/"
+
+
+def rows(case: str, precision: str, given: dict[str, Any], steps: int, window: int) -> Iterator[dict]:
+    """Two runs from the same weights on the same crops of the scenes, one in float32.
+
+    Args:
+      case: a key of benchmark_step.CASES.
+      precision: of the other run.
+      given: further settings by name, without precision.
+      steps: of each run.
+      window: steps of the moving average, at most `steps`.
+
+    Returns:
+      A row per loss: its mean in both runs, the largest and the mean difference of the moving averages, both as shares
+      of that of float32.
+    """
+    whole, half = (measuring.in_own_process(_losses, case, {**given, "precision": name}, steps)
+                   for name in ("float32", precision))
+    for name, values in whole.items():
+        yield {"name": name, "method": case, "precision": precision, "steps": steps, "window": window,
+               **compare(values, half[name], window)}
+
+
+def compare(whole: list[float], half: list[float], window: int) -> dict[str, float]:
+    """The means of two series of equal length, and the differences of their moving averages over `window` values."""
+    kernel = np.full(window, 1.0 / window)
+    expected, found = (np.convolve(values, kernel, "valid") for values in (whole, half))
+    shares = np.abs(found - expected) / np.abs(expected)
+    return {"mean_float32": float(np.mean(whole)), "mean": float(np.mean(half)),
+            "largest_difference": float(shares.max()), "mean_difference": float(shares.mean())}
+
+
+def _losses(case: str, given: dict[str, Any], steps: int) -> dict[str, list[float]]:
+    """Each loss at each step. Losses that are always 0 are left out."""
+    settings = _on_scenes(benchmark_step.settings_of(case, given))
+    model = build_method(settings)
+    model.compile()
+    stream = TrainingStream(open_dataset(settings.data), settings.data, seed=0, paired=case in ("paired", "aecrnet"))
+    step = tf.function(model.train_step)
+    found: dict[str, list[float]] = {}
+    for batch in stream.dataset(first_step=0).take(steps):
+        for name, value in step(batch).items():
+            if name.startswith(_PREFIX):
+                found.setdefault(name[len(_PREFIX):], []).append(float(value))
+    return {name: values for name, values in found.items() if any(values)}
+
+
+def _on_scenes(settings: Settings) -> Settings:
+    data = dataclasses.replace(settings.data, dataset="scenes", preprocess="crop")
+    return dataclasses.replace(settings, data=data)
+
+
+def line(row: dict) -> str:
+    """A row for people."""
+    return (f"{row['method']:9s} {row['name']:16s} {row['steps']} steps: float32 {row['mean_float32']:9.4f}, "
+            f"{row['precision']} {row['mean']:9.4f}; moving averages of {row['window']} steps differ by "
+            f"{100 * row['largest_difference']:.2f} % at most, {100 * row['mean_difference']:.2f} % in the mean")
