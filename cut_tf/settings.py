@@ -121,6 +121,9 @@ class NetworkSettings(_Checked):
     ndf: int = _setting(64, "channels after the discriminator's first convolution")
     discriminator_layers: int = _setting(3, "downsampling layers of the PatchGAN discriminator; 3 sees 70x70 pixels")
     generator_norm: str = _setting("instance", "normalisation in the generator", ("instance", "batch", "none"))
+    recompute_blocks: bool = _setting(
+        False, "compute the activations of the generator's residual blocks again in the backward pass instead of "
+        "keeping them: less memory, more time; with --generator=resnet and --generator_norm=instance", free=True)
     discriminator_norm: str = _setting(
         "instance", "normalisation in the discriminator; spectral divides each kernel by its largest singular value "
         "instead of normalising features (Miyato et al., ICLR 2018)", ("instance", "batch", "none", "spectral"))
@@ -137,6 +140,9 @@ class NetworkSettings(_Checked):
 
     def _check(self) -> None:
         self._positive("ngf", "ndf", "discriminator_layers", "projector_width")
+        found = f"true with {self.generator} and {self.generator_norm}"
+        _require(not self.recompute_blocks or (self.generator, self.generator_norm) == ("resnet", "instance"),
+                 "recompute_blocks", "false, but with --generator=resnet and --generator_norm=instance", found)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,6 +51,8 @@ _NGF = flags.DEFINE_integer("ngf", None, "width of generator and discriminator; 
                             lower_bound=1)
 _BLOCKS = flags.DEFINE_integer("generator_blocks", None, "residual blocks of the generator; 9 if not given")
 _XLA = flags.DEFINE_bool("xla", False, "train_step: compile the step with XLA")
+_RECOMPUTE = flags.DEFINE_bool("recompute_blocks", False, "train_step: compute the residual blocks again in the "
+                               "backward pass instead of keeping their activations")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "measurements after the warm-up", lower_bound=1)
 _RUN = flags.DEFINE_string("run", "", "tflite: folder of the run")
 _SIZES = flags.DEFINE_string("sizes_px", "256,512", "scaling, translate, tflite: sides of the square pictures")
@@ -71,7 +73,8 @@ flags.DEFINE_alias("batch", "batch_size")
 def _given(**more: Any) -> dict[str, Any]:
     """The settings that flags give."""
     width = {"ngf": _NGF.value, "ndf": _NGF.value}
-    given = {"size_px": _SIZE.value, "batch_size": _BATCH.value, "generator_blocks": _BLOCKS.value, **width, **more}
+    given = {"size_px": _SIZE.value, "batch_size": _BATCH.value, "generator_blocks": _BLOCKS.value,
+             "recompute_blocks": _RECOMPUTE.value or None, **width, **more}
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -75,17 +75,21 @@ class Convolution(keras.layers.Layer):
         `adds_bias` False leaves the bias out, for an instance norm that would take it away again: it stays a weight,
         as in the official code, whose gradient is 0, but costs no pass over the pixels forward and backward.
         """
-        if self._padding_px:
-            side = [self._padding_px, self._padding_px]
-            inputs = tf.pad(inputs, [[0, 0], side, side, [0, 0]])
         if self._spectral_norm:
-            return tf.cast(self.convolution(inputs, training=training), inputs.dtype)
-        if self._stride_px == 1 and winograd.pays(inputs, self.convolution.kernel, self._same):
-            output = winograd.convolution_3x3(inputs, self.convolution.kernel, self._same)
-            return output + self.convolution.bias if adds_bias and self.convolution.use_bias else output
-        if not adds_bias:
-            return self.convolution.convolution_op(inputs, self.convolution.kernel)
-        return self.convolution(inputs)
+            return tf.cast(self.convolution(self._padded(inputs), training=training), inputs.dtype)
+        output = self.with_kernel(inputs, self.convolution.kernel)
+        return tf.nn.bias_add(output, self.convolution.bias) if adds_bias and self.convolution.use_bias else output
+
+    def with_kernel(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """The convolution without bias, by this layer's or another kernel of that shape, as a function of both."""
+        padded = self._padded(inputs)
+        if self._stride_px == 1 and winograd.pays(padded, kernel, self._same):
+            return winograd.convolution_3x3(padded, kernel, self._same)
+        return self.convolution.convolution_op(padded, kernel)
+
+    def _padded(self, inputs: tf.Tensor) -> tf.Tensor:
+        side = [self._padding_px, self._padding_px]
+        return tf.pad(inputs, [[0, 0], side, side, [0, 0]]) if self._padding_px else inputs
 
 
 class TransposedConvolution(keras.layers.Layer):

@@ -16,6 +16,7 @@ from cut_tf.layers.blur_pool import BlurDown, BlurUp
 from cut_tf.layers.convolution import Convolution, TransposedConvolution, seeds_from
 from cut_tf.layers.norm import build_norm, cancels_bias, conv_has_bias, norm_relu
 from cut_tf.layers.padding import ReflectionPadding, crop_to, pad_to_multiple
+from cut_tf.layers.recomputation import recomputed
 from cut_tf.settings import NetworkSettings
 
 _DOWNSAMPLINGS = 2
@@ -25,10 +26,12 @@ _MULTIPLE_PX = 2**_DOWNSAMPLINGS
 class ResidualBlock(keras.layers.Layer):
     """x + norm(conv(pad(relu(norm(conv(pad(x))))))) with 3x3 convolutions and mirrored borders: shape kept."""
 
-    def __init__(self, filters: int, norm: str, seeds: tuple[int, int], name: str, dtype: str) -> None:
+    def __init__(self, filters: int, norm: str, seeds: tuple[int, int], name: str, dtype: str,
+                 recompute: bool = False) -> None:
         super().__init__(name=name, dtype=dtype)
         bias = conv_has_bias(norm)
         self._adds_bias = not cancels_bias(norm)
+        self._recompute = recompute
         self.pad = ReflectionPadding(1, dtype=dtype)
         self.conv1 = Convolution(filters, 3, seed=seeds[0], use_bias=bias, name=f"{name}_conv1", dtype=dtype)
         self.norm1 = build_norm(norm, f"{name}_norm1", dtype)
@@ -36,9 +39,18 @@ class ResidualBlock(keras.layers.Layer):
         self.norm2 = build_norm(norm, f"{name}_norm2", dtype)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        if training and self._recompute and self.conv2.built:
+            return recomputed(self._of_kernels)(inputs, *(tf.convert_to_tensor(conv.convolution.kernel)
+                                                          for conv in (self.conv1, self.conv2)))
         hidden = self.conv1(self.pad(inputs), adds_bias=self._adds_bias)
         hidden = self.pad(norm_relu(self.norm1, hidden, training))
         return inputs + self.norm2(self.conv2(hidden, adds_bias=self._adds_bias), training=training)
+
+    def _of_kernels(self, inputs: tf.Tensor, kernel1: tf.Tensor, kernel2: tf.Tensor) -> tf.Tensor:
+        """The block as a function of all that has a gradient: kernels, and neither biases nor the norms' weights."""
+        hidden = self.conv1.with_kernel(self.pad(inputs), kernel1)
+        hidden = self.pad(norm_relu(self.norm1, hidden, training=True))
+        return inputs + self.norm2(self.conv2.with_kernel(hidden, kernel2), training=True)
 
 
 class Stage(NamedTuple):
@@ -97,7 +109,7 @@ class ResnetGenerator(keras.Model):
                 stages.append(Stage(f"down{number}_blur", "blur", BlurDown(dtype=policy), filters))
         for number in range(1, settings.generator_blocks + 1):
             block = ResidualBlock(filters, settings.generator_norm, (next(self._seeds), next(self._seeds)),
-                                  f"block{number}", policy)
+                                  f"block{number}", policy, settings.recompute_blocks)
             stages.append(Stage(f"block{number}", "block", block, filters))
         for number in range(1, _DOWNSAMPLINGS + 1):
             filters //= 2
