@@ -19,7 +19,10 @@ _PREFIX = "loss/"
 
 
 def rows(case: str, precision: str, given: dict[str, Any], steps: int, window: int) -> Iterator[dict]:
-    """Two runs from the same weights on the same crops of the scenes, one in float32.
+    """Runs from the same weights on the same crops of the scenes: in float32, in half precision, and a control.
+
+    The control is float32 from weights that were rounded to half precision once. Adversarial training makes much of
+    little: what the control differs by, a run in half precision may differ by too.
 
     Args:
       case: a key of benchmark_step.CASES.
@@ -29,14 +32,15 @@ def rows(case: str, precision: str, given: dict[str, Any], steps: int, window: i
       window: steps of the moving average, at most `steps`.
 
     Returns:
-      A row per loss: its mean in both runs, the largest and the mean difference of the moving averages, both as shares
-      of that of float32.
+      Two rows per loss, of half precision and of the control: its mean in both runs, the largest and the mean
+      difference of the moving averages, both as shares of that of float32.
     """
-    whole, half = (measuring.in_own_process(_losses, case, {**given, "precision": name}, steps)
-                   for name in ("float32", precision))
-    for name, values in whole.items():
-        yield {"name": name, "method": case, "precision": precision, "steps": steps, "window": window,
-               **compare(values, half[name], window)}
+    whole = measuring.in_own_process(_losses, case, {**given, "precision": "float32"}, steps)
+    for run, arguments in ((precision, (precision,)), ("control", ("float32", precision))):
+        found = measuring.in_own_process(_losses, case, {**given, "precision": arguments[0]}, steps, *arguments[1:])
+        for name, values in whole.items():
+            yield {"name": name, "method": case, "run": run, "steps": steps, "window": window,
+                   **compare(values, found[name], window)}
 
 
 def compare(whole: list[float], half: list[float], window: int) -> dict[str, float]:
@@ -48,11 +52,14 @@ def compare(whole: list[float], half: list[float], window: int) -> dict[str, flo
             "largest_difference": float(shares.max()), "mean_difference": float(shares.mean())}
 
 
-def _losses(case: str, given: dict[str, Any], steps: int) -> dict[str, list[float]]:
-    """Each loss at each step. Losses that are always 0 are left out."""
+def _losses(case: str, given: dict[str, Any], steps: int, rounded_to: str = "") -> dict[str, list[float]]:
+    """Each loss at each step, from weights that are rounded to that precision first. Losses of 0 are left out."""
     settings = _on_scenes(benchmark_step.settings_of(case, given))
     model = build_method(settings)
     model.compile()
+    for network in model.networks.values() if rounded_to else ():
+        for weight in network.trainable_variables:
+            weight.assign(tf.cast(tf.cast(tf.convert_to_tensor(weight), rounded_to), tf.float32))
     stream = TrainingStream(open_dataset(settings.data), settings.data, seed=0, paired=case in ("paired", "aecrnet"))
     step = tf.function(model.train_step)
     found: dict[str, list[float]] = {}
@@ -71,5 +78,5 @@ def _on_scenes(settings: Settings) -> Settings:
 def line(row: dict) -> str:
     """A row for people."""
     return (f"{row['method']:9s} {row['name']:16s} {row['steps']} steps: float32 {row['mean_float32']:9.4f}, "
-            f"{row['precision']} {row['mean']:9.4f}; moving averages of {row['window']} steps differ by "
+            f"{row['run']:8s} {row['mean']:9.4f}; moving averages of {row['window']} steps differ by "
             f"{100 * row['largest_difference']:.2f} % at most, {100 * row['mean_difference']:.2f} % in the mean")
