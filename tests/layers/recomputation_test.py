@@ -45,13 +45,12 @@ def test_nothing_but_the_arguments_goes_from_the_forward_to_the_backward_pass():
     assert identity.type == "Identity" and [source.name for source in identity.control_inputs] == ["upstream"]
 
 
-@pytest.mark.parametrize("precision,tolerance", [("float32", 1e-5), ("mixed_bfloat16", 2e-2)])
-def test_a_generator_learns_the_same(precision, tolerance):
+def test_a_generator_learns_the_same():
     images = tf.random.stateless_uniform([2, 32, 32, 3], [0, 0], -1, 1)
     found = []
     for recompute in (False, True):
-        settings = NetworkSettings(ngf=8, generator_blocks=2, recompute_blocks=recompute)
-        generator = networks.build_generator(settings, 1, precision)
+        settings = NetworkSettings(ngf=8, generator_blocks=1, recompute_blocks=recompute)
+        generator = networks.build_generator(settings, 1)
         generator(images)
 
         @tf.function
@@ -69,7 +68,7 @@ def test_a_generator_learns_the_same(precision, tolerance):
     for name, left, right in zip(names, gradients, expected):
         assert (left is None) == (right is None), name
         if right is not None:
-            np.testing.assert_allclose(left, right, atol=tolerance * np.abs(right).max() + 1e-9, err_msg=name)
+            np.testing.assert_allclose(left, right, atol=1e-5 * np.abs(right).max() + 1e-9, err_msg=name)
 
 
 @pytest.mark.parametrize("other", [{"generator_norm": "batch"}, {"generator": "mobile"}])
