@@ -128,13 +128,15 @@ def test_tflite_measures_every_form_of_a_run(tmp_path, tiny_settings):
 
 
 REFUSED = {
-    "speed": "the command must be one of train_step, scaling, input, layers, stiefel, translate, tflite, found speed",
+    "speed": "the command must be one of train_step, scaling, losses, input, layers, stiefel, translate, tflite, "
+             "found speed",
     "train_step --method=pix2pix": "--method must be of cut, fastcut,",
     "train_step --precision=int8": "--precision must be of float32, bfloat16, float16, found int8",
     "scaling --method=cut,odcr": "--method must be one of them for this command, found cut,odcr",
     "scaling --sizes_px=64 --batches=1": "--sizes_px and --batches must be three numbers at least",
     "translate --sizes_px=large": "--sizes_px must be numbers such as 256,512, found 'large'",
     "translate --forms=onnx": "--forms must be of Keras float32,",
+    "losses --steps=3 --window=4": "--window must be at most --steps, found 4 and 3",
     "input --images=nowhere": "--images must be a folder of .jpg files, found none in nowhere",
     "tflite": "--run must be the folder of a run, found ''",
     "tflite --run=nowhere --sizes_px=big": "--sizes_px must be numbers such as 256,512, found 'big'",
