@@ -22,7 +22,8 @@ from cut_tf.layers import portable
 # Below, the sums around the products cost what they save. Found by `python -m tools.benchmark layers`.
 _LEAST_CHANNELS = 128
 _LEAST_CHANNELS_OF_GRADIENT = 64
-_LEAST_PIXELS, _LEAST_PIXELS_OF_FEW_CHANNELS_IN_BFLOAT16 = 2**10, 2**16
+_LEAST_PIXELS = 2**12
+_LEAST_PIXELS_OF_FEW_CHANNELS = {tf.float32: 2**14, tf.bfloat16: 2**16}
 # The sums of so many pixels stay in the caches until they are multiplied.
 _MOST_PIXELS_AT_ONCE = 2**14
 _KERNEL_ROWS = 3
@@ -40,10 +41,8 @@ def pays(inputs: tf.Tensor, kernel: tf.Tensor, same: bool) -> bool:
     if portable.is_portable() or None in (batch, height, width) or height % 2 or tf.config.list_physical_devices("GPU"):
         return False
     border, fewest = 0 if same else _KERNEL_ROWS - 1, min(channels, kernel.shape[-1])
-    least = _LEAST_PIXELS
-    if inputs.dtype == tf.bfloat16 and fewest < _LEAST_CHANNELS:
-        least = _LEAST_PIXELS_OF_FEW_CHANNELS_IN_BFLOAT16
-    return (kernel.shape[:2] == (_KERNEL_ROWS, _KERNEL_ROWS) and inputs.dtype in (tf.float32, tf.bfloat16)
+    least = _LEAST_PIXELS if fewest >= _LEAST_CHANNELS else _LEAST_PIXELS_OF_FEW_CHANNELS.get(inputs.dtype, 0)
+    return (kernel.shape[:2] == (_KERNEL_ROWS, _KERNEL_ROWS) and inputs.dtype in _LEAST_PIXELS_OF_FEW_CHANNELS
             and fewest >= _LEAST_CHANNELS_OF_GRADIENT
             and batch * (height - border) * (width - border) >= least)
 

@@ -129,17 +129,18 @@ def test_second_derivative(same, least_channels, monkeypatch):
 
 def test_is_taken_where_it_pays():
     kernel = tf.zeros([3, 3, 128, 256])
-    assert winograd.pays(tf.zeros([1, 32, 32, 128]), kernel, same=True)
-    assert winograd.pays(tf.zeros([2, 26, 26, 128], tf.bfloat16), tf.cast(kernel, tf.bfloat16), same=False)
-    assert not winograd.pays(tf.zeros([1, 32, 32, 128]), kernel, same=False)  # 30 x 30 are too few pixels
-    assert not winograd.pays(tf.zeros([1, 33, 32, 128]), kernel, same=True)  # no pairs of rows
-    assert not winograd.pays(tf.zeros([1, 32, 32, 128]), kernel[:2], same=True)
-    assert winograd.pays(tf.zeros([1, 32, 32, 64]), kernel[:, :, :64], same=True)  # in the kernel's gradient alone
-    assert not winograd.pays(tf.zeros([1, 32, 32, 32]), kernel[:, :, :32], same=True)
-    assert not winograd.pays(tf.zeros([1, 32, 32, 64], tf.bfloat16), kernel[:, :, :64], same=True)
-    assert not winograd.pays(tf.zeros([1, 32, 32, 128], tf.float16), kernel, same=True)
+    assert winograd.pays(tf.zeros([1, 64, 64, 128]), kernel, same=True)
+    assert winograd.pays(tf.zeros([4, 34, 34, 128], tf.bfloat16), tf.cast(kernel, tf.bfloat16), same=False)
+    assert not winograd.pays(tf.zeros([1, 64, 64, 128]), kernel, same=False)  # 62 x 62 are too few pixels
+    assert not winograd.pays(tf.zeros([1, 65, 64, 128]), kernel, same=True)  # no pairs of rows
+    assert not winograd.pays(tf.zeros([1, 64, 64, 128]), kernel[:2], same=True)
+    assert winograd.pays(tf.zeros([1, 128, 128, 64]), kernel[:, :, :64], same=True)  # in the kernel's gradient alone
+    assert not winograd.pays(tf.zeros([1, 126, 128, 64]), kernel[:, :, :64], same=True)
+    assert not winograd.pays(tf.zeros([1, 128, 128, 64], tf.bfloat16), kernel[:, :, :64], same=True)
+    assert not winograd.pays(tf.zeros([1, 128, 128, 32]), kernel[:, :, :32], same=True)
+    assert not winograd.pays(tf.zeros([1, 64, 64, 128], tf.float16), kernel, same=True)
     with portable_ops():
-        assert not winograd.pays(tf.zeros([1, 32, 32, 128]), kernel, same=True)
+        assert not winograd.pays(tf.zeros([1, 64, 64, 128]), kernel, same=True)
     seen = []
     tf.function(lambda pictures: seen.append(winograd.pays(pictures, kernel, same=True))).get_concrete_function(
         tf.TensorSpec([1, None, None, 128]))
@@ -153,7 +154,7 @@ def test_a_wide_layer_convolves_as_any_other(same, adds_bias, monkeypatch):
     original = winograd.convolution_3x3
     monkeypatch.setattr(winograd, "convolution_3x3", lambda *given: calls.append(given) or original(*given))
     layer = Convolution(128, 3, seed=1, padding_px=1 if same else 0, gain=1.0)
-    pictures = np.random.default_rng(1).normal(size=(1, 34, 34, 128)).astype(np.float32)
+    pictures = np.random.default_rng(1).normal(size=(1, 66, 66, 128)).astype(np.float32)
     layer(pictures[:, :4, :4])
     layer.convolution.bias.assign(np.arange(128.0) / 128.0)
     assert not calls
