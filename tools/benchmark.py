@@ -2,7 +2,7 @@
 
     train_step --method=cut,fastcut --precision=float32,bfloat16     a training step: time, memory, share of the ceiling
     scaling --method=cut --sizes_px=128,192,256,384,512 --batches=1,2,4,8   exponents in pixels, overhead of replicas
-    losses --size_px=128 --steps=200                                 losses in bfloat16 against those in float32
+    losses --size_px=64 --ngf=32 --steps=200                         losses in bfloat16 against those in float32
     input --images=DIR                                               the input pipeline, and how long a step waits
     layers --size_px=256 --ngf=64                                    layers and losses against their naive forms
     stiefel --size_px=256 --ngf=64                                   the orthonormal constraint as a share of a step
