@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from cut_tf.layers import portable
 
-# Below, the sums around the products cost what they save. Found by `python -m tools.benchmark layers`.
+# Below, the sums around the products cost what they save: `python -m tools.benchmark layers` at other --size_px, --ngf.
 _LEAST_CHANNELS = 128
 _LEAST_CHANNELS_OF_GRADIENT = 64
 _LEAST_PIXELS = 2**12
