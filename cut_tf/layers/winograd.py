@@ -47,7 +47,7 @@ def pays(inputs: tf.Tensor, kernel: tf.Tensor, same: bool) -> bool:
             and batch * (height - border) * (width - border) >= least)
 
 
-def convolution_3x3(inputs: tf.Tensor, kernel: tf.Tensor, same: bool) -> tf.Tensor:
+def convolution_3x3(inputs: tf.Tensor, kernel: tf.Tensor, same: bool, bias: tf.Tensor | None = None) -> tf.Tensor:
     """Convolution of stride 1: [B, H, W, C] with [3, 3, C, D] to [B, H, W, D], or [B, H - 2, W - 2, D].
 
     In bfloat16, whose sums would round, and with fewer than 128 channels only the kernel's gradient takes the fast way;
@@ -57,18 +57,27 @@ def convolution_3x3(inputs: tf.Tensor, kernel: tf.Tensor, same: bool) -> tf.Tens
       inputs: float32 or bfloat16; H is even.
       kernel: of the same dtype.
       same: whether borders are padded with zeros, so that H and W stay.
+      bias: [D] of the same dtype, if one is added.
     """
     @tf.custom_gradient
-    def convolve(pixels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, object]:
-        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def convolve(pixels: tf.Tensor, weights: tf.Tensor, *offsets: tf.Tensor) -> tuple[tf.Tensor, object]:
+        def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
             # Sums that ask for nothing but the input would be taken in the forward pass, and kept until here.
             with tf.control_dependencies([upstream]):
-                return (_input_gradient(pixels.shape, weights, upstream, same),
-                        tf.cast(_kernel_gradient(pixels, upstream, same), weights.dtype))
+                return [_input_gradient(pixels.shape, weights, upstream, same),
+                        tf.cast(_kernel_gradient(pixels, upstream, same), weights.dtype),
+                        *(_sum_over_pixels(upstream) for _ in offsets)]
 
-        return _forward(pixels, weights, same), gradient
+        output = _forward(pixels, weights, same)
+        return tf.nn.bias_add(output, offsets[0]) if offsets else output, gradient
 
-    return convolve(inputs, tf.convert_to_tensor(kernel))
+    return convolve(inputs, *(tf.convert_to_tensor(weights) for weights in (kernel, bias) if weights is not None))
+
+
+def _sum_over_pixels(gradient: tf.Tensor) -> tf.Tensor:
+    """[D] of [B, H, W, D]. A product with ones: a quarter of the time that the gradient of a bias takes in bfloat16."""
+    flat = tf.reshape(gradient, [-1, gradient.shape[-1]])
+    return tf.matmul(tf.ones([1, flat.shape[0]], flat.dtype), flat)[0]
 
 
 def _splits(weights: tf.Tensor) -> bool:
@@ -120,13 +129,13 @@ def _kernel_gradient_of_strip(pixels: tf.Tensor, upstream: tf.Tensor) -> tf.Tens
     The rows of `upstream` get two zeros at their end and lie one after the other, so that a move by one column is one
     by one pixel for all rows at once, without a copy.
     """
-    even, odd = _even_and_odd_rows(_with_zero_columns(upstream, 0, _KERNEL_ROWS - 1))
+    even, odd = tf.unstack(_pairs_of_rows(_with_zero_columns(upstream, 0, _KERNEL_ROWS - 1)), axis=2)
     products = []
     for rows, sums in zip(_sums_of_four(pixels), (even, even + odd, even - odd, odd)):
         count = math.prod(sums.shape[:3]) - _KERNEL_ROWS + 1
         rows, sums = tf.reshape(rows, [-1, rows.shape[-1]]), tf.reshape(sums, [-1, sums.shape[-1]])[:count]
-        products.append(tf.stack([tf.cast(tf.matmul(rows[column:column + count], sums, transpose_a=True), tf.float32)
-                                  for column in range(_KERNEL_ROWS)]))
+        products.append(tf.cast(tf.stack([tf.matmul(rows[column:column + count], sums, transpose_a=True)
+                                          for column in range(_KERNEL_ROWS)]), tf.float32))
     first, plus, minus, last = products
     half = 0.5 * (plus + minus)
     return tf.stack([first + half, 0.5 * (plus - minus), half - last])
@@ -139,16 +148,15 @@ def _four_kernels(weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, 
     return first, outer + inner, outer - inner, last
 
 
-def _even_and_odd_rows(pictures: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _pairs_of_rows(pictures: tf.Tensor) -> tf.Tensor:
     batch, height, width, channels = pictures.shape
-    pairs = tf.reshape(pictures, [batch, height // 2, 2, width, channels])
-    return pairs[:, :, 0], pairs[:, :, 1]
+    return tf.reshape(pictures, [batch, height // 2, 2, width, channels])
 
 
 def _sums_of_four(pictures: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """B^T x: four [B, H / 2 - 1, W, C] of the rows 2i to 2i + 3 of [B, H, W, C]."""
-    even, odd = _even_and_odd_rows(pictures)
-    rows = (even[:, :-1], odd[:, :-1], even[:, 1:], odd[:, 1:])
+    pairs = _pairs_of_rows(pictures)
+    rows = (pairs[:, :-1, 0], pairs[:, :-1, 1], pairs[:, 1:, 0], pairs[:, 1:, 1])
     return rows[0] - rows[2], rows[1] + rows[2], rows[2] - rows[1], rows[1] - rows[3]
 
 

@@ -75,6 +75,23 @@ def test_gradients_equal_the_sums_over_windows(shape, same, precision, tolerance
         np.testing.assert_allclose(tf.cast(found, "float32"), expected, atol=tolerance * np.abs(expected).max())
 
 
+@_SPLIT
+@pytest.mark.parametrize("precision,tolerance", [("float32", 1e-6), ("bfloat16", 1e-2)])
+def test_bias_and_its_gradient(precision, tolerance, least_channels, monkeypatch):
+    """Added to all pixels, so that its gradient is the sum over them."""
+    monkeypatch.setattr(winograd, "_LEAST_CHANNELS", least_channels)
+    pictures, kernel, upstream = (tf.cast(value, precision) for value in _case((2, 8, 9, 3, 4), True))
+    bias = tf.constant([1.0, -2.0, 0.5, 8.0], precision)
+    with tf.GradientTape() as tape:
+        tape.watch(bias)
+        output = winograd.convolution_3x3(pictures, kernel, True, bias)
+    found = tf.cast(tape.gradient(output, bias, upstream), "float32")
+    added = tf.cast(output - winograd.convolution_3x3(pictures, kernel, True), "float32")
+    np.testing.assert_allclose(added, np.broadcast_to([1.0, -2.0, 0.5, 8.0], added.shape), atol=60 * tolerance)
+    expected = tf.cast(upstream, "float32").numpy().astype(np.float64).sum((0, 1, 2))
+    np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max())
+
+
 @_BORDERS
 @pytest.mark.parametrize("at_once", [1, 50, 90])
 def test_kernel_gradient_of_strips(same, at_once, monkeypatch):

@@ -1,0 +1,92 @@
+"""Convolutions to or from pictures of three channels, for training on CPUs.
+
+TensorFlow's kernels for CPUs compute 16 filters at a time, and take as long for 3. The first and the last layer of a
+generator, 7x7, cost as much as a residual block so. Here the filters of the kernel's columns are computed together and
+then added up, and the kernel's gradient is that of the convolution in which input and output change places.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from cut_tf.layers import portable
+
+_FEW, _MANY = 4, 32
+_LEAST_PIXELS = 2**14
+
+
+def pays(inputs: tf.Tensor, kernel: tf.Tensor) -> bool:
+    """Whether `convolution` computes this convolution, and faster than TensorFlow's kernel.
+
+    Args:
+      inputs: [B, H, W, C].
+      kernel: [k, k, C, D].
+    """
+    if portable.is_portable() or not inputs.shape.is_fully_defined() or tf.config.list_physical_devices("GPU"):
+        return False
+    batch, height, width, _ = inputs.shape
+    return (min(kernel.shape[2:]) <= _FEW and max(kernel.shape[2:]) >= _MANY
+            and batch * height * width >= _LEAST_PIXELS)
+
+
+def convolution(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """Convolution of stride 1 without padding: [B, H, W, C] with [k, k, C, D] to [B, H - k + 1, W - k + 1, D].
+
+    Args:
+      inputs: of known shape.
+      kernel: of the same dtype.
+    """
+    @tf.custom_gradient
+    def convolve(pixels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, object]:
+        channels, filters = weights.shape[2:]
+
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            with tf.control_dependencies([upstream]):
+                return (_input_gradient(pixels.shape, weights, upstream),
+                        _swapped_gradient(pixels, upstream) if filters < channels else
+                        _kernel_gradient(pixels, upstream))
+
+        return _valid(pixels, weights), gradient
+
+    return convolve(inputs, tf.convert_to_tensor(kernel))
+
+
+def _valid(pixels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    if weights.shape[-1] > _FEW:
+        return tf.nn.conv2d(pixels, weights, 1, "VALID")
+    side, _, channels, filters = weights.shape
+    of_columns = tf.reshape(tf.transpose(weights, [0, 2, 1, 3]), [side, 1, channels, side * filters])
+    products = tf.cast(tf.nn.conv2d(pixels, of_columns, 1, "VALID"), tf.float32)
+    batch, height, width, _ = products.shape
+    products, kept = tf.reshape(products, [batch, height, width, side, filters]), width - side + 1
+    return tf.cast(tf.add_n([products[:, :, column:column + kept, column] for column in range(side)]), pixels.dtype)
+
+
+def _input_gradient(shape: tf.TensorShape, weights: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+    """The convolution's transpose: to few channels, the convolution of the padded gradient with the turned kernel."""
+    if weights.shape[2] > _FEW:
+        return tf.raw_ops.Conv2DBackpropInput(input_sizes=shape, filter=weights, out_backprop=upstream,
+                                              strides=[1] * 4, padding="VALID")
+    return _valid(_with_zeros(upstream, weights.shape[0] - 1), _turned(weights))
+
+
+def _kernel_gradient(pixels: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+    side = pixels.shape[1] - upstream.shape[1] + 1
+    return tf.raw_ops.Conv2DBackpropFilter(
+        input=pixels, filter_sizes=[side, side, pixels.shape[-1], upstream.shape[-1]], out_backprop=upstream,
+        strides=[1] * 4, padding="VALID")
+
+
+def _swapped_gradient(pixels: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+    """The same, as the gradient of a convolution from `upstream` to `pixels`, whose kernel is the turned one."""
+    return _turned(_kernel_gradient(_with_zeros(upstream, pixels.shape[1] - upstream.shape[1]), pixels))
+
+
+def _turned(weights: tf.Tensor) -> tf.Tensor:
+    """[k, k, C, D] turned by half a circle, with the channels exchanged: [k, k, D, C]."""
+    return tf.transpose(tf.reverse(weights, [0, 1]), [0, 1, 3, 2])
+
+
+def _with_zeros(pictures: tf.Tensor, border_px: int) -> tf.Tensor:
+    side = [border_px, border_px]
+    return tf.pad(pictures, [[0, 0], side, side, [0, 0]])
