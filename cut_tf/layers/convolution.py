@@ -5,7 +5,7 @@ TensorFlow's SAME padding is asymmetric for stride 2 and for even kernels, so pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -69,24 +69,27 @@ class Convolution(keras.layers.Layer):
             self.convolution.build(shape)
         self.built = True
 
-    def call(self, inputs: tf.Tensor, training: bool | None = None, adds_bias: bool = True) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, training: bool | None = None, adds_bias: bool = True,
+             again: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
         """Convolves [B, H, W, C].
 
         `adds_bias` False leaves the bias out, for an instance norm that would take it away again: it stays a weight,
-        as in the official code, whose gradient is 0, but costs no pass over the pixels forward and backward.
+        as in the official code, whose gradient is 0, but costs no pass over the pixels forward and backward. `again`
+        makes the inputs once more for the kernel's gradient, so that large ones need not be kept.
         """
         if self._spectral_norm:
             return tf.cast(self.convolution(self._padded(inputs), training=training), inputs.dtype)
         bias = self.convolution.bias if adds_bias and self.convolution.use_bias else None
-        return self.with_kernel(inputs, self.convolution.kernel, bias)
+        return self.with_kernel(inputs, self.convolution.kernel, bias, again)
 
-    def with_kernel(self, inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
+    def with_kernel(self, inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None = None,
+                    again: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
         """The convolution by this layer's or another kernel of that shape, and bias, as a function of all three."""
         padded = self._padded(inputs)
         if self._stride_px == 1 and winograd.pays(padded, kernel, self._same):
-            return winograd.convolution_3x3(padded, kernel, self._same, bias)
+            return winograd.convolution_3x3(padded, kernel, self._same, bias, again)
         if self._stride_px == 1 and not self._same and few_filters.pays(padded, kernel):
-            output = few_filters.convolution(padded, kernel)
+            output = few_filters.convolution(padded, kernel, again)
         else:
             output = self.convolution.convolution_op(padded, kernel)
         return output if bias is None else tf.nn.bias_add(output, bias)

@@ -7,6 +7,8 @@ then added up, and the kernel's gradient is that of the convolution in which inp
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from cut_tf.layers import portable
@@ -29,12 +31,13 @@ def pays(inputs: tf.Tensor, kernel: tf.Tensor) -> bool:
             and batch * height * width >= _LEAST_PIXELS)
 
 
-def convolution(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+def convolution(inputs: tf.Tensor, kernel: tf.Tensor, again: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
     """Convolution of stride 1 without padding: [B, H, W, C] with [k, k, C, D] to [B, H - k + 1, W - k + 1, D].
 
     Args:
       inputs: of known shape.
       kernel: of the same dtype.
+      again: makes `inputs` once more, for a kernel's gradient that does not keep them.
     """
     @tf.custom_gradient
     def convolve(pixels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, object]:
@@ -42,9 +45,9 @@ def convolution(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             with tf.control_dependencies([upstream]):
-                return (_input_gradient(pixels.shape, weights, upstream),
-                        _swapped_gradient(pixels, upstream) if filters < channels else
-                        _kernel_gradient(pixels, upstream))
+                seen, kernel_gradient = again() if again else pixels, (
+                    _swapped_gradient if filters < channels else _kernel_gradient)
+                return _input_gradient(pixels.shape, weights, upstream), kernel_gradient(seen, upstream)
 
         return _valid(pixels, weights), gradient
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -33,29 +35,40 @@ def mirror_borders(inputs: tf.Tensor, padding_px: int) -> tf.Tensor:
         side = [padding_px, padding_px]
         return tf.pad(inputs, [[0, 0], side, side, [0, 0]], "REFLECT")
     batch, height, width, channels = inputs.shape
-    mirrored = _mirrored_pixels(batch, height, width, padding_px)
-    is_border = np.ones(mirrored.shape, bool)
-    is_border[:, padding_px:-padding_px, padding_px:-padding_px] = False
+    seen, border, mirrored = _indices(batch, height, width, padding_px)
 
     @tf.custom_gradient
     def mirror(pictures: tf.Tensor) -> tuple[tf.Tensor, object]:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            inside = upstream[:, padding_px:-padding_px, padding_px:-padding_px]
-            border = tf.gather(tf.reshape(upstream, [-1, channels]), np.flatnonzero(is_border).astype(np.int32))
-            total = tf.tensor_scatter_nd_add(tf.reshape(inside, [-1, channels]), mirrored[is_border][:, None], border)
-            return tf.reshape(total, [batch, height, width, channels])
+            inside = tf.slice(upstream, [0, padding_px, padding_px, 0], inputs.shape)
+            total = tf.tensor_scatter_nd_add(tf.reshape(inside, [-1, channels]), mirrored,
+                                             tf.gather(tf.reshape(upstream, [-1, channels]), border))
+            return tf.reshape(total, inputs.shape)
 
-        padded = tf.gather(tf.reshape(pictures, [-1, channels]), mirrored.reshape(-1))
-        return tf.reshape(padded, [*mirrored.shape, channels]), gradient
+        padded = tf.gather(tf.reshape(pictures, [-1, channels]), seen)
+        return tf.reshape(padded, [batch, height + 2 * padding_px, width + 2 * padding_px, channels]), gradient
 
     return mirror(inputs)
 
 
-def _mirrored_pixels(batch: int, height: int, width: int, padding_px: int) -> np.ndarray:
-    """int32 [B, H + 2 padding, W + 2 padding]: which of the B * H * W pixels is seen there."""
+@functools.lru_cache(maxsize=32)
+def _indices(batch: int, height: int, width: int, padding_px: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Which of the B * H * W pixels each pixel of the padded picture shows, int32, row by row.
+
+    Made once and given to the graph from outside, since it would keep a copy for each of its layers.
+
+    Returns:
+      Of all padded pixels, [B (H + 2 padding) (W + 2 padding)]; which of them are in the border, [M]; and what those
+      show, [M, 1].
+    """
     pixels = np.arange(batch * height * width, dtype=np.int32).reshape(batch, height, width)
     side = (padding_px, padding_px)
-    return np.pad(pixels, ((0, 0), side, side), "reflect")
+    seen = np.pad(pixels, ((0, 0), side, side), "reflect")
+    is_border = np.ones(seen.shape, bool)
+    is_border[:, padding_px:-padding_px, padding_px:-padding_px] = False
+    with tf.init_scope():
+        return (tf.constant(seen.reshape(-1)), tf.constant(np.flatnonzero(is_border).astype(np.int32)),
+                tf.constant(seen[is_border][:, None]))
 
 
 def pad_to_multiple(images: tf.Tensor, multiple: int) -> tf.Tensor:

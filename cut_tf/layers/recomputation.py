@@ -27,3 +27,29 @@ def recomputed(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
         return function(*inputs), gradient
 
     return run
+
+
+class Remade:
+    """A tensor made of one that is kept anyway, so that a gradient may make it again instead of keeping it too.
+
+    Attributes:
+      value: the tensor.
+    """
+
+    def __init__(self, kept: tf.Tensor) -> None:
+        self.value = kept
+        self._kept = kept
+        self._steps: list[Callable[[tf.Tensor], tf.Tensor]] = []
+
+    def then(self, step: Callable[[tf.Tensor], tf.Tensor]) -> Remade:
+        """This, after one more step: a function of the tensor alone that has no effects."""
+        after = Remade(self._kept)
+        after.value, after._steps = step(self.value), [*self._steps, step]
+        return after
+
+    def again(self) -> tf.Tensor:
+        """The tensor, made anew, without a gradient. To be called under the control of the upstream gradient."""
+        tensor = tf.identity(tf.stop_gradient(self._kept))
+        for step in self._steps:
+            tensor = step(tensor)
+        return tf.stop_gradient(tensor)

@@ -47,7 +47,8 @@ def pays(inputs: tf.Tensor, kernel: tf.Tensor, same: bool) -> bool:
             and batch * (height - border) * (width - border) >= least)
 
 
-def convolution_3x3(inputs: tf.Tensor, kernel: tf.Tensor, same: bool, bias: tf.Tensor | None = None) -> tf.Tensor:
+def convolution_3x3(inputs: tf.Tensor, kernel: tf.Tensor, same: bool, bias: tf.Tensor | None = None,
+                    again: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
     """Convolution of stride 1: [B, H, W, C] with [3, 3, C, D] to [B, H, W, D], or [B, H - 2, W - 2, D].
 
     In bfloat16, whose sums would round, and with fewer than 128 channels only the kernel's gradient takes the fast way;
@@ -58,6 +59,7 @@ def convolution_3x3(inputs: tf.Tensor, kernel: tf.Tensor, same: bool, bias: tf.T
       kernel: of the same dtype.
       same: whether borders are padded with zeros, so that H and W stay.
       bias: [D] of the same dtype, if one is added.
+      again: makes `inputs` once more, for a kernel's gradient that does not keep them.
     """
     @tf.custom_gradient
     def convolve(pixels: tf.Tensor, weights: tf.Tensor, *offsets: tf.Tensor) -> tuple[tf.Tensor, object]:
@@ -65,7 +67,7 @@ def convolution_3x3(inputs: tf.Tensor, kernel: tf.Tensor, same: bool, bias: tf.T
             # Sums that ask for nothing but the input would be taken in the forward pass, and kept until here.
             with tf.control_dependencies([upstream]):
                 return [_input_gradient(pixels.shape, weights, upstream, same),
-                        tf.cast(_kernel_gradient(pixels, upstream, same), weights.dtype),
+                        tf.cast(_kernel_gradient(again() if again else pixels, upstream, same), weights.dtype),
                         *(_sum_over_pixels(upstream) for _ in offsets)]
 
         output = _forward(pixels, weights, same)
@@ -119,26 +121,30 @@ def _kernel_gradient(pixels: tf.Tensor, upstream: tf.Tensor, same: bool) -> tf.T
         rows = min(height, max(2, _MOST_PIXELS_AT_ONCE // width // 2 * 2))
         strips = [(slice(image, image + 1), slice(first, min(first + rows, height)))
                   for image in range(batch) for first in range(0, height, rows)]
-    return tf.add_n([_kernel_gradient_of_strip(pixels[images, rows.start:rows.stop + _KERNEL_ROWS - 1],
-                                               upstream[images, rows]) for images, rows in strips])
+    of_strips = [_four_products(pixels[images, rows.start:rows.stop + _KERNEL_ROWS - 1], upstream[images, rows])
+                 for images, rows in strips]
+    first, plus, minus, last = (tf.add_n(products) for products in zip(*of_strips))
+    half = 0.5 * (plus + minus)
+    return tf.stack([first + half, 0.5 * (plus - minus), half - last])
 
 
-def _kernel_gradient_of_strip(pixels: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
-    """Matrix products of all pixels of B^T x, moved by a column at a time, with those of A dy.
+def _four_products(pixels: tf.Tensor, upstream: tf.Tensor) -> list[tf.Tensor]:
+    """Four float32 [3, C, D]: matrix products of all pixels of B^T x, moved by a column at a time, with those of A dy.
 
     The rows of `upstream` get two zeros at their end and lie one after the other, so that a move by one column is one
     by one pixel for all rows at once, without a copy.
     """
     even, odd = tf.unstack(_pairs_of_rows(_with_zero_columns(upstream, 0, _KERNEL_ROWS - 1)), axis=2)
+    count = math.prod(even.shape[:3]) - _KERNEL_ROWS + 1
+    # Constants of their own for each of the slices would be a third of all operations of a step.
+    begins, size = [tf.constant([column, 0]) for column in range(_KERNEL_ROWS)], tf.constant([count, -1])
     products = []
     for rows, sums in zip(_sums_of_four(pixels), (even, even + odd, even - odd, odd)):
-        count = math.prod(sums.shape[:3]) - _KERNEL_ROWS + 1
-        rows, sums = tf.reshape(rows, [-1, rows.shape[-1]]), tf.reshape(sums, [-1, sums.shape[-1]])[:count]
-        products.append(tf.cast(tf.stack([tf.matmul(rows[column:column + count], sums, transpose_a=True)
-                                          for column in range(_KERNEL_ROWS)]), tf.float32))
-    first, plus, minus, last = products
-    half = 0.5 * (plus + minus)
-    return tf.stack([first + half, 0.5 * (plus - minus), half - last])
+        rows, sums = tf.reshape(rows, [-1, rows.shape[-1]]), tf.reshape(sums, [-1, sums.shape[-1]])
+        sums = tf.slice(sums, begins[0], size)
+        products.append(tf.cast(tf.stack([tf.matmul(tf.slice(rows, begin, size), sums, transpose_a=True)
+                                          for begin in begins]), tf.float32))
+    return products
 
 
 def _four_kernels(weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:

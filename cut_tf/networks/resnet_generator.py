@@ -16,7 +16,7 @@ from cut_tf.layers.blur_pool import BlurDown, BlurUp
 from cut_tf.layers.convolution import Convolution, TransposedConvolution, seeds_from
 from cut_tf.layers.norm import build_norm, cancels_bias, conv_has_bias, norm_relu
 from cut_tf.layers.padding import ReflectionPadding, crop_to, pad_to_multiple
-from cut_tf.layers.recomputation import recomputed
+from cut_tf.layers.recomputation import Remade, recomputed
 from cut_tf.settings import NetworkSettings
 
 _DOWNSAMPLINGS = 2
@@ -31,6 +31,7 @@ class ResidualBlock(keras.layers.Layer):
         super().__init__(name=name, dtype=dtype)
         bias = conv_has_bias(norm)
         self._adds_bias = not cancels_bias(norm)
+        self._remakes = norm == "instance"
         self._recompute = recompute
         self.pad = ReflectionPadding(1, dtype=dtype)
         self.conv1 = Convolution(filters, 3, seed=seeds[0], use_bias=bias, name=f"{name}_conv1", dtype=dtype)
@@ -42,9 +43,10 @@ class ResidualBlock(keras.layers.Layer):
         if training and self._recompute and self.conv2.built:
             return recomputed(self._of_kernels)(inputs, *(tf.convert_to_tensor(conv.convolution.kernel)
                                                           for conv in (self.conv1, self.conv2)))
-        hidden = self.conv1(self.pad(inputs), adds_bias=self._adds_bias)
-        hidden = self.pad(norm_relu(self.norm1, hidden, training))
-        return inputs + self.norm2(self.conv2(hidden, adds_bias=self._adds_bias), training=training)
+        hidden = Remade(self.conv1(self.pad(inputs), adds_bias=self._adds_bias))
+        hidden = hidden.then(lambda pixels: norm_relu(self.norm1, pixels, training)).then(self.pad)
+        again = hidden.again if training and self._remakes else None
+        return inputs + self.norm2(self.conv2(hidden.value, adds_bias=self._adds_bias, again=again), training=training)
 
     def _of_kernels(self, inputs: tf.Tensor, kernel1: tf.Tensor, kernel2: tf.Tensor) -> tf.Tensor:
         """The block as a function of all that has a gradient: kernels, and neither biases nor the norms' weights."""
@@ -155,21 +157,27 @@ class ResnetGenerator(keras.Model):
 
     def _run(self, images: tf.Tensor, layers: Sequence[int], stop: int,
              training: bool | None) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        hidden = pad_to_multiple(images, _MULTIPLE_PX)
+        hidden = Remade(pad_to_multiple(images, _MULTIPLE_PX))
+        remakes = training and self._settings.generator_norm == "instance"
         features = {}
         for index, stage in enumerate(self._stages[:stop]):
             if stage.kind == "norm" and index + 1 < stop and index not in layers:
-                hidden = norm_relu(stage.layer, hidden, training)
-            elif stage.kind in ("norm", "block"):
-                hidden = stage.layer(hidden, training=training)
+                hidden = hidden.then(lambda pixels, norm=stage.layer: norm_relu(norm, pixels, training))
+            elif stage.kind == "norm":
+                hidden = hidden.then(lambda pixels, norm=stage.layer: norm(pixels, training=training))
+            elif stage.kind == "block":
+                hidden = Remade(stage.layer(hidden.value, training=training))
             elif stage.kind == "relu" and index - 1 not in layers:
                 pass  # done with the norm before it
             elif isinstance(stage.layer, Convolution):
-                hidden = stage.layer(hidden, adds_bias=index in layers or not self._bias_is_cancelled_after(index))
+                adds_bias = index in layers or not self._bias_is_cancelled_after(index)
+                hidden = Remade(stage.layer(hidden.value, adds_bias=adds_bias, again=hidden.again if remakes else None))
+            elif stage.kind == "conv":
+                hidden = Remade(stage.layer(hidden.value))
             else:
-                hidden = stage.layer(hidden)
-            features.update({tapped: hidden for tapped in self._tapped_here(index, layers)})
-        return hidden, [features[layer] for layer in layers]
+                hidden = hidden.then(stage.layer)
+            features.update({tapped: hidden.value for tapped in self._tapped_here(index, layers)})
+        return hidden.value, [features[layer] for layer in layers]
 
     def _bias_is_cancelled_after(self, index: int) -> bool:
         """Whether a norm follows stage `index` that takes away what is the same for all pixels of a channel."""
