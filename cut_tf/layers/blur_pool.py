@@ -1,16 +1,20 @@
 """Anti-aliased down- and upsampling by 2 (Zhang, "Making convolutional networks shift-invariant again", ICML 2019).
 
-Both fixed kernels are products of ready operations, just as exact as a depthwise convolution: [1, 2, 1] is two averages
-of neighbours, [1, 3, 3, 1] at stride 1/2 is bilinear interpolation. `python -m tools.benchmark layers` compares them:
-downsampling by averages is the faster form in bfloat16 and the slower one in float32.
+The kernels are fixed. [1, 3, 3, 1] at stride 1/2 is bilinear interpolation; [1, 2, 1] is a depthwise convolution in
+float32, and two averages of neighbours in half precision, where TensorFlow's depthwise convolution is slow, and for
+TensorFlow Lite. Each is as exact as the other: `python -m tools.benchmark layers` compares their times.
 """
 
 from __future__ import annotations
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from cut_tf.layers import portable
 from cut_tf.layers.padding import mirror_borders
+
+_ROW = np.array([1.0, 2.0, 1.0], np.float32) / 4
 
 
 class BlurDown(keras.layers.Layer):
@@ -18,6 +22,9 @@ class BlurDown(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         padded = mirror_borders(inputs, 1)
+        if inputs.dtype == tf.float32 and not portable.is_portable():
+            kernel = tf.tile((_ROW[:, None] * _ROW)[:, :, None, None], [1, 1, inputs.shape[-1], 1])
+            return tf.nn.depthwise_conv2d(padded, kernel, [1, 2, 2, 1], "VALID")
         return tf.nn.avg_pool2d(tf.nn.avg_pool2d(padded, 2, 1, "VALID"), 2, 2, "VALID")
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 from scipy import ndimage
 
 from cut_tf.layers.blur_pool import BlurDown, BlurUp
+from cut_tf.layers.portable import portable_ops
 
 _SIZES = [(2, 2), (4, 4), (5, 7), (8, 6), (9, 16), (3, 10)]
 
@@ -34,6 +35,15 @@ def _up(pictures: np.ndarray) -> np.ndarray:
     for axis in (1, 2):
         pictures = np.apply_along_axis(_up_line, axis, pictures)
     return pictures
+
+
+@pytest.mark.parametrize("size", _SIZES)
+def test_averages_of_neighbours_equal_the_explicit_kernel_too(size):
+    """What phones get."""
+    pictures = _pictures(size)
+    with portable_ops():
+        found = BlurDown()(tf.constant(pictures, tf.float32))
+    np.testing.assert_allclose(found, _down(pictures), atol=1e-6)
 
 
 @pytest.mark.parametrize("size", _SIZES)
