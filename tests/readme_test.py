@@ -62,7 +62,7 @@ def _arguments(command: str) -> list[str]:
         words += ["--size_px=32", "--sizes_px=32", "--batches=1,2", "--pairs=2", "--noresnet", "--ngf=4",
                   "--generator_blocks=1", "--repeats=1", "--precision=float32", "--forms=Keras float32",
                   "--steps=2", "--window=2",
-                  *(["--method=paired"] if words[3] in ("scaling", "losses") or "recompute" in command else [])]
+                  *(["--method=paired"] if words[3] in ("report", "scaling", "losses") else [])]
     if words[2] == "tools.make_dehaze_mobile":
         words += [f"--train_flag={flag}" for flag in TINY]
     if words[2] == "cut_tf.export" and "--format=tflite" in words:

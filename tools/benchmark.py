@@ -8,6 +8,7 @@
     stiefel --size_px=256 --ngf=64                                   the orthonormal constraint as a share of a step
     translate --sizes_px=256,512,1024                                Keras model, SavedModel and TFLite at growing sizes
     tflite --run=DIR --sizes_px=256,512                              SavedModel and TFLite: time, size, memory, quality
+    report --method=cut,fastcut --precision=float32,bfloat16         train_step, layers and translate, as Markdown
 
 Rows of train_step, scaling, losses, translate and tflite come from processes of their own, the others of a command
 from one process, taken in turns. Medians over --repeats after a warm-up, with the smallest and the largest value.
@@ -16,6 +17,7 @@ from one process, taken in turns. Medians over --repeats after a warm-up, with t
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -34,6 +36,7 @@ from tools import (
     benchmark_layers,
     benchmark_losses,
     benchmark_naive,
+    benchmark_report,
     benchmark_scaling,
     benchmark_step,
     benchmark_tflite,
@@ -85,14 +88,14 @@ def _known(names: list[str], table: object, flag: str) -> list[str]:
     return names
 
 
-def train_step() -> Iterator[dict]:
-    """One row per method and precision."""
+def train_step(**more: Any) -> Iterator[dict]:
+    """One row per method and precision; `more` are settings by name."""
     methods = _known(_METHOD.value, benchmark_step.CASES, "method")
     precisions = _known(_PRECISION.value, POLICIES, "precision")
     for method in methods:
         for precision in precisions:
-            yield measuring.in_own_process(benchmark_step.row, method, _given(precision=precision, xla=_XLA.value),
-                                           _REPEATS.value)
+            yield measuring.in_own_process(benchmark_step.row, method, _given(precision=precision, xla=_XLA.value,
+                                                                              **more), _REPEATS.value)
 
 
 def _one_case() -> tuple[str, dict[str, Any]]:
@@ -189,6 +192,15 @@ def layers() -> Iterator[dict]:
         yield from benchmark_layers.rows(size_px, batch, ngf, precision, _REPEATS.value)
 
 
+def report() -> Iterator[dict]:
+    """Lines of the tables in the README's section on speed."""
+    _numbers(_SIZES.value, "sizes_px")
+    steps = itertools.chain(train_step(), () if _RECOMPUTE.value else train_step(recompute_blocks=True))
+    for table in (benchmark_report.steps(steps), benchmark_report.layers(layers()),
+                  benchmark_report.translations(translate())):
+        yield from ({"markdown": line} for line in itertools.chain(table, [""]))
+
+
 class Command(NamedTuple):
     """What makes the rows of a command, and how one of them reads."""
 
@@ -213,7 +225,8 @@ COMMANDS = {"train_step": Command(train_step, benchmark_step.line),
             "layers": Command(layers, _layer_line),
             "stiefel": Command(stiefel, _stiefel_line),
             "translate": Command(translate, benchmark_translate.line),
-            "tflite": Command(tflite, benchmark_tflite.line)}
+            "tflite": Command(tflite, benchmark_tflite.line),
+            "report": Command(report, lambda row: row["markdown"])}
 
 
 def main(argv: list[str]) -> int:

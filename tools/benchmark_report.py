@@ -18,9 +18,8 @@ def steps(rows: Iterable[dict]) -> Iterator[str]:
     yield from _head("step", "precision", "seconds, median (range)", "images/s", "peak GiB", "work, GFLOP",
                      "share of the ceiling")
     for row in rows:
-        data = row["settings"]
         what = ", ".join([row["name"], f"{row['size_px']} px", f"batch {row['batch_size']}",
-                          *(f"`--{name}`" for name, value in data.items() if value is True)])
+                          *(["`--recompute_blocks`"] if row["recompute_blocks"] else [])])
         yield _line(what, row["precision"],
                     f"{row['median_sec']:.2f} ({row['least_sec']:.2f} to {row['most_sec']:.2f})",
                     f"{row['images_per_sec']:.2f}", f"{row['peak_gib']:.2f}", f"{row['reference_gflop']:,.0f}",

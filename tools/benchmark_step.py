@@ -118,7 +118,8 @@ def row(case: str, given: dict[str, Any], repeats: int) -> dict:
     work, seconds, data = reference_gflop(case, model), found["step"], settings.data
     ceiling = rates["float32_gflops" if settings.train.precision == "float32" else "bfloat16_gflops"]
     return {"name": case, "size_px": data.crop_size_px, "batch_size": data.batch_size, "ngf": settings.network.ngf,
-            "precision": settings.train.precision, "xla": settings.train.xla, **seconds._asdict(),
+            "precision": settings.train.precision, "xla": settings.train.xla,
+            "recompute_blocks": settings.network.recompute_blocks, **seconds._asdict(),
             "images_per_sec": data.batch_size / seconds.median_sec, "peak_gib": peak_gib, "reference_gflop": work,
             **rates, "ceiling_gflops": ceiling, "ceiling_share": work / seconds.median_sec / ceiling}
 

@@ -20,6 +20,7 @@ from tools import (
     benchmark_input,
     benchmark_losses,
     benchmark_naive,
+    benchmark_report,
     benchmark_scaling,
     benchmark_step,
     benchmark_translate,
@@ -129,7 +130,7 @@ def test_tflite_measures_every_form_of_a_run(tmp_path, tiny_settings):
 
 REFUSED = {
     "speed": "the command must be one of train_step, scaling, losses, input, layers, stiefel, translate, tflite, "
-             "found speed",
+             "report, found speed",
     "train_step --method=pix2pix": "--method must be of cut, fastcut,",
     "train_step --precision=int8": "--precision must be of float32, bfloat16, float16, found int8",
     "scaling --method=cut,odcr": "--method must be one of them for this command, found cut,odcr",
@@ -156,6 +157,38 @@ def test_refuses_bad_flags():
     assert len(told) == 2 * len(REFUSED), done.stderr[-3000:]
     for (words, message), error, code in zip(REFUSED.items(), told[0::2], told[1::2]):
         assert code == f"2 {words}" and message in error, (words, error)
+
+
+def test_tables_for_the_readme():
+    """Every number at its place, of made-up rows."""
+    step = {"name": "cut", "size_px": 256, "batch_size": 1, "precision": "float32", "recompute_blocks": False,
+            "median_sec": 3.014, "least_sec": 2.9, "most_sec": 3.251, "images_per_sec": 0.3318, "peak_gib": 2.4567,
+            "reference_gflop": 1422.3, "ceiling_share": 1.1234, "ceiling_gflops": 420.4}
+    assert list(benchmark_report.steps([step, {**step, "recompute_blocks": True}]))[2:] == [
+        "| cut, 256 px, batch 1 | float32 | 3.01 (2.90 to 3.25) | 0.33 | 2.46 | 1,422 | 112 % of 420 GFLOP/s |",
+        "| cut, 256 px, batch 1, `--recompute_blocks` | float32 | 3.01 (2.90 to 3.25) | 0.33 | 2.46 | 1,422 | "
+        "112 % of 420 GFLOP/s |"]
+    naive = [{"name": "blur up", "form": form, "precision": precision, "shape": [1, 8, 8, 4], "median_sec": seconds,
+              "share_of_naive": 0.5} for form, precision, seconds in (
+                  ("ours", "float32", 0.001), ("naive", "float32", 0.002), ("ours", "bfloat16", 0.003),
+                  ("naive", "bfloat16", 0.004))]
+    deformable = [{"name": name, "pass": step, "precision": "float32", "shape": [1, 4, 4, 8], "median_sec": seconds}
+                  for name, step, seconds in (("convolution", "forward", 1), ("deformable", "forward", 1),
+                                              ("convolution", "forward+backward", 0.005),
+                                              ("deformable", "forward+backward", 0.0123))]
+    assert list(benchmark_report.layers(naive + deformable)) == [
+        "| layer | float32: ours, naive, ms | bfloat16: ours, naive, ms | naive form |", "|---|---|---|---|",
+        "| blur up, 1x8x8x4 | 1.0, 2.0 | 3.0, 4.0 | zeros between pixels, depthwise convolution |",
+        "| deformable, 1x4x4x8 | 12.3, 5.0 |  | an ordinary convolution of the same shape |"]
+    translated = [{"name": "Keras float32", "size_px": size_px, "median_sec": size_px / 1000, "peak_mib": 1234.4,
+                   "ceiling_share": share} for size_px, share in ((512, 0.7), (256, 0.8))]
+    assert list(benchmark_report.translations(translated)) == [
+        "| form | 256 px: ms, peak MiB | 512 px: ms, peak MiB | share of the ceiling |", "|---|---|---|---|",
+        "| Keras float32 | 256, 1,234 | 512, 1,234 | 70 to 80 % |"]
+
+
+def test_the_report_names_every_naive_form():
+    assert set(benchmark_report.NAIVE) == {*benchmark_naive.PAIRS, *benchmark_naive.CONSTRAINTS, "deformable"}
 
 
 def test_growth_is_fitted():
