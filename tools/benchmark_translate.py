@@ -49,8 +49,9 @@ def _rows_of(form: str, sizes_px: Sequence[int], given: dict[str, Any], threads:
             kind == "SavedModel") else None
         del model
         for size_px in sorted(sizes_px):
+            content = convert(translator.generator, Size(size_px, size_px), "none", [])[1] if kind == "TFLite" else None
             before = measuring.start_peak()
-            translate = _translation(kind, translator, saved, size_px, threads)
+            translate = saved or (TFLiteTranslator(content, threads) if kind == "TFLite" else translator)
             picture = np.random.default_rng(0).integers(0, 256, [size_px, size_px, 3], np.uint8)
             product, product_gflop = measuring.matrix_product(precision)
             calls = {"picture": functools.partial(translate, picture), "product": product}
@@ -63,15 +64,6 @@ def _rows_of(form: str, sizes_px: Sequence[int], given: dict[str, Any], threads:
                           "ceiling_share": work / seconds.median_sec / ceiling,
                           "traces": translator.traces if kind == "Keras" else None})
     return found
-
-
-def _translation(kind: str, translator: Translator, saved: SavedModelTranslator | None, size_px: int,
-                 threads: int) -> Any:
-    if saved is not None:
-        return saved
-    if kind == "Keras":
-        return translator
-    return TFLiteTranslator(convert(translator.generator, Size(size_px, size_px), "none", [])[1], threads)
 
 
 def line(row: dict) -> str:
