@@ -194,7 +194,6 @@ def layers() -> Iterator[dict]:
 
 def report() -> Iterator[dict]:
     """Lines of the tables in the README's section on speed."""
-    _numbers(_SIZES.value, "sizes_px")
     steps = itertools.chain(train_step(), () if _RECOMPUTE.value else train_step(recompute_blocks=True))
     for table in (benchmark_report.steps(steps), benchmark_report.layers(layers()),
                   benchmark_report.translations(translate())):

@@ -1,8 +1,8 @@
 """Convolutions to or from pictures of three channels, for training on CPUs.
 
-TensorFlow's kernels for CPUs compute 16 filters at a time, and take as long for 3. The first and the last layer of a
-generator, 7x7, cost as much as a residual block so. Here the filters of the kernel's columns are computed together and
-then added up, and the kernel's gradient is that of the convolution in which input and output change places.
+TensorFlow's kernels for CPUs compute 16 filters at a time, and take as long for 3. Here the filters of the kernel's
+columns are computed together and then added up, and the kernel's gradient is that of the convolution in which input and
+output change places.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def mirror_borders(inputs: tf.Tensor, padding_px: int) -> tf.Tensor:
     """tf.pad(..., "REFLECT") on all four sides: [B, H, W, C] to [B, H + 2 padding, W + 2 padding, C].
 
     On a CPU, batches of known shape are gathered pixel by pixel, and what the border adds to the gradient of the pixels
-    that it mirrors is scattered back: a third of the time of TensorFlow's kernels.
+    that it mirrors is scattered back: half of the time of TensorFlow's kernels.
     """
     if portable.is_portable():
         return portable.mirror_pad(inputs, (padding_px,) * 2, (padding_px,) * 2)

@@ -77,7 +77,7 @@ def convolution_3x3(inputs: tf.Tensor, kernel: tf.Tensor, same: bool, bias: tf.T
 
 
 def _sum_over_pixels(gradient: tf.Tensor) -> tf.Tensor:
-    """[D] of [B, H, W, D]. A product with ones: a quarter of the time that the gradient of a bias takes in bfloat16."""
+    """[D] of [B, H, W, D]. By a product with ones, since TensorFlow's gradient of a bias is slow in bfloat16."""
     flat = tf.reshape(gradient, [-1, gradient.shape[-1]])
     return tf.matmul(tf.ones([1, flat.shape[0]], flat.dtype), flat)[0]
 
