@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from cut_tf.layers import winograd
+from cut_tf.layers import few_filters, winograd
 from cut_tf.layers.blur_pool import BlurDown, BlurUp
 from cut_tf.layers.norm import EPSILON, InstanceNorm
 from cut_tf.layers.orthogonal import retraction, tangent_projection
@@ -68,11 +68,16 @@ def _moments_norm(images: tf.Tensor) -> tf.Tensor:
     return tf.cast((floats - mean) / tf.sqrt(variance + EPSILON), images.dtype)
 
 
-def _convolved(convolve: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Operation:
+def _outer(size_px: int, batch_size: int, ngf: int) -> list[int]:
+    return [batch_size, size_px, size_px, ngf]
+
+
+def _convolved(convolve: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], side: int = 3,
+               filters: int | None = None) -> Operation:
     """A convolution of noise; its kernel depends on the images a little, so that its gradient is taken too."""
     def operation(images: tf.Tensor) -> tf.Tensor:
         channels = images.shape[-1]
-        kernel = tf.cast(tf.random.stateless_normal([3, 3, channels, channels], [0, 0]), images.dtype)
+        kernel = tf.cast(tf.random.stateless_normal([side, side, channels, filters or channels], [0, 0]), images.dtype)
         return convolve(images, kernel * images[0, 0, 0, 0])
 
     return operation
@@ -151,6 +156,9 @@ _PROJECTIONS = _pair_of_projections()
 PAIRS = {
     "3x3 convolution": Pair(_convolved(lambda images, kernel: winograd.convolution_3x3(images, kernel, same=True)),
                             _convolved(lambda images, kernel: tf.nn.conv2d(images, kernel, 1, "SAME")), _inner),
+    "7x7 convolution to 3 filters": Pair(
+        _convolved(few_filters.convolution, 7, 3),
+        _convolved(lambda images, kernel: tf.nn.conv2d(images, kernel, 1, "VALID"), 7, 3), _outer),
     "blur down": Pair(BlurDown().call, _depthwise_down, _full),
     "blur up": Pair(BlurUp().call, _depthwise_up, _inner),
     "mirrored border": Pair(lambda images: mirror_borders(images, 1),
@@ -160,7 +168,8 @@ PAIRS = {
     "PatchNCE": Pair(_our_nce, _naive_nce, lambda size_px, batch_size, ngf: [batch_size, _PATCHES, _WIDTH]),
 }
 # What runs in half precision too; embeddings and constraints are float32 always.
-HALF_PRECISION = ("3x3 convolution", "blur down", "blur up", "mirrored border", "instance norm")
+HALF_PRECISION = ("3x3 convolution", "7x7 convolution to 3 filters", "blur down", "blur up",
+                  "mirrored border", "instance norm")
 # Compared forward alone: the constraint is no part of a loss.
 CONSTRAINTS = {"Stiefel step": Pair(_stiefel(retraction), _stiefel(_polar_by_svd),
                                     lambda size_px, batch_size, ngf: [_WIDTH, _WIDTH])}
@@ -215,5 +224,5 @@ def line(row: dict) -> str:
     """A row for people."""
     median, least, most = (1000 * row[key] for key in ("median_sec", "least_sec", "most_sec"))
     shape = "x".join(map(str, row["shape"]))
-    return (f"{row['name']:16s} {row['form']:6s} {row['precision']:8s} {shape:16s} {median:8.2f} ms ({least:.2f} to "
+    return (f"{row['name']:28s} {row['form']:6s} {row['precision']:8s} {shape:16s} {median:8.2f} ms ({least:.2f} to "
             f"{most:.2f})  x {row['share_of_naive']:.3f}")

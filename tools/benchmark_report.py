@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 # What the naive forms of `benchmark_naive` and `benchmark_layers` are.
-NAIVE = {"3x3 convolution": "TensorFlow's convolution", "instance norm": "moments and differences",
+NAIVE = {"3x3 convolution": "TensorFlow's convolution", "7x7 convolution to 3 filters": "TensorFlow's convolution",
+         "instance norm": "moments and differences",
          "mirrored border": "`tf.pad`", "blur up": "zeros between pixels, depthwise convolution",
          "blur down": "`tf.pad`, depthwise convolution", "patch sampling": "project everything, then gather",
          "PatchNCE": "query by query", "Stiefel step": "polar factor by SVD",
