@@ -28,26 +28,41 @@ def replace_file(path: Path, data: bytes) -> None:
         raise InputError(f"{path}: must be writable, found: {error.strerror or error}") from error
 
 
-def check_results(plan: Sequence[tuple[Path, Path]], folder: Path, overwrite: bool) -> None:
-    """Refuses, before any work, what would replace a file that it must not replace.
+def check_results(plan: Sequence[tuple[Path, Sequence[Path]]], folder: Path, overwrite: bool) -> None:
+    """Refuses, before any work, what would replace a file that must not be replaced.
 
     Args:
-      plan: (picture, result) of all pictures.
+      plan: of all pictures, (picture, every file that will be written for it).
       folder: of the results.
       overwrite: replace results that are there already.
 
     Raises:
-      InputError: if a result would replace its picture, another picture's result, or, without `overwrite`, any file.
+      InputError: if a file to be written is one of the pictures, is to be written for another picture too, or,
+        without `overwrite`, is there already.
     """
-    source_of = {}
-    for source, result in plan:
-        if result.exists() and result.resolve() == source.resolve():
-            raise InputError(f"--output must be another folder than that of --input, found {folder} for both")
-        if result in source_of:
-            raise InputError("--input must not hold two pictures of one stem, whose results would be one file, found "
-                             f"{source_of[result].name} and {source.name}")
-        source_of[result] = source
-    present = [str(result) for _, result in plan if result.exists()]
+    pictures = {_identity(picture): picture for picture, _ in plan}
+    picture_of: dict[Path, Path] = {}
+    present = []
+    for picture, results in plan:
+        for result in results:
+            # The same folder may be named in several ways, through links for example.
+            place = result.parent.resolve() / result.name
+            if place in picture_of:
+                raise InputError("--input must not hold two pictures of one stem, whose results would be one file, "
+                                 f"found {picture_of[place].name} and {picture.name}, both for {result}")
+            picture_of[place] = picture
+            if not os.path.lexists(result):
+                continue
+            present.append(result)
+            if result.exists() and _identity(result) in pictures:
+                raise InputError("--output must be another folder than that of --input, found that the result "
+                                 f"{result} would replace the picture {pictures[_identity(result)]}")
     if present and not overwrite:
         raise InputError(f"--output={folder} has {len(present)} of the results already, such as {present[0]}; name "
                          "another folder or give --overwrite")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """What two names of one file have in common, also where upper and lower case count as the same."""
+    status = path.stat()
+    return status.st_dev, status.st_ino

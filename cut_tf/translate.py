@@ -53,7 +53,8 @@ def _plan() -> list[Job]:
     source, folder = Path(_INPUT.value), Path(_OUTPUT.value)
     paths = [source] if source.is_file() else list_images(source)
     plan = [(path, _result(path, folder), folder / "compare" / f"{path.stem}.png") for path in paths]
-    check_results([(path, result) for path, result, _ in plan], folder, _OVERWRITE.value)
+    written = [(path, [result, comparison] if _COMPARE.value else [result]) for path, result, comparison in plan]
+    check_results(written, folder, _OVERWRITE.value)
     return plan
 
 

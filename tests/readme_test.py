@@ -189,8 +189,8 @@ def test_every_command_runs(workspace):
 
 def _run_warm(arguments: list[str], folder: Path, only_parse: bool = False) -> str:
     ended = warm_process.run(arguments, folder, only_parse)
-    assert ended.code == 0, f"{shlex.join(arguments)}\n{ended.output[-3000:]}"
-    return ended.output
+    assert ended.returncode == 0, f"{shlex.join(arguments)}\n{ended.stdout[-1000:]}{ended.stderr[-3000:]}"
+    return ended.stdout + ended.stderr
 
 
 def _check_walk(outputs: dict[str, str], workspace: Path) -> None:

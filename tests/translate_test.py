@@ -1,10 +1,7 @@
 """The translate command on good and bad files, and the Translator behind it."""
 
 import importlib.util
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,7 @@ from cut_tf.errors import InputError
 from cut_tf.export import export_saved_model, export_tflite
 from cut_tf.inference import Translator
 from cut_tf.methods import build_method
+from tests import warm_process
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,8 +34,7 @@ def _picture(height, width, seed=0):
 
 
 def _translate(*flags):
-    return subprocess.run([sys.executable, "-m", "cut_tf.translate", *flags], cwd=ROOT, text=True, timeout=240,
-                          env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, capture_output=True)
+    return warm_process.run(["-m", "cut_tf.translate", *flags], ROOT)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 39), (64, 30)])
@@ -210,3 +207,41 @@ def test_two_pictures_with_one_result_are_refused(tmp_path):
     done = _translate("--method=dark_channel_prior", f"--input={tmp_path}", f"--output={tmp_path / 'out'}")
     assert done.returncode == 2 and "must not hold two pictures of one stem" in done.stderr
     assert "found a.gif and a.png" in done.stderr and not (tmp_path / "out").exists()
+
+
+def test_no_comparison_takes_the_place_of_a_picture_or_of_another_comparison(tmp_path):
+    (tmp_path / "x" / "compare").mkdir(parents=True)
+    picture = tmp_path / "x" / "compare" / "a.png"
+    Image.fromarray(_picture(24, 24)).save(picture)
+    before = picture.read_bytes()
+    method = "--method=dark_channel_prior"
+    done = _translate(method, f"--input={picture.parent}", f"--output={tmp_path / 'x'}", "--compare", "--overwrite")
+    assert done.returncode == 2 and f"the result {picture} would replace the picture {picture}" in done.stderr
+    Image.fromarray(_picture(24, 24)).save(picture.with_suffix(".bmp"))
+    done = _translate(method, f"--input={picture.parent}", f"--output={tmp_path / 'out'}", "--compare")
+    assert done.returncode == 2 and f"found a.bmp and a.png, both for {tmp_path / 'out/compare/a.png'}" in done.stderr
+    assert picture.read_bytes() == before and not (tmp_path / "out").exists()
+    assert sorted(path.name for path in (tmp_path / "x").rglob("*.*")) == ["a.bmp", "a.png"]
+
+
+def test_a_comparison_that_is_there_is_not_replaced_unless_asked_for(tmp_path):
+    Image.fromarray(_picture(24, 24)).save(tmp_path / "a.png")
+    (tmp_path / "out" / "compare").mkdir(parents=True)
+    (tmp_path / "out" / "compare" / "a.png").write_bytes(b"mine")
+    flags = ["--method=dark_channel_prior", f"--input={tmp_path / 'a.png'}", f"--output={tmp_path / 'out'}"]
+    done = _translate(*flags, "--compare")
+    assert done.returncode == 2 and "has 1 of the results already" in done.stderr
+    assert (tmp_path / "out" / "compare" / "a.png").read_bytes() == b"mine" and not (tmp_path / "out/a.png").exists()
+    assert _translate(*flags).returncode == 0  # writes no comparison, so that one is in nobody's way
+
+
+def test_a_result_never_replaces_another_picture_of_the_folder(tmp_path):
+    """A GIF's result is a PNG, and may have the name of a picture that stands beside it under another name."""
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (24, 24)).save(tmp_path / "in" / "a.gif")
+    Image.fromarray(_picture(24, 24)).save(tmp_path / "a.png")
+    (tmp_path / "in" / "b.png").symlink_to(tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+    done = _translate("--method=dark_channel_prior", f"--input={tmp_path / 'in'}", f"--output={tmp_path}", "--overwrite")
+    assert done.returncode == 2 and "would replace the picture" in done.stderr, done.stderr
+    assert (tmp_path / "a.png").read_bytes() == before

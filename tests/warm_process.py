@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import runpy
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,10 +20,11 @@ _LONGEST_SEC = 600
 
 
 class Ended(NamedTuple):
-    """A command that has ended: its exit code, and what it wrote to stdout and stderr."""
+    """A command that has ended, as `subprocess.run` would return it."""
 
-    code: int
-    output: str
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 def run(command: Sequence[str], folder: Path, only_parse: bool = False) -> Ended:
@@ -33,16 +35,16 @@ def run(command: Sequence[str], folder: Path, only_parse: bool = False) -> Ended
       folder: the working directory.
       only_parse: stop where `main` would be called, with the flags parsed and, for training, checked as settings.
     """
-    output = folder / f".output_of_{os.getpid()}"
-    process = _FORKS.Process(target=_run, args=(list(command), folder, output, only_parse))
-    process.start()
-    process.join(_LONGEST_SEC)
-    if process.is_alive():
-        process.kill()
-        process.join()
-    text = output.read_text(encoding="utf-8", errors="replace") if output.exists() else ""
-    output.unlink(missing_ok=True)
-    return Ended(process.exitcode, text)
+    with tempfile.TemporaryDirectory() as written:
+        outputs = [Path(written, name) for name in ("stdout", "stderr")]
+        process = _FORKS.Process(target=_run, args=(list(command), folder, outputs, only_parse))
+        process.start()
+        process.join(_LONGEST_SEC)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        texts = [output.read_text(encoding="utf-8", errors="replace") if output.exists() else "" for output in outputs]
+    return Ended(process.exitcode, *texts)
 
 
 def _forks() -> multiprocessing.context.BaseContext:
@@ -54,12 +56,11 @@ def _forks() -> multiprocessing.context.BaseContext:
 _FORKS = _forks()
 
 
-def _run(command: list[str], folder: Path, output: Path, only_parse: bool) -> None:
+def _run(command: list[str], folder: Path, outputs: list[Path], only_parse: bool) -> None:
     """Makes this process that of the command. Ends with its exit code."""
     os.chdir(folder)
-    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
+    for number, output in enumerate(outputs, 1):
+        os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
     sys.path.insert(0, str(folder))
     if only_parse:

@@ -41,7 +41,7 @@ def plan_jobs(source: Path, folder: Path, overwrite: bool) -> list[Job]:
     """
     paths = [source] if source.is_file() else list_images(source)
     jobs = [Job(path, folder / f"{path.stem}.png") for path in paths]
-    check_results(jobs, folder, overwrite)
+    check_results([(job.source, [job.result]) for job in jobs], folder, overwrite)
     return jobs
 
 
