@@ -31,7 +31,15 @@ def run(main: Callable[[list[str]], int]) -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    _show_shared_flags_in_help()
     app.run(main, argv=arguments)
+
+
+def _show_shared_flags_in_help() -> None:
+    """Lets --help list the flags of these modules too: absl lists only those that the command's own file defines."""
+    for module in ("cut_tf.flags", __name__):
+        for flag in flags.FLAGS.get_key_flags_for_module(module):
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
 def log_to_stdout() -> None:

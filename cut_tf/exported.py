@@ -52,11 +52,16 @@ def newest_version(path: Path, flag: str = "--saved_model") -> Path:
     if (path / "saved_model.pb").is_file():
         return path
     names = [child.name for child in path.iterdir()] if path.is_dir() else []
-    versions = [int(name) for name in names if name.isdigit() and (path / name / "saved_model.pb").is_file()]
+    versions = [name for name in names if is_version(name) and (path / name / "saved_model.pb").is_file()]
     if not versions:
         raise InputError(f"{flag} must be the folder of a SavedModel, or of its numbered versions, found none in "
                          f"{path}")
-    return path / str(max(versions))
+    return path / max(versions, key=int)
+
+
+def is_version(name: str) -> bool:
+    """Whether a folder's name is a number as TF Serving counts versions: digits 0 to 9, not those of other scripts."""
+    return name.isascii() and name.isdigit()
 
 
 class TFLiteTranslator:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,8 @@ import pytest
 import cut_tf
 from cut_tf import command_line
 from cut_tf.errors import InputError
+from cut_tf.settings import SECTIONS
+from tests import warm_process
 
 ROOT = Path(__file__).parents[1]
 FLAGFILES = ROOT / "cut_tf" / "flagfiles"
@@ -20,11 +21,8 @@ COMMANDS = ["cut_tf.train", "cut_tf.translate", "cut_tf.evaluate", "cut_tf.expor
             "tools.reproduce", "tools.style_distance", "tools.update_build"]
 
 
-def _run(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    words = words if words[0] == "-c" else ("-m", *words)
-    return subprocess.run([sys.executable, *words], cwd=folder, env=environment, text=True, capture_output=True,
-                          timeout=240)
+def _run(folder: Path, *words: str) -> warm_process.Ended:
+    return warm_process.run(["-m", *words], folder)
 
 
 def test_every_command_is_listed_here():
@@ -34,30 +32,18 @@ def test_every_command_is_listed_here():
     assert {name.removesuffix(".py").removesuffix("/__main__") for name in mains} == listed
 
 
-# Imports TensorFlow once; every command then runs in a fork, as `python -m COMMAND --version` would.
-VERSIONS = """
-import os, runpy, sys
-from cut_tf import compat
-for command in sys.argv[1:]:
-    sys.stdout.flush()
-    child = os.fork()
-    if not child:
-        sys.argv = [command, "--version"]
-        code = None
-        try:
-            runpy.run_module(command, run_name="__main__", alter_sys=True)
-        except SystemExit as end:
-            code = end.code
-        sys.stdout.flush()
-        os._exit(9 if code is None else int(code))
-    print(command, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-
-
 def test_every_command_knows_its_version(tmp_path):
-    done = _run(tmp_path, "-c", VERSIONS, *COMMANDS)
-    expected = [line for command in COMMANDS for line in (f"cut_tf {cut_tf.__version__}", f"{command} 0")]
-    assert done.stdout.splitlines() == expected, done.stderr[-3000:]
+    for command in COMMANDS:
+        done = _run(tmp_path, command, "--version")
+        assert (done.returncode, done.stdout) == (0, f"cut_tf {cut_tf.__version__}\n"), f"{command}: {done.stderr}"
+
+
+def test_help_lists_the_settings_and_what_all_commands_share(tmp_path):
+    done = _run(tmp_path, "cut_tf.train", "--help")
+    for field in (field for section in SECTIONS for field in dataclasses.fields(section.type_)):
+        assert re.search(rf"^  --(\[no\])?{field.name}:", done.stdout, re.MULTILINE), field.name
+    assert "--[no]version:" in done.stdout and "--[no]dry_run:" in done.stdout
+    assert "--[no]version:" in _run(tmp_path, "tools.update_build", "--help").stdout
 
 
 def test_a_flagfile_is_found_by_name_from_any_folder(tmp_path):

@@ -27,7 +27,7 @@ def test_a_saved_model_draws_its_pictures(tmp_path):
 
 
 def test_the_newest_version_counts(tmp_path):
-    for name in ("2", "10", "9", "11", "notes"):
+    for name in ("2", "10", "9", "11", "notes", "²", "١٢"):
         (tmp_path / name).mkdir()
         if name != "11":
             (tmp_path / name / "saved_model.pb").touch()

@@ -19,6 +19,7 @@ from cut_tf.export.encoded_images import DEFAULT_PIXEL_LIMIT, translate_encoded
 from cut_tf.export.options import DEFAULTS, ExportOptions
 from cut_tf.export.serving_files import model_name, write_serving_files
 from cut_tf.export.warm_up import check_warm_up, write_warm_up
+from cut_tf.exported import is_version
 from cut_tf.inference import Translator
 from cut_tf.layers.padding import crop_to, repeat_to
 
@@ -79,7 +80,7 @@ class ServingModule(tf.Module):
 def next_version(folder: Path) -> int:
     """One more than the largest number among the names in `folder`, or 1."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return max([int(name) for name in names if name.isdigit()], default=0) + 1
+    return max([int(name) for name in names if is_version(name)], default=0) + 1
 
 
 def export_saved_model(translator: Translator, folder: Path, options: ExportOptions = DEFAULTS) -> Path:
@@ -103,7 +104,7 @@ def export_saved_model(translator: Translator, folder: Path, options: ExportOpti
 
 
 def save_version(translator: Translator, folder: Path, options: ExportOptions,
-                 beside: Callable[[Path], None] | None = None) -> Path:
+                 beside: Callable[[Path], Callable[[], None]] | None = None) -> Path:
     """Writes `folder/<next version>`: aside first, compared with the generator, then renamed.
 
     Args:
@@ -111,6 +112,7 @@ def save_version(translator: Translator, folder: Path, options: ExportOptions,
       folder: of the model; made if it is not there.
       options: sizes of the warm-up pictures, checked already, and pixel limit.
       beside: called with `folder` just before the version appears; what it raises keeps the version from appearing.
+        What it returns is called once the version is there.
 
     Returns:
       The folder of the new version.
@@ -129,13 +131,14 @@ def save_version(translator: Translator, folder: Path, options: ExportOptions,
             raise InputError(f"--output={folder}: the exported model must draw the generator's pictures within "
                              f"{_MOST_LEVELS} level, found {levels} levels of difference; nothing was written")
         write_warm_up(aside, model_name(folder), options.sizes)
-        if beside is not None:
-            beside(folder)
+        announce = beside(folder) if beside is not None else None
         os.rename(aside, path)
     except (OSError, tf.errors.OpError) as error:
         raise InputError(f"--output={folder} cannot be written: {error}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+    if announce is not None:
+        announce()
     sizes = " and ".join(f"{height}x{width}" for height, width in _CHECKED_SIZES_PX)
     _LOG.info("same pixels within %d level(s) of 255 as the generator, checked on noise of %s px", levels, sizes)
     return path

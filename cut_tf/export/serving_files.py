@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from cut_tf.errors import InputError
@@ -40,14 +41,17 @@ def model_name(folder: Path) -> str:
     return name
 
 
-def write_serving_files(folder: Path) -> None:
-    """Writes or updates the files beside a model's folder, each atomically.
+def write_serving_files(folder: Path) -> Callable[[], None]:
+    """Writes or updates the files beside a model's folder, each atomically, but for models.config.
 
     models.config gets the model added and loses models whose folder is gone; files that somebody else wrote or changed
     stay as they are, which is logged, with the lines to add if models.config does not name the model.
 
     Args:
       folder: of the model, which exists.
+
+    Returns:
+      What writes models.config. Call it once the model's version is there: a server serves what that file names.
 
     Raises:
       InputError: if the folder's name is no model name, or a file cannot be written.
@@ -60,8 +64,9 @@ def write_serving_files(folder: Path) -> None:
     foreign = [file for file, text in texts.items() if not _write_own(parent / file, text)]
     if foreign:
         _LOG.info("left alone in %s, since they are not as this command writes them: %s", parent, ", ".join(foreign))
-    # Last, since a running server serves what it names.
-    _add_model(parent / MODELS_CONFIG, name)
+    config = parent / MODELS_CONFIG
+    _own_text(config)  # if it cannot be read, say so now
+    return lambda: _add_model(config, name)
 
 
 def _absolute(folder: Path) -> Path:

@@ -86,10 +86,11 @@ def test_signatures_take_any_size(run, tmp_path):
 def test_every_export_is_the_next_version(run, tmp_path):
     (tmp_path / "7").mkdir()
     (tmp_path / "notes").mkdir()
+    (tmp_path / "²").mkdir()
     translator = Translator(run)
     assert saved_model.export_saved_model(translator, tmp_path).name == "8"
     assert saved_model.export_saved_model(translator, tmp_path).name == "9"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["7", "8", "9", "notes"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["7", "8", "9", "notes", "²"]
 
 
 def test_a_model_that_draws_other_pictures_is_not_kept(run, tmp_path, monkeypatch):

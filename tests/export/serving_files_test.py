@@ -21,7 +21,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from PIL import Image
 
 from cut_tf.errors import InputError
-from cut_tf.export import serving_files
+from cut_tf.export import saved_model, serving_files
 from cut_tf.export.saved_model import export_saved_model
 from cut_tf.export.serving_files import model_name, write_serving_files
 from cut_tf.inference import Translator
@@ -38,7 +38,7 @@ def _model(folder: Path, name: str = "tiny") -> Path:
 @pytest.fixture
 def models(tmp_path) -> Path:
     """A folder with the model `tiny` and the files."""
-    write_serving_files(_model(tmp_path))
+    write_serving_files(_model(tmp_path))()
     return tmp_path
 
 
@@ -77,10 +77,10 @@ def test_models_config_names_the_models(models):
     served = _served(models)
     assert list(served) == ["tiny"]
     assert (served["tiny"].base_path, served["tiny"].model_platform) == ("/models/tiny", "tensorflow")
-    write_serving_files(_model(models, "other-1.0"))
+    write_serving_files(_model(models, "other-1.0"))()
     assert list(_served(models)) == ["other-1.0", "tiny"]
     shutil.rmtree(models / "tiny")
-    write_serving_files(models / "other-1.0")
+    write_serving_files(models / "other-1.0")()
     assert list(_served(models)) == ["other-1.0"]
 
 
@@ -195,13 +195,13 @@ def test_the_first_line_holds_the_digest_of_the_rest(models):
 def test_nothing_but_the_files_is_written_and_writing_again_changes_nothing(models):
     assert sorted(path.name for path in models.iterdir()) == sorted([*FILES, "tiny"])
     before = {name: (models / name).stat().st_mtime_ns for name in FILES}
-    write_serving_files(models / "tiny")
+    write_serving_files(models / "tiny")()
     assert {name: (models / name).stat().st_mtime_ns for name in FILES} == before
 
 
 def test_files_of_an_older_version_that_nobody_changed_are_renewed(models, monkeypatch):
     monkeypatch.setattr(serving_files, "COMPOSE", serving_files.COMPOSE + "# new\n")
-    write_serving_files(models / "tiny")
+    write_serving_files(models / "tiny")()
     assert (models / "docker-compose.yml").read_text().endswith("# new\n")
 
 
@@ -211,7 +211,7 @@ def test_files_that_somebody_changed_or_wrote_are_left_alone(models, caplog):
         file.write("# mine\n")
     before = {name: (models / name).read_bytes() for name in FILES}
     with caplog.at_level(logging.INFO, logger="cut_tf"):
-        write_serving_files(models / "tiny")
+        write_serving_files(models / "tiny")()
     assert {name: (models / name).read_bytes() for name in FILES} == before
     message, = caplog.messages
     assert "left alone" in message and message.endswith("batching.config, README.md")
@@ -222,9 +222,9 @@ def test_a_changed_models_config_is_left_alone_and_the_lines_to_add_are_told(mod
     rolled_back = text.replace('"tensorflow"', '"tensorflow"\n    model_version_policy { specific { versions: 1 } }')
     (models / "models.config").write_text(rolled_back)
     assert list(_served(models)["tiny"].model_version_policy.specific.versions) == [1]
-    write_serving_files(models / "tiny")
+    write_serving_files(models / "tiny")()
     assert caplog.messages == []
-    write_serving_files(_model(models, "second"))
+    write_serving_files(_model(models, "second"))()
     assert (models / "models.config").read_text() == rolled_back
     message, = caplog.messages
     told = message.partition("model_config_list:\n")[2]
@@ -244,7 +244,7 @@ def test_a_bad_file_is_an_error_and_leaves_no_other_behind(tmp_path):
     folder = _model(tmp_path)
     (tmp_path / "models.config").mkdir()
     with pytest.raises(OSError):
-        write_serving_files(folder)
+        write_serving_files(folder)()
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".tmp")]
 
 
@@ -274,6 +274,20 @@ def test_an_export_whose_files_cannot_be_written_leaves_no_version(translator, t
     assert list((tmp_path / "tiny").iterdir()) == []
 
 
+def test_models_config_names_a_version_only_once_it_is_there(translator, tmp_path, monkeypatch):
+    """A process that dies while it renames leaves a models.config without the model."""
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(saved_model.os, "rename", die)
+    with pytest.raises(KeyboardInterrupt):
+        export_saved_model(translator, tmp_path / "tiny")
+    assert not (tmp_path / "models.config").exists() and list((tmp_path / "tiny").iterdir()) == []
+    monkeypatch.undo()
+    export_saved_model(translator, tmp_path / "tiny")
+    assert list(_served(tmp_path)) == ["tiny"]
+
+
 def test_an_export_of_a_bad_name_is_refused_before_anything_is_written(translator, tmp_path):
     with pytest.raises(InputError, match="--output must end in the model's name"):
         export_saved_model(translator, tmp_path / "my model")
@@ -289,7 +303,7 @@ def test_the_working_directory_may_be_the_model(tmp_path, monkeypatch):
     folder = _model(tmp_path)
     monkeypatch.chdir(folder)
     assert model_name(Path(".")) == "tiny"
-    write_serving_files(Path("."))
+    write_serving_files(Path("."))()
     assert (tmp_path / "models.config").is_file()
 
 
