@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from typing import NamedTuple
@@ -13,6 +12,7 @@ import tensorflow as tf
 from cut_tf.data.pipeline import replica_batch
 from cut_tf.errors import InputError
 from cut_tf.settings import Settings
+from cut_tf.training.cluster import read_cluster
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,7 +43,8 @@ def set_up(settings: Settings) -> Devices:
         tf.config.experimental.enable_op_determinism()
     # This graph optimisation cannot deal with a training step, and says so in an alarming message each time.
     tf.config.optimizer.set_experimental_options({"remapping": False})
-    worker, workers = _cluster()
+    cluster = read_cluster(os.environ.get("TF_CONFIG", ""))
+    worker, workers = (cluster.index, len(cluster.addresses)) if cluster else (0, 1)
     if train.num_virtual_devices:
         _split_cpu(train.num_virtual_devices)
     strategy = _strategy(settings, workers)
@@ -54,19 +55,6 @@ def set_up(settings: Settings) -> Devices:
     _LOG.info("%d replicas in %d processes; batch %d global, %d per replica", replicas, workers,
                  settings.data.batch_size, per_replica)
     return Devices(strategy, worker, workers)
-
-
-def _cluster() -> tuple[int, int]:
-    """(index of this process, number of processes) from TF_CONFIG."""
-    text = os.environ.get("TF_CONFIG", "")
-    if not text:
-        return 0, 1
-    try:
-        config = json.loads(text)
-        return int(config["task"]["index"]), len(config["cluster"]["worker"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError('TF_CONFIG must look like {"cluster": {"worker": ["host:port", ...]}, "task": {"type": '
-                         f'"worker", "index": 0}}}}, found {text!r} ({type(error).__name__}: {error})') from error
 
 
 def _split_cpu(count: int) -> None:

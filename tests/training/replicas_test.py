@@ -71,4 +71,4 @@ def test_batch_must_divide_over_replicas(tmp_path, train):
 def test_bad_tf_config(tmp_path, train):
     code, output = train(tmp_path / "run", environment={"TF_CONFIG": '{"task": 1}'})
     assert code == 2
-    assert "error: TF_CONFIG must look like" in output
+    assert "error: TF_CONFIG must be like" in output
