@@ -109,8 +109,8 @@ def translate_all() -> list[str]:
                 writing.append((path, writer.submit(_write, result, comparison, picture, output)))
                 if _TEMPORAL.value:
                     change.add(picture, output)
-            except InputError as error:
-                failures[path] = str(error)
+            except Exception as error:  # too large for the memory, say: the next picture may well be fine
+                failures[path] = _failure(path, error)
             _finish_writing(writing, _AHEAD, failures)
             progress.add(1)
         _finish_writing(writing, 0, failures)
@@ -142,8 +142,22 @@ def _finish_writing(writing: deque[tuple[Path, Future]], most: int, failures: di
         path, done = writing.popleft()
         try:
             done.result()
-        except InputError as error:
-            failures[path] = str(error)
+        except Exception as error:  # as for translating
+            failures[path] = _failure(path, error)
+
+
+def _failure(path: Path, error: Exception) -> str:
+    """Why a picture was not translated, in one line that names it."""
+    if isinstance(error, InputError):
+        return str(error)
+    first_line = next(iter(str(error).splitlines()), "")
+    hint = "; it is too large for the memory of this machine" if _is_out_of_memory(error) else ""
+    return f"{path}: cannot be translated{hint} ({type(error).__name__}: {first_line})"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # By name, since TensorFlow need not be imported for a baseline.
+    return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
 
 
 def _temporal_line(changes: tuple[float, float] | None) -> str:

@@ -245,3 +245,36 @@ def test_a_result_never_replaces_another_picture_of_the_folder(tmp_path):
     done = _translate("--method=dark_channel_prior", f"--input={tmp_path / 'in'}", f"--output={tmp_path}", "--overwrite")
     assert done.returncode == 2 and "would replace the picture" in done.stderr, done.stderr
     assert (tmp_path / "a.png").read_bytes() == before
+
+
+# A generator that fails on the pictures of some sizes as TensorFlow, NumPy and Python do.
+FAILING = """
+import tensorflow as tf
+from cut_tf import baselines, translate
+
+def fails(picture):
+    error = {20: tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\\nmore"), 21: MemoryError(),
+             22: ValueError("bad")}.get(picture.shape[0])
+    if error is not None:
+        raise error
+    return 255 - picture
+
+baselines.BASELINES["dark_channel_prior"] = fails
+translate.run()
+"""
+
+
+def test_no_error_of_one_picture_ends_the_folder(tmp_path):
+    (tmp_path / "in").mkdir()
+    for height in range(20, 25):
+        Image.fromarray(_picture(height, 30)).save(tmp_path / "in" / f"{height}.png")
+    done = warm_process.run(["-c", FAILING, "--method=dark_channel_prior", f"--input={tmp_path / 'in'}",
+                             f"--output={tmp_path / 'out'}"], ROOT)
+    assert done.returncode == 1 and "3 pictures could not be translated" in done.stdout, done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["23.png", "24.png"]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    too_large = "cannot be translated; it is too large for the memory of this machine"
+    assert errors == [
+        f"error: {tmp_path / 'in' / '20.png'}: {too_large} (ResourceExhaustedError: OOM when allocating)",
+        f"error: {tmp_path / 'in' / '21.png'}: {too_large} (MemoryError: )",
+        f"error: {tmp_path / 'in' / '22.png'}: cannot be translated (ValueError: bad)"]
