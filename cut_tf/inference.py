@@ -14,6 +14,8 @@ from cut_tf import compat, images, networks
 from cut_tf.checkpoints import CheckpointStore
 from cut_tf.data.transforms import Preprocessing
 from cut_tf.errors import InputError
+from cut_tf.networks.resnet_generator import ResnetGenerator
+from cut_tf.networks.resnet_tiles import ResnetTiles
 from cut_tf.settings import Settings
 from cut_tf.windows import row_bands
 
@@ -21,13 +23,19 @@ WEIGHTS = ("best", "last", "ema")
 SIZES = ("native", "train")
 # Tiles of larger pictures: about half a GB of features for each, with SinCUT's generator.
 TILE_PX = 512
+# Pixels of the largest picture that CUT's ResNet translates as a whole. It takes 1.7 KB for each of them.
+MOST_PIXELS_AT_ONCE = 2**20
+# Pixels of the largest picture for generators that average over all of it and have no tiles. They take 140 B (mobile)
+# and 1 KB (aecrnet) for each of them: 9 GB for the largest.
+MOST_PIXELS = {"mobile": 2**26, "aecrnet": 2**23}
 
 
 class Translator:
     """Translates uint8 pictures with the generator of a run.
 
-    Generators without norms (stylegan2) know how far they see, `reach_px`. They translate large pictures in tiles, with
-    the same result as without, in a memory that does not depend on the picture's size.
+    Generators without instance norm know how far they see, `reach_px`. They translate large pictures in tiles, with the
+    same result as without, in a memory that does not depend on the picture's size. ResNets with instance norm do so
+    from MOST_PIXELS_AT_ONCE pixels on, by `ResnetTiles`. The others refuse pictures of more than MOST_PIXELS pixels.
 
     Args:
       run: folder of the run.
@@ -58,6 +66,8 @@ class Translator:
         store.restore({f"{prefix}/{name}": variable for name, variable in named.items()}, self.step, partial=True)
         self._preprocessing = Preprocessing.of(self.settings.data) if size == "train" else None
         self._compiled = compile_generator(self.generator)
+        sees_all = getattr(self.generator, "reach_px", None) is None
+        self._tiles = ResnetTiles(self.generator) if sees_all and isinstance(self.generator, ResnetGenerator) else None
 
     @property
     def traces(self) -> int:
@@ -75,15 +85,25 @@ class Translator:
           uint8 [H, W, 3].
 
         Raises:
-          InputError: if a side is below images.MIN_SIDE_PX.
+          InputError: if a side is below images.MIN_SIDE_PX, or the picture too large for this generator.
         """
         images.check_image(picture, where)
         seen = picture if self._preprocessing is None else self._preprocessing.resize(picture)
-        output = translate_in_tiles(self._compiled, seen, getattr(self.generator, "reach_px", None))
+        output = self._translated(seen, where)
         if output.shape == picture.shape:
             return output
         size = (picture.shape[1], picture.shape[0])
         return np.asarray(Image.fromarray(output).resize(size, Image.Resampling.BICUBIC))
+
+    def _translated(self, picture: np.ndarray, where: str) -> np.ndarray:
+        pixels, reach_px = picture.shape[0] * picture.shape[1], getattr(self.generator, "reach_px", None)
+        if self._tiles is not None and pixels > MOST_PIXELS_AT_ONCE:
+            return self._tiles(picture)
+        name = self.settings.network.generator
+        if pixels > MOST_PIXELS.get(name, pixels):
+            raise InputError(f"{where}: pictures must have at most {MOST_PIXELS[name]} pixels for --generator={name}, "
+                             f"found {picture.shape[1]}x{picture.shape[0]}; --size=train makes it smaller")
+        return translate_in_tiles(self._compiled, picture, reach_px)
 
 
 def translate_in_tiles(translate: Callable[[np.ndarray], tf.Tensor], picture: np.ndarray, reach_px: int | None,

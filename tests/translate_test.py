@@ -242,7 +242,8 @@ def test_a_result_never_replaces_another_picture_of_the_folder(tmp_path):
     Image.fromarray(_picture(24, 24)).save(tmp_path / "a.png")
     (tmp_path / "in" / "b.png").symlink_to(tmp_path / "a.png")
     before = (tmp_path / "a.png").read_bytes()
-    done = _translate("--method=dark_channel_prior", f"--input={tmp_path / 'in'}", f"--output={tmp_path}", "--overwrite")
+    done = _translate("--method=dark_channel_prior", f"--input={tmp_path / 'in'}", f"--output={tmp_path}",
+                      "--overwrite")
     assert done.returncode == 2 and "would replace the picture" in done.stderr, done.stderr
     assert (tmp_path / "a.png").read_bytes() == before
 

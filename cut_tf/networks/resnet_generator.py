@@ -20,7 +20,7 @@ from cut_tf.layers.recomputation import Remade, recomputed
 from cut_tf.settings import NetworkSettings
 
 _DOWNSAMPLINGS = 2
-_MULTIPLE_PX = 2**_DOWNSAMPLINGS
+MULTIPLE_PX = 2**_DOWNSAMPLINGS
 
 
 class ResidualBlock(keras.layers.Layer):
@@ -75,6 +75,11 @@ class ResnetGenerator(keras.Model):
       settings: width (ngf), number of blocks, norm and anti-aliasing.
       seed: seed of the weights.
       dtype: Keras dtype policy, e.g. float32 or mixed_bfloat16.
+
+    Attributes:
+      stages: all steps, in order.
+      reach_px: how far from a pixel those lie that its result depends on, a multiple of 4; None with instance norm,
+        whose statistics depend on all of the picture.
     """
 
     def __init__(self, settings: NetworkSettings, seed: int = 0, dtype: str = "float32",
@@ -83,8 +88,11 @@ class ResnetGenerator(keras.Model):
         self._settings = settings
         self._policy = dtype
         self._seeds = seeds_from(seed)
-        self._stages = self._build_stages()
-        self.stage_layers = [stage.layer for stage in self._stages]
+        self.stages = self._build_stages()
+        self.stage_layers = [stage.layer for stage in self.stages]
+        # The ends see 21 px at most. Each block has two 3x3 convolutions at a quarter of the resolution.
+        reach = 24 + 2 * MULTIPLE_PX * settings.generator_blocks
+        self.reach_px = None if settings.generator_norm == "instance" else reach
 
     def _conv(self, name: str, filters: int, kernel_px: int, stride_px: int, padding_px: int, bias: bool) -> Stage:
         layer = Convolution(filters, kernel_px, seed=next(self._seeds), stride_px=stride_px, padding_px=padding_px,
@@ -147,7 +155,7 @@ class ResnetGenerator(keras.Model):
           The translation [B, H, W, 3] in [-1, 1] and one feature map [B, H_l, W_l, C_l] per layer.
         """
         images = tf.convert_to_tensor(images)
-        output, features = self._run(images, layers, len(self._stages), training)
+        output, features = self._run(images, layers, len(self.stages), training)
         output = crop_to(output, images)
         return output, features
 
@@ -157,10 +165,10 @@ class ResnetGenerator(keras.Model):
 
     def _run(self, images: tf.Tensor, layers: Sequence[int], stop: int,
              training: bool | None) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        hidden = Remade(pad_to_multiple(images, _MULTIPLE_PX))
+        hidden = Remade(pad_to_multiple(images, MULTIPLE_PX))
         remakes = training and self._settings.generator_norm == "instance"
         features = {}
-        for index, stage in enumerate(self._stages[:stop]):
+        for index, stage in enumerate(self.stages[:stop]):
             if stage.kind == "norm" and index + 1 < stop and index not in layers:
                 hidden = hidden.then(lambda pixels, norm=stage.layer: norm_relu(norm, pixels, training))
             elif stage.kind == "norm":
@@ -181,7 +189,7 @@ class ResnetGenerator(keras.Model):
 
     def _bias_is_cancelled_after(self, index: int) -> bool:
         """Whether a norm follows stage `index` that takes away what is the same for all pixels of a channel."""
-        return self._stages[index + 1].kind == "norm" and cancels_bias(self._settings.generator_norm)
+        return self.stages[index + 1].kind == "norm" and cancels_bias(self._settings.generator_norm)
 
     def _tapped_here(self, index: int, layers: Sequence[int]) -> list[int]:
         """The requested layers whose feature is the output of stage `index`.
@@ -190,7 +198,7 @@ class ResnetGenerator(keras.Model):
         norm does nothing) is seen after the ReLU, unless encoding stops before it, at the last tapped layer.
         """
         aliases = [index]
-        if layers and self._stages[index].kind == "relu" and index <= layers[-1]:
+        if layers and self.stages[index].kind == "relu" and index <= layers[-1]:
             aliases.append(index - 1)
             if self._settings.generator_norm == "none":
                 aliases.append(index - 2)
@@ -198,14 +206,14 @@ class ResnetGenerator(keras.Model):
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raises InputError if a layer number is not that of a stage."""
-        if layers[-1] >= len(self._stages):
-            raise InputError(f"--nce_layers must be below {len(self._stages)}, the number of stages of this "
+        if layers[-1] >= len(self.stages):
+            raise InputError(f"--nce_layers must be below {len(self.stages)}, the number of stages of this "
                              f"generator, found {layers[-1]}")
 
     def feature_names(self, layers: Sequence[int]) -> list[str]:
         """Readable names of features, such as `04_down1`, for TensorBoard and messages."""
-        return [f"{layer:02d}_{self._stages[layer].name}" for layer in layers]
+        return [f"{layer:02d}_{self.stages[layer].name}" for layer in layers]
 
     def feature_channels(self, layers: Sequence[int]) -> list[int]:
         """Channels C_l of each feature."""
-        return [self._stages[layer].channels for layer in layers]
+        return [self.stages[layer].channels for layer in layers]
