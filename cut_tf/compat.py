@@ -104,30 +104,17 @@ def compile_keras_model(model: keras.Model, optimizer: keras.optimizers.Optimize
     keras.Model.compile(model, optimizer=optimizer, run_eagerly=run_eagerly, **extra)
 
 
-def build_optimizer(optimizer: keras.optimizers.Optimizer, variables: Sequence[object],
-                    skips_non_finite: bool) -> None:
+def build_optimizer(optimizer: keras.optimizers.Optimizer, variables: Sequence[object]) -> None:
     """Creates the optimizer's slots, in the order of `variables`, and prepares it for `apply_summed_gradients`.
 
     Args:
       optimizer: not built yet.
       variables: the trainable weights of one network.
-      skips_non_finite: leave a variable and its slots as they are if the first value of its gradient is not finite.
     """
     optimizer.build(list(variables))
     if KERAS_3:
         # Keras 3 has no argument for gradients that are summed already.
         optimizer._all_reduce_sum_gradients = list
-    if skips_non_finite:
-        update_step = optimizer.update_step
-
-        def careful_update_step(gradient: tf.Tensor, variable: object, *learning_rate: tf.Tensor) -> None:
-            def update() -> tf.Operation:
-                update_step(gradient, variable, *learning_rate)
-                return tf.no_op()
-
-            tf.cond(tf.math.is_finite(tf.reshape(gradient, [-1])[0]), update, tf.no_op)
-
-        optimizer.update_step = careful_update_step
 
 
 def learning_rate(optimizer: keras.optimizers.Optimizer) -> tf.Tensor:

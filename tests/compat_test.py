@@ -99,10 +99,10 @@ def test_two_layers_of_one_name_are_refused():
         compat.named_weights(twins)
 
 
-def _layer_with_slots(optimizer: keras.optimizers.Optimizer, skips_non_finite: bool = False) -> keras.layers.Dense:
+def _layer_with_slots(optimizer: keras.optimizers.Optimizer) -> keras.layers.Dense:
     layer = keras.layers.Dense(3)
     layer.build((None, 2))
-    compat.build_optimizer(optimizer, layer.trainable_variables, skips_non_finite)
+    compat.build_optimizer(optimizer, layer.trainable_variables)
     return layer
 
 
@@ -128,18 +128,6 @@ def test_state_of_other_optimizers_is_complete():
     shapes = [tuple(variable.shape) for variable in state.values()]
     assert (2, 3) in shapes and (3,) in shapes and int(state["iterations"]) == 1
     assert all(isinstance(variable, tf.Variable) for variable in state.values())
-
-
-def test_variables_without_a_finite_gradient_and_their_slots_stay():
-    optimizer = Adam(0.1)
-    layer = _layer_with_slots(optimizer, skips_non_finite=True)
-    compat.apply_summed_gradients(optimizer, [tf.ones([2, 3]), tf.ones([3])], layer.trainable_variables)
-    kept = [np.asarray(weight) for weight in layer.trainable_variables]
-    mean = np.array(compat.adam_slots(optimizer, layer.trainable_variables[0])[0].numpy())
-    compat.apply_summed_gradients(optimizer, [tf.fill([2, 3], float("nan")), tf.ones([3])], layer.trainable_variables)
-    np.testing.assert_array_equal(layer.trainable_variables[0], kept[0])
-    np.testing.assert_array_equal(compat.adam_slots(optimizer, layer.trainable_variables[0])[0], mean)
-    assert np.abs(np.asarray(layer.trainable_variables[1]) - kept[1]).min() > 0.01
 
 
 def test_raw_variable_is_a_tf_variable_and_of_itself():

@@ -36,7 +36,7 @@ def _algorithm_1(start: np.ndarray, gradients: np.ndarray, rates: np.ndarray, be
 def _run(optimizer: keras.optimizers.Optimizer, gradients: np.ndarray) -> np.ndarray:
     layer = keras.layers.Dense(gradients.shape[1], use_bias=False, kernel_initializer="zeros")
     layer.build((None, 1))
-    compat.build_optimizer(optimizer, layer.trainable_variables, False)
+    compat.build_optimizer(optimizer, layer.trainable_variables)
     values = []
     for gradient in gradients:
         compat.apply_summed_gradients(optimizer, [tf.constant(gradient[None], tf.float32)], layer.trainable_variables)
@@ -127,7 +127,7 @@ def test_two_replicas_apply_the_summed_gradient_once(compiled, two_replicas):
         layer = keras.layers.Dense(6, use_bias=False, kernel_initializer="zeros")
         layer.build((None, 1))
         optimizer = Adam(schedule, _BETA_1, _BETA_2)
-        compat.build_optimizer(optimizer, layer.trainable_variables, False)
+        compat.build_optimizer(optimizer, layer.trainable_variables)
 
     def step(gradient: tf.Tensor) -> None:
         context = tf.distribute.get_replica_context()

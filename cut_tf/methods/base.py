@@ -12,52 +12,30 @@ import tensorflow as tf
 
 from cut_tf import compat, images, networks
 from cut_tf.checkpoints import CheckpointStore, check_same_settings, write_settings
-from cut_tf.errors import InputError
+from cut_tf.errors import InputError, NonFiniteError
+from cut_tf.methods.loss_scaling import LossScaling, put_back_unless
 from cut_tf.methods.regularization import build_regularization
+from cut_tf.methods.replicas import replica_count, step_variable
+from cut_tf.methods.step_terms import StepRecord, StepTerms, non_finite_message
 from cut_tf.optimizers import Adam
 from cut_tf.settings import Settings
 
 # Seeds of weights: a network of a run takes one of its ten.
 SEEDS_PER_RUN = 10
-_FIRST_LOSS_SCALE = 2.0**15
-_LOSS_SCALE_GROWTH_STEPS = 2000
-
-
-def step_variable(value: object, dtype: tf.DType) -> tf.Variable:
-    """A variable that every replica assigns the same value, so that the first one's counts."""
-    return tf.Variable(value, dtype=dtype, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
-
-
-def replica_count() -> int:
-    """Number of replicas that take a step together."""
-    return tf.distribute.get_strategy().num_replicas_in_sync
-
-
-def replica_index() -> tf.Tensor:
-    """int32 scalar: which of them this is."""
-    return tf.convert_to_tensor(tf.distribute.get_replica_context().replica_id_in_sync_group)
-
-
-def gather_over_replicas(values: tf.Tensor) -> tf.Tensor:
-    """[B, ...] of every replica, joined in their order; gradients of all of them flow back."""
-    if replica_count() == 1:
-        return values
-    return tf.distribute.get_replica_context().all_gather(values, axis=0)
-
-
-def own_part(everyones: tf.Tensor) -> tf.Tensor:
-    """This replica's [B, ...] of values for the global batch."""
-    size = tf.shape(everyones)[0] // replica_count()
-    first = replica_index() * size
-    return everyones[first:first + size]
+# What a step of float16 changes even if its gradients overflow, of `TranslationMethod.state`.
+_ALWAYS_COUNTED = ("step", "loss_scale", "finite_steps")
 
 
 class TranslationMethod(keras.Model):
     """Base of the methods: a keras.Model whose `fit` takes batches {"source": images, "target": images}.
 
-    A subclass makes its networks in `_build_networks`, draws nothing at random outside `self.draw_seed`, and
-    returns named scalar terms from `train_step`: `loss/<term>`, `metric/<name>`. Images are float32 [B, H, W, 3] in
-    [-1, 1]; B is the batch of one replica.
+    A subclass makes its networks in `_build_networks`, draws nothing at random outside `self.draw_seed`, keeps what it
+    remembers from step to step in variables that `state` names, and returns named scalar terms from `_take_step`:
+    `loss/<term>`, `metric/<name>`. Images are float32 [B, H, W, 3] in [-1, 1]; B is the batch of one replica.
+
+    With float16 a step is undone if a gradient of any network overflows: all of `state` is as before it (weights,
+    optimizers' slots and iterations, and with them the place in the learning rate's schedule, running means and
+    statistics, spectral vectors, pools, queues), but for `step`, which counts the batch, and the loss scale.
 
     Args:
       settings: all settings of the run.
@@ -68,7 +46,8 @@ class TranslationMethod(keras.Model):
       ema_generator: the generator with running means of its weights, or None with `ema_decay` 0.
       optimizers_by_network: name to optimizer, after `compile`.
       step: int64 scalar variable, steps done.
-      step_logs: all terms of the last step (the progress bar shows a few).
+      loss_scaling: that of float16.
+      step_logs: all terms of the last step, read from the device when they are asked for.
       input_wait_sec: seconds that the last step waited for its batch.
     """
 
@@ -85,11 +64,11 @@ class TranslationMethod(keras.Model):
         self.networks = self._build_networks()
         self.ema_generator = self._build_ema()
         self.step = step_variable(0, tf.int64)
-        self.loss_scale = step_variable(_FIRST_LOSS_SCALE if self._scales_loss() else 1.0, tf.float32)
-        self.finite_steps = step_variable(0, tf.int64)
+        self.loss_scaling = LossScaling(settings.train.precision == "float16")
         self.optimizers_by_network = {}
-        self.step_logs = {}
+        self.step_logs = StepTerms((), tf.zeros([0]))
         self.input_wait_sec = 0.0
+        self._record = StepRecord()
         self.built = True
 
     def _build_networks(self) -> dict[str, keras.Model]:
@@ -112,9 +91,6 @@ class TranslationMethod(keras.Model):
         """(running mean, weight) of the generator, by name: freezing a network reorders its weights in Keras 2."""
         means = compat.named_weights(ema)
         return [(means[name], weight) for name, weight in compat.named_weights(self.generator).items()]
-
-    def _scales_loss(self) -> bool:
-        return self.settings.train.precision == "float16"
 
     @property
     def generator(self) -> keras.Model:
@@ -151,7 +127,7 @@ class TranslationMethod(keras.Model):
                 if not network.trainable_variables:
                     continue
                 optimizer = given.get(name) or Adam(rate, train.beta_1, train.beta_2, name=f"{name}_adam")
-                compat.build_optimizer(optimizer, network.trainable_variables, self._scales_loss())
+                compat.build_optimizer(optimizer, network.trainable_variables)
                 self.optimizers_by_network[name] = optimizer
             compat.compile_keras_model(self, self.optimizers_by_network["generator"], run_eagerly)
 
@@ -189,7 +165,9 @@ class TranslationMethod(keras.Model):
 
         Raises:
           InputError: if it holds a model of other settings or this very step, or cannot be written.
+          NonFiniteError: if a step of the last `fit` was not finite.
         """
+        self.check_finite()
         folder, step = Path(folder), int(self.step.numpy())
         check_same_settings(folder, self.settings)
         store = CheckpointStore(folder, self.settings.train.keep_checkpoints)
@@ -212,6 +190,36 @@ class TranslationMethod(keras.Model):
 
     # ---- one step -------------------------------------------------------------------------------------------------
 
+    def train_step(self, batch: dict[str, tf.Tensor], draws: object = None) -> dict[str, tf.Tensor]:
+        """One step.
+
+        Args:
+          batch: {"source", "target"}, float32 [B, H, W, 3] in [-1, 1].
+          draws: what a recorded step drew at random, for methods that can reproduce one; drawn if None.
+
+        Returns:
+          Named scalar terms.
+        """
+        before = [tf.convert_to_tensor(variable) for variable in self._undone_by_overflow()]
+        terms = self._take_step(batch) if draws is None else self._take_step(batch, draws)
+        step = self.step.assign_add(1)
+        if self.ema_generator is not None:
+            count = tf.cast(step, tf.float32)
+            # Young means forget faster, or the random first weights would stay in them for thousands of steps.
+            decay = tf.minimum(self.settings.train.ema_decay, (1.0 + count) / (10.0 + count))
+            tf.distribute.get_replica_context().merge_call(self._move_ema, args=(decay,))
+        if self.loss_scaling.used:
+            terms["metric/loss_scale"] = tf.identity(self.loss_scaling.scale)
+            bad = [value >= 0.0 for name, value in terms.items() if name.startswith("non_finite/")]
+            finite = tf.logical_not(tf.reduce_any(tf.stack(bad)))
+            put_back_unless(finite, self._undone_by_overflow(), before)
+            self.loss_scaling.adapt(finite)
+        return terms
+
+    def _take_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The method's own part of `train_step`: updates all networks."""
+        raise NotImplementedError
+
     def draw_seed(self, purpose: int) -> tf.Tensor:
         """int32 [2], a function of (run seed, step, purpose): the same on every replica and after a resume."""
         seed = tf.constant([self.settings.train.seed % 2**31, purpose], tf.int32)
@@ -224,7 +232,7 @@ class TranslationMethod(keras.Model):
         `loss` is a mean over the replica's batch; gradients are summed over replicas, so dividing by their number
         makes them those of the mean over the global batch. With float16 the loss scale is added.
         """
-        return loss / replica_count() * self.loss_scale
+        return loss / replica_count() * self.loss_scaling.scale
 
     def update_networks(self, names: Sequence[str], tape: tf.GradientTape,
                         scaled_loss: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -248,39 +256,28 @@ class TranslationMethod(keras.Model):
         terms = {}
         finite = tf.constant(True)
         for index, name in enumerate(names):
-            if self._scales_loss():
-                summed[index] = [gradient / self.loss_scale for gradient in summed[index]]
+            if self.loss_scaling.used:
+                summed[index] = [gradient / self.loss_scaling.scale for gradient in summed[index]]
             squares = tf.stack([tf.reduce_sum(tf.square(gradient)) for gradient in summed[index]])
             terms[f"gradient_norm/{name}"] = tf.sqrt(tf.reduce_sum(squares))
             bad = tf.logical_not(tf.math.is_finite(squares))
             first_bad = tf.where(tf.reduce_any(bad), tf.argmax(bad, output_type=tf.int32), -1)
             terms[f"non_finite/{name}"] = tf.cast(first_bad, tf.float32)
             finite = tf.logical_and(finite, first_bad < 0)
-        if self._scales_loss():
-            # An overflow of float16 is no error: these networks skip the update, and the scale is halved.
-            summed = [[tf.where(finite, gradient, float("nan")) for gradient in group] for group in summed]
-            self._adapt_loss_scale(finite)
+        if self.loss_scaling.used:
+            # `train_step` undoes this update. Until then the weights stay finite, for the networks updated after it.
+            summed = [[tf.where(finite, gradient, 0.0) for gradient in group] for group in summed]
         for name, group in zip(names, summed):
             terms[f"learning_rate/{name}"] = compat.learning_rate(self.optimizers_by_network[name])
             compat.apply_summed_gradients(self.optimizers_by_network[name], group,
                                           self.networks[name].trainable_variables)
         return terms
 
-    def _adapt_loss_scale(self, finite: tf.Tensor) -> None:
-        finite_steps = tf.where(finite, self.finite_steps + 1, 0)
-        grow = finite_steps >= _LOSS_SCALE_GROWTH_STEPS
-        factor = tf.where(finite, tf.where(grow, 2.0, 1.0), 0.5)
-        self.loss_scale.assign(tf.maximum(self.loss_scale * factor, 1.0))
-        self.finite_steps.assign(tf.where(grow, tf.zeros_like(finite_steps), finite_steps))
-
-    def finish_step(self) -> None:
-        """Counts the step and moves the running means. Last line of every `train_step`."""
-        step = self.step.assign_add(1)
-        if self.ema_generator is not None:
-            count = tf.cast(step, tf.float32)
-            # Young means forget faster, or the random first weights would stay in them for thousands of steps.
-            decay = tf.minimum(self.settings.train.ema_decay, (1.0 + count) / (10.0 + count))
-            tf.distribute.get_replica_context().merge_call(self._move_ema, args=(decay,))
+    def _undone_by_overflow(self) -> list[tf.Variable]:
+        """What a step of float16 may have to put back; nothing with other precisions."""
+        if not self.loss_scaling.used:
+            return []
+        return [variable for name, variable in self.state().items() if name not in _ALWAYS_COUNTED]
 
     def _move_ema(self, strategy: tf.distribute.Strategy, decay: tf.Tensor) -> None:
         def move(mean: tf.Variable, weight: tf.Tensor, decay: tf.Tensor) -> None:
@@ -292,30 +289,53 @@ class TranslationMethod(keras.Model):
     # ---- Keras ----------------------------------------------------------------------------------------------------
 
     def make_train_function(self, force: bool = False) -> Callable:
-        """Keras' hook: takes the batch outside of the compiled step, so that waiting for input can be measured."""
+        """Keras' hook, called by every `fit`.
+
+        The function takes the batch outside of the compiled step, so that waiting for input can be measured. It never
+        waits for the step itself: what it returns, for the progress bar, are the terms of the last step of
+        `log_steps`.
+        """
+        self._record, self._steps_begun = StepRecord(), int(self.step.numpy())
+        self._terms_shown = {}
         if getattr(self, "train_function", None) is not None and not force:
             return self.train_function
-        strategy = self.distribute_strategy
-        step = tf.function(self.train_step, jit_compile=True) if self.settings.train.xla else self.train_step
+        take_step, names = self._compiled_step()
 
-        def distributed_step(batch: object) -> dict[str, tf.Tensor]:
-            terms = strategy.run(step, args=(batch,))
-            means = {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
-                     for name, value in terms.items()}
-            return {**means, "all_finite": self._all_finite(means)}
-
-        if not self.run_eagerly:
-            distributed_step = tf.function(distributed_step, reduce_retracing=True)
-
-        def train_function(iterator: object) -> dict[str, tf.Tensor]:
+        def train_function(iterator: object) -> dict[str, float]:
             start = time.perf_counter()
             batch = next(iterator)
             self.input_wait_sec = time.perf_counter() - start
-            self.step_logs = distributed_step(batch)
-            return {name: self.step_logs[name] for name in self.progress_terms}
+            self.step_logs = StepTerms(names, take_step(batch))
+            self._steps_begun += 1
+            self._record.add(self._steps_begun, self.step_logs)
+            if not self._terms_shown or self._steps_begun % self.settings.train.log_steps == 0:
+                self._terms_shown = self.get_metrics_result()
+            return dict(self._terms_shown)
 
         self.train_function = train_function
         return train_function
+
+    def _compiled_step(self) -> tuple[Callable, list[str]]:
+        """A step of all replicas, from a batch to the values of its terms [N], and their names, known once it ran."""
+        strategy, names = self.distribute_strategy, []
+        step = tf.function(self.train_step, jit_compile=True) if self.settings.train.xla else self.train_step
+
+        def step_of_replica(batch: object) -> tf.Tensor:
+            terms = step(batch)
+            names[:] = [*terms, "all_finite"]
+            return tf.stack([tf.cast(value, tf.float32) for value in terms.values()])
+
+        def step_of_all(batch: object) -> tf.Tensor:
+            # One vector, so that the replicas exchange their terms once.
+            values = strategy.run(step_of_replica, args=(batch,))
+            means = strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None)
+            return tf.concat([means, [self._all_finite(dict(zip(names, tf.unstack(means))))]], 0)
+
+        return step_of_all if self.run_eagerly else tf.function(step_of_all, reduce_retracing=True), names
+
+    def get_metrics_result(self) -> dict[str, float]:
+        """Keras' hook: what the progress bar shows at the end of an epoch, of the last step. Waits for the device."""
+        return {name: self.step_logs[name] for name in self.progress_terms if name in self.step_logs}
 
     def _maybe_symbolic_build(self, *args: object, **kwargs: object) -> None:
         """Keras 3's hook to build a model from a first batch, which it cannot do for batches of several replicas.
@@ -323,14 +343,25 @@ class TranslationMethod(keras.Model):
         All weights exist already, so there is nothing to do, and no batch is used up.
         """
 
+    def check_finite(self) -> None:
+        """Looks at all steps of this `fit`, or the last one. Waits for the device.
+
+        Raises:
+          NonFiniteError: if a term or a gradient was not finite, with the first such step, its terms and layers.
+        """
+        bad = self._record.first_bad()
+        if bad is not None:
+            raise NonFiniteError(non_finite_message(*bad, self.trainable_names))
+
     def _all_finite(self, terms: dict[str, tf.Tensor]) -> tf.Tensor:
-        """1.0, or 0.0 if a term or a gradient of the step is not finite. One scalar to look at per step."""
+        """1.0, or 0.0 if a loss or a gradient of the step is not finite."""
         losses = tf.stack([value for name, value in terms.items() if name.startswith("loss/")])
         gradients = tf.stack([value for name, value in terms.items() if name.startswith("non_finite/")])
-        # With float16 an overflowing gradient is ordinary until the loss scale cannot fall any more.
-        tolerated = self.loss_scale > 1.0 if self._scales_loss() else False
-        fine = tf.logical_and(tf.reduce_all(tf.math.is_finite(losses)),
-                              tf.logical_or(tf.reduce_all(gradients < 0.0), tolerated))
+        overflow = tf.reduce_any(gradients >= 0.0)
+        fine = tf.logical_and(tf.reduce_all(tf.math.is_finite(losses)), tf.logical_not(overflow))
+        if self.loss_scaling.used:
+            # Such a step is undone. It is ordinary until the loss scale cannot fall any more.
+            fine = tf.logical_or(fine, tf.logical_and(overflow, terms["metric/loss_scale"] > 1.0))
         return tf.cast(fine, tf.float32)
 
     def histograms(self) -> dict[str, tf.Variable]:
@@ -345,7 +376,8 @@ class TranslationMethod(keras.Model):
 
     def state(self) -> dict[str, tf.Variable]:
         """Everything that a continued run needs, by name: weights, optimizer slots, running means, step."""
-        state = {"step": self.step, "loss_scale": self.loss_scale, "finite_steps": self.finite_steps}
+        state = {"step": self.step, "loss_scale": self.loss_scaling.scale,
+                 "finite_steps": self.loss_scaling.finite_steps}
         for name, network in self.networks.items():
             weights = compat.named_weights(network)
             state.update({f"{name}/{key}": value for key, value in weights.items()})

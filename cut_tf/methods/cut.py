@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from cut_tf.losses import patch_nce
-from cut_tf.methods import base, unpaired
+from cut_tf.methods import base, replicas, unpaired
 from cut_tf.networks.patch_projector import PatchProjector, draw_patch_ids
 from cut_tf.settings import Settings
 
@@ -40,8 +40,8 @@ class KeyQueue(tf.Module):
 
     def __init__(self, length: int, widths: Sequence[int]) -> None:
         super().__init__()
-        self.keys = [base.step_variable(tf.zeros([length, width]), tf.float32) for width in widths]
-        self.present = [base.step_variable(tf.zeros([length], tf.bool), tf.bool) for _ in widths]
+        self.keys = [replicas.step_variable(tf.zeros([length, width]), tf.float32) for width in widths]
+        self.present = [replicas.step_variable(tf.zeros([length], tf.bool), tf.bool) for _ in widths]
 
     def push(self, layer: int, keys: tf.Tensor) -> None:
         """Puts keys [N, C] of this step, gathered over all replicas, in front."""
@@ -99,16 +99,8 @@ class CUT(unpaired.UnpairedMethod):
         """Whether target images are translated too."""
         return self.settings.loss.nce_identity_weight > 0 or self.settings.loss.l1_identity_weight > 0
 
-    def train_step(self, batch: dict[str, tf.Tensor], draws: Draws | None = None) -> dict[str, tf.Tensor]:
-        """One step.
-
-        Args:
-          batch: {"source", "target"}, float32 [B, H, W, 3] in [-1, 1].
-          draws: flip and patch ids of a recorded step, to reproduce it; drawn if None.
-
-        Returns:
-          Named scalar terms. `loss/generator` is the visible weighted sum of the generator's terms.
-        """
+    def _take_step(self, batch: dict[str, tf.Tensor], draws: Draws | None = None) -> dict[str, tf.Tensor]:
+        """As `train_step`; `loss/generator` is the visible weighted sum of the generator's terms."""
         source, target = batch["source"], batch["target"]
         flip = self._draw_flip() if draws is None else draws.flip
         real = [source, target] if self.uses_identity else [source]
@@ -124,7 +116,6 @@ class CUT(unpaired.UnpairedMethod):
             terms["loss/generator"] = self._total(terms)
             scaled = self.scale(terms["loss/generator"])
         terms.update(self.update_networks(["generator", "projector"], tape, scaled))
-        self.finish_step()
         return terms
 
     def _draw_flip(self) -> tf.Tensor:
@@ -225,7 +216,7 @@ class CUT(unpaired.UnpairedMethod):
         own = tf.reshape(key, [-1, key.shape[-1]])
         pool = tf.distribute.get_replica_context().all_gather(own, axis=0)
         if loss.negatives == "minibatch":
-            first = base.replica_index() * tf.shape(own)[0]
+            first = replicas.replica_index() * tf.shape(own)[0]
             return patch_nce.minibatch_logits(query, key, loss.temperature, pool, first)
         queue = self.queues[name]
         logits = _EXTERNAL_LOGITS[loss.negatives](query, key, queue.keys[layer], queue.present[layer],

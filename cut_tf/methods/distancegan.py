@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from cut_tf.errors import InputError
-from cut_tf.methods import base, pooled
+from cut_tf.methods import pooled, replicas
 from cut_tf.settings import Settings
 
 # Mean and deviation of fewer distances say little: until then the term is left out.
@@ -39,7 +39,7 @@ class DistanceGAN(pooled.PooledMethod):
                              "--distance=self compares the halves of single images")
         super().__init__(settings)
         # Count, mean and variance of the distances between real images.
-        self.statistics = {domain: base.step_variable(tf.zeros([3], tf.float64), tf.float64)
+        self.statistics = {domain: replicas.step_variable(tf.zeros([3], tf.float64), tf.float64)
                            for domain in ("source", "target")}
 
     def _build_networks(self) -> dict[str, keras.Model]:
@@ -60,8 +60,8 @@ class DistanceGAN(pooled.PooledMethod):
         if self.settings.loss.distance == "self":
             width = tf.shape(images)[2]
             half = width // 2
-            return base.gather_over_replicas(_mean_difference(images[:, :, :half], images[:, :, width - half:]))
-        everyones = base.gather_over_replicas(images)
+            return replicas.gather_over_replicas(_mean_difference(images[:, :, :half], images[:, :, width - half:]))
+        everyones = replicas.gather_over_replicas(images)
         size = self.settings.data.batch_size
         # Each image and the one that is so many places further on, in a circle. The last half circle comes twice.
         rings = [_mean_difference(everyones, tf.roll(everyones, places, 0)) for places in range(1, size // 2 + 1)]

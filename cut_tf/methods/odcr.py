@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from cut_tf.errors import InputError
 from cut_tf.losses import weighted_patch_nce as wpnce
-from cut_tf.methods import base, cut
+from cut_tf.methods import base, cut, replicas
 from cut_tf.networks.feature_classifier import CLEAR, HAZY, Evidence, FeatureClassifier
 from cut_tf.networks.orthogonal_projector import OrthogonalPatchProjector
 from cut_tf.networks.patch_projector import normalise
@@ -35,7 +35,7 @@ class ODCR(cut.CUT):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.channel_weights = {
-            f"{kind}_weights/{feature}": base.step_variable(tf.zeros([width]), tf.float32)
+            f"{kind}_weights/{feature}": replicas.step_variable(tf.zeros([width]), tf.float32)
             for kind in ("hazy", "clear") for feature, width in zip(self.feature_names,
                                                                     self.networks["projector"].widths)}
 

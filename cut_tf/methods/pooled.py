@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from cut_tf.errors import InputError
-from cut_tf.methods import base, unpaired
+from cut_tf.methods import replicas, unpaired
 from cut_tf.settings import Settings
 
 
@@ -23,8 +23,8 @@ class ImagePool(tf.Module):
     def __init__(self, size: int, side_px: int) -> None:
         super().__init__()
         self.size = size
-        self.images = base.step_variable(tf.zeros([size, side_px, side_px, 3]), tf.float32)
-        self.count = base.step_variable(0, tf.int64)
+        self.images = replicas.step_variable(tf.zeros([size, side_px, side_px, 3]), tf.float32)
+        self.count = replicas.step_variable(0, tf.int64)
 
     def exchange(self, images: tf.Tensor, swaps: tf.Tensor, slots: tf.Tensor) -> tf.Tensor:
         """Puts images in, and says what the discriminator sees instead of each.
@@ -88,15 +88,8 @@ class PooledMethod(unpaired.UnpairedMethod):
         """What the generators minimise, the sum of the terms, and the (real, fake) images by discriminator."""
         raise NotImplementedError
 
-    def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One step.
-
-        Args:
-          batch: {"source", "target"}, float32 [B, H, W, 3] in [-1, 1].
-
-        Returns:
-          Named scalar terms, weighted. `loss/generator` is the sum of the generators' terms.
-        """
+    def _take_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """As `train_step`; terms are weighted, `loss/generator` is the sum of the generators'."""
         with tf.GradientTape() as tape:
             terms, images = self._objective(batch)
             terms.update(self.regularize(images["discriminator"][1], batch["target"], batch["source"],
@@ -106,7 +99,6 @@ class PooledMethod(unpaired.UnpairedMethod):
         terms.update(self.update_networks(self.generators, tape, scaled))
         for name, (real, fake) in images.items():
             terms.update(self._update_discriminator(real, self._pooled(fake, name), name))
-        self.finish_step()
         return terms
 
     def _translate(self, name: str, parts: list[tf.Tensor]) -> list[tf.Tensor]:
@@ -120,12 +112,12 @@ class PooledMethod(unpaired.UnpairedMethod):
         """What the discriminator sees instead of this replica's outputs [B, H, W, 3]."""
         if not self.pools:
             return fake
-        everyones = base.gather_over_replicas(fake)
+        everyones = replicas.gather_over_replicas(fake)
         count = tf.shape(everyones)[:1]
         draws = tf.random.stateless_uniform(count, self.discriminator_seed(unpaired.POOL_SWAP, name), alg="philox")
         slots = tf.random.stateless_uniform(count, self.discriminator_seed(unpaired.POOL_SLOT, name), 0,
                                             self.pools[name].size, tf.int32, alg="philox")
-        return base.own_part(self.pools[name].exchange(everyones, draws > 0.5, slots))
+        return replicas.own_part(self.pools[name].exchange(everyones, draws > 0.5, slots))
 
     def state(self) -> dict[str, tf.Variable]:
         state = super().state()

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from cut_tf import images, networks
 from cut_tf.inference import Translator
-from cut_tf.methods import base
+from cut_tf.methods import base, replicas
 from cut_tf.settings import Settings
 
 _NOISE = 0
@@ -35,15 +35,11 @@ class Regression(base.TranslationMethod):
         """What the output for batch["source"] should be, [B, H, W, 3] in [-1, 1]."""
         raise NotImplementedError
 
-    def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One step.
+    def _take_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """As `train_step`.
 
-        Args:
-          batch: {"source", "target"}, float32 [B, H, W, 3] in [-1, 1].
-
-        Returns:
-          Named scalar terms: `loss/l1`, the mean absolute difference, those of contrastive regularization if asked
-          for (its negative is the source without noise), and `loss/generator`, the sum.
+        Terms are `loss/l1`, the mean absolute difference, those of contrastive regularization if asked for (its
+        negative is the source without noise), and `loss/generator`, the sum.
         """
         source, target = batch["source"], self._target(batch)
         with tf.GradientTape() as tape:
@@ -53,7 +49,6 @@ class Regression(base.TranslationMethod):
             terms["loss/generator"] = terms["loss/l1"] + terms.get("loss/contrastive", 0.0)
             scaled = self.scale(terms["loss/generator"])
         terms.update(self.update_networks(["generator"], tape, scaled))
-        self.finish_step()
         return terms
 
     def _with_noise(self, source: tf.Tensor) -> tf.Tensor:
@@ -62,9 +57,9 @@ class Regression(base.TranslationMethod):
         if not levels:
             return source
         size, shape = tf.shape(source)[0], tf.shape(source)
-        noise = tf.random.stateless_normal(tf.concat([[size * base.replica_count()], shape[1:]], 0),
+        noise = tf.random.stateless_normal(tf.concat([[size * replicas.replica_count()], shape[1:]], 0),
                                            self.draw_seed(_NOISE), alg="philox")
-        first = base.replica_index() * size
+        first = replicas.replica_index() * size
         return tf.clip_by_value(source + noise[first:first + size] * (levels / images.HALF_RANGE), -1.0, 1.0)
 
 

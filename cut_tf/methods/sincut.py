@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from cut_tf.errors import InputError
-from cut_tf.methods import base, cut
+from cut_tf.methods import cut, replicas
 
 # Purposes of random draws: so many for a part, one per doubling of the resolution.
 _FIRST_NOISE, _NOISES_PER_PART = 400, 10
@@ -39,6 +39,6 @@ class SinCUT(cut.CUT):
 
     def _draw_noise(self, images: tf.Tensor, purpose: int) -> list[tf.Tensor]:
         """N(0, 1) for a part's images [B, H, W, 3], float32 [B, h, w, 1] per doubling of the resolution."""
-        return [base.own_part(tf.random.stateless_normal([batch * base.replica_count(), *rest],
+        return [replicas.own_part(tf.random.stateless_normal([batch * replicas.replica_count(), *rest],
                                                          self.draw_seed(purpose + index), alg="philox"))
                 for index, (batch, *rest) in enumerate(self.generator.noise_shapes(images))]

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from cut_tf import networks
 from cut_tf.losses import adversarial, gradient_penalty
-from cut_tf.methods import base
+from cut_tf.methods import base, replicas
 
 # Offsets between the networks' seeds.
 GENERATOR_SEED, DISCRIMINATOR_SEED = 0, 1
@@ -58,7 +58,7 @@ class UnpairedMethod(base.TranslationMethod):
             terms, total = {}, 0.0
             if loss.r1_weight:
                 real_scores, penalty = gradient_penalty.r1_penalty(
-                    lambda pictures: discriminator(pictures, training=True), real)
+                    lambda pictures: discriminator(pictures, training=True), real, self.loss_scaling.scale)
                 total = terms[f"loss/{name.replace('discriminator', 'r1')}"] = loss.r1_weight * penalty
             else:
                 real_scores = discriminator(real, training=True)
@@ -68,7 +68,8 @@ class UnpairedMethod(base.TranslationMethod):
             terms.update({f"loss/{name}_real": on_real, f"loss/{name}_fake": on_fake})
             if loss.gan_mode == "wgangp" and loss.gradient_penalty_weight:
                 penalty = loss.gradient_penalty_weight * gradient_penalty.gradient_penalty(
-                    lambda pictures: discriminator(pictures, training=True), real, fake, self._penalty_mix(fake, name))
+                    lambda pictures: discriminator(pictures, training=True), real, fake, self._penalty_mix(fake, name),
+                    self.loss_scaling.scale)
                 total += penalty
                 terms[f"loss/{name.replace('discriminator', 'gradient_penalty')}"] = penalty
             scaled = self.scale(total)
@@ -79,5 +80,5 @@ class UnpairedMethod(base.TranslationMethod):
     def _penalty_mix(self, fake: tf.Tensor, name: str) -> tf.Tensor:
         """[B, 1, 1, 1] in [0, 1]: this replica's part of a draw for the global batch."""
         seed = self.discriminator_seed(PENALTY_MIX, name)
-        return base.own_part(tf.random.stateless_uniform([tf.shape(fake)[0] * base.replica_count(), 1, 1, 1], seed,
-                                                         alg="philox"))
+        everyones = tf.shape(fake)[0] * replicas.replica_count()
+        return replicas.own_part(tf.random.stateless_uniform([everyones, 1, 1, 1], seed, alg="philox"))

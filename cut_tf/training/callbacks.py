@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import signal
 import time
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ import tensorflow as tf
 
 from cut_tf import compat
 from cut_tf.checkpoints import CheckpointStore
-from cut_tf.errors import NonFiniteError
 from cut_tf.methods.base import TranslationMethod
 from cut_tf.metrics.distribution import DISTANCES
 from cut_tf.settings import Settings
@@ -55,20 +53,24 @@ class StepCallback(keras.callbacks.Callback):
 
 
 class NonFiniteStop(StepCallback):
-    """Raises NonFiniteError, before anything is saved, if a term or a gradient is not finite."""
+    """Raises NonFiniteError if a term or a gradient of any step so far is not finite.
+
+    It looks where the run waits for the device anyhow: at steps of the log, of pictures, of evaluations and of
+    checkpoints, and at the end of an epoch. So steps in between overlap, and nothing is ever saved after a bad one. It
+    has to come before the callbacks that save. All processes of a run look at the same steps, and stop together.
+    """
+
+    def __init__(self, method: TranslationMethod, settings: Settings) -> None:
+        super().__init__(method)
+        train = settings.train
+        self._looks_every = (train.log_steps, train.image_steps, train.eval_steps, train.checkpoint_steps)
 
     def at_step(self, step: int) -> None:
-        if float(self._method.step_logs["all_finite"]) == 1.0:
-            return
-        logs = {name: float(value) for name, value in self._method.step_logs.items()}
-        bad = [f"{name} = {value}" for name, value in logs.items()
-               if name.startswith(("loss/", "metric/")) and not math.isfinite(value)]
-        for name in self._method.optimizers_by_network:
-            index = int(logs[f"non_finite/{name}"])
-            if index >= 0:
-                bad.append(f"gradient of {name}/{self._method.trainable_names(name)[index]}")
-        raise NonFiniteError(f"step {step}: not finite: {'; '.join(bad)}. The last checkpoint is from before; a lower "
-                             "--learning_rate, or --precision=float32, usually helps")
+        if any(step % every == 0 for every in self._looks_every):
+            self._method.check_finite()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._method.check_finite()
 
 
 class ScalarLogger(StepCallback):
@@ -220,6 +222,7 @@ class CheckpointSaver(StepCallback):
 
     def at_step(self, step: int) -> None:
         if step % self._settings.train.checkpoint_steps == 0 or self.stop_requested:
+            self._method.check_finite()
             self._store.save(self._method.state(), step, self._settings)
         if self.stop_requested:
             self.model.stop_training = True

@@ -162,7 +162,7 @@ class Run:
         train = self.settings.train
         # A process that stops alone would leave the others waiting, so only single processes stop by signal.
         saver = callbacks.CheckpointSaver(self.method, self.settings, self.store, self.devices.workers == 1)
-        stop = callbacks.NonFiniteStop(self.method)
+        stop = callbacks.NonFiniteStop(self.method, self.settings)
         if not self.devices.is_chief:
             return saver, None, [stop, saver]
         writer = callbacks.make_writer(self.folder)

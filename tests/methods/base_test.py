@@ -134,12 +134,13 @@ def test_a_step_is_finite_if_losses_and_gradients_are(untrained, loss, bad_weigh
     assert float(found) == fine
 
 
-@pytest.mark.parametrize("scale, fine", [(2.0, 1.0), (1.0, 0.0)])
-def test_float16_gradients_may_overflow_while_the_scale_can_fall(tiny_settings, scale, fine):
-    method = build_method(tiny_settings(precision="float16", ema_decay=0.0))
-    method.loss_scale.assign(scale)
-    found = method._all_finite({"loss/gan": tf.constant(1.0), "non_finite/generator": tf.constant(3.0)})
-    assert float(found) == fine
+@pytest.mark.parametrize("scale, loss, bad_weight, fine", [
+    (2.0, 1.0, 3.0, 1.0), (1.0, 1.0, 3.0, 0.0), (2.0, np.nan, 3.0, 1.0), (1.0, 1.0, -1.0, 1.0),
+    (2.0, np.nan, -1.0, 0.0)])
+def test_float16_gradients_may_overflow_while_the_scale_can_fall(tiny_settings, scale, loss, bad_weight, fine):
+    method = build_method(tiny_settings(method="paired", precision="float16", ema_decay=0.0))
+    terms = {"loss/gan": loss, "non_finite/generator": bad_weight, "metric/loss_scale": scale}
+    assert float(method._all_finite({name: tf.constant(value) for name, value in terms.items()})) == fine
 
 
 def test_the_first_bad_gradient_is_named_and_the_norm_is_that_of_all(tiny_settings):
@@ -155,69 +156,6 @@ def test_the_first_bad_gradient_is_named_and_the_norm_is_that_of_all(tiny_settin
         loss = method.scale(tf.reduce_sum(variables[2]) + tf.reduce_sum(variables[3]) * float("inf"))
     terms = steps.numbers(method.update_networks(["generator", "projector"], tape, loss))
     assert (terms["non_finite/generator"], terms["non_finite/projector"]) == (3, -1)
-
-
-def test_overflow_of_float16_halves_the_scale_and_changes_no_weight(tiny_settings):
-    method = steps.build(tiny_settings(precision="float16", ema_decay=0.0))
-    method.loss_scale.assign(256.0)
-    method.train_step(steps.batch())
-    method.loss_scale.assign(1e38)
-    state = method.state()
-    kept = {name: value.numpy() for name, value in state.items()
-            if name not in ("step", "loss_scale", "finite_steps") and not name.endswith("iterations")}
-    method.train_step(steps.batch(seed=1))
-    # Once for the discriminator's overflow, once for the generator's.
-    assert float(method.loss_scale) in (pytest.approx(0.5e38), pytest.approx(0.25e38))
-    for name, value in kept.items():
-        np.testing.assert_array_equal(state[name].numpy(), value, err_msg=name)
-    method.loss_scale.assign(256.0)
-    method.train_step(steps.batch(seed=1))
-    assert np.abs(state["generator/stem/kernel"].numpy() - kept["generator/stem/kernel"]).max() > 1e-5
-    assert float(method.loss_scale) == 256
-
-
-def _update_by_hand(method: CUT, factor: float) -> None:
-    """One update of generator and projector, with gradients of 1, except `factor` in the generator's third weight."""
-    variables = method.generator.trainable_variables + method.networks["projector"].trainable_variables
-    with tf.GradientTape() as tape:
-        loss = tf.add_n([tf.reduce_sum(variable) for variable in variables])
-        scaled = method.scale(loss + (factor - 1.0) * tf.reduce_sum(variables[2]))
-    method.update_networks(["generator", "projector"], tape, scaled)
-
-
-def test_overflow_in_one_weight_stops_the_update_of_all(tiny_settings):
-    method = steps.build(tiny_settings(precision="float16"))
-    before = steps.weights(method)
-    _update_by_hand(method, float("inf"))
-    assert float(method.loss_scale) == 2.0**14
-    for name, after in steps.weights(method).items():
-        np.testing.assert_array_equal(after, before[name], err_msg=name)
-    _update_by_hand(method, 1.0)
-    assert float(method.loss_scale) == 2.0**14
-    for name in ("generator", "projector"):
-        assert np.abs(steps.weights(method)[name] - before[name]).min() > 1e-5
-
-
-def test_loss_scale_grows_after_many_finite_updates_and_stays_above_one(tiny_settings):
-    method = steps.build(tiny_settings(precision="float16"))
-    method.finite_steps.assign(1998)
-    scales = []
-    for _ in range(3):
-        _update_by_hand(method, 1.0)
-        scales.append(float(method.loss_scale))
-    assert scales == [2.0**15, 2.0**16, 2.0**16]
-    method.loss_scale.assign(1.0)
-    _update_by_hand(method, float("nan"))
-    assert float(method.loss_scale) == 1
-
-
-def test_gradients_do_not_depend_on_the_loss_scale(tiny_settings):
-    norms = []
-    for scale in (32.0, 512.0):
-        method = steps.build(tiny_settings(precision="float16"))
-        method.loss_scale.assign(scale)
-        norms.append(steps.numbers(method.train_step(steps.batch()))["gradient_norm/generator"])
-    assert norms[0] == pytest.approx(norms[1], rel=0.05)
 
 
 @pytest.mark.parametrize("precision, tolerance", [("bfloat16", 0.03), ("float16", 0.01)])

@@ -306,7 +306,7 @@ def test_internal_and_external_negatives_together_make_the_question_harder(tiny_
 def test_two_steps_are_finite_and_train_all_networks(tiny_settings, overrides):
     method = steps.build(tiny_settings(**overrides), louder=1.0)
     if method.settings.train.precision == "float16":
-        method.loss_scale.assign(16.0)  # where the first steps of this network would bring it
+        method.loss_scaling.scale.assign(16.0)  # where the first steps of this network would bring it
     before = steps.weights(method)
     for step in range(2):
         terms = steps.numbers(method.train_step(steps.batch(seed=step)))

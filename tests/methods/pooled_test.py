@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from cut_tf.inference import Translator
-from cut_tf.methods import base, distancegan
+from cut_tf.methods import distancegan, replicas
 from cut_tf.methods.pooled import ImagePool
 
 _METHODS = {"cyclegan": {}, "gcgan": {"l1_identity_weight": 5.0}, "distancegan": {"distance": "pairs"}}
@@ -93,7 +93,7 @@ def test_two_replicas_equal_one(tiny_settings, two_replicas, monkeypatch, name):
     @tf.function
     def step(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         def of_replica() -> dict[str, tf.Tensor]:
-            place = base.replica_index()
+            place = replicas.replica_index()
             return two.train_step({key: images[place:place + 1] for key, images in batch.items()})
 
         return {key: two_replicas.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)

@@ -1,0 +1,34 @@
+"""What the replicas that take a step together share."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def step_variable(value: object, dtype: tf.DType) -> tf.Variable:
+    """A variable that every replica assigns the same value, so that the first one's counts."""
+    return tf.Variable(value, dtype=dtype, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+
+
+def replica_count() -> int:
+    """Number of replicas that take a step together."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def replica_index() -> tf.Tensor:
+    """int32 scalar: which of them this is."""
+    return tf.convert_to_tensor(tf.distribute.get_replica_context().replica_id_in_sync_group)
+
+
+def gather_over_replicas(values: tf.Tensor) -> tf.Tensor:
+    """[B, ...] of every replica, joined in their order; gradients of all of them flow back."""
+    if replica_count() == 1:
+        return values
+    return tf.distribute.get_replica_context().all_gather(values, axis=0)
+
+
+def own_part(everyones: tf.Tensor) -> tf.Tensor:
+    """This replica's [B, ...] of values for the global batch."""
+    size = tf.shape(everyones)[0] // replica_count()
+    first = replica_index() * size
+    return everyones[first:first + size]
