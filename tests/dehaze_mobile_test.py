@@ -50,6 +50,20 @@ def test_card_tells_what_a_card_must():
     assert "python -m cut_tf.train --flagfile=dehaze_mobile" in card and "at commit " in card
 
 
+def test_warm_up_requests_ask_every_signature_and_are_answered():
+    """What TF Serving replays when it loads the version."""
+    prediction_log_pb2 = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2",
+                                             reason="the extra serving (tensorflow-serving-api) is not installed")
+    signatures = tf.saved_model.load(str(BOX / "1")).signatures
+    asked = {}
+    for record in tf.data.TFRecordDataset(str(BOX / "1/assets.extra/tf_serving_warmup_requests")).as_numpy_iterator():
+        request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+        inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
+        asked[request.model_spec.signature_name] = signatures[request.model_spec.signature_name](**inputs)
+    assert set(asked) == set(signatures)
+    assert asked["image_float"]["image"].shape[1:] == [256, 256, 3]
+
+
 def test_saved_model_removes_haze(scenes):
     gains = _gains_db(SavedModelTranslator(BOX), scenes)
     assert gains.mean() >= 3.0, gains

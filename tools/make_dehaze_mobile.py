@@ -2,6 +2,7 @@
 
 Trains with the flagfile dehaze_mobile (or goes on with, or takes, the run that is there), exports the SavedModel and
 its .tflite twins, measures them on the hazed --val_photographs and on the test scenes, and writes the model card.
+With --measure_only it prints the card's tables for the model in --output, and writes nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from cut_tf.errors import InputError
 from cut_tf.export.options import ExportOptions, Size
 from cut_tf.export.saved_model import export_saved_model
 from cut_tf.export.tflite import export_tflite
-from cut_tf.exported import SavedModelTranslator
+from cut_tf.exported import SavedModelTranslator, newest_version
 from cut_tf.files import replace_file
 from cut_tf.inference import Translator
 from cut_tf.metrics import METRICS
@@ -34,6 +35,7 @@ _RUN = flags.DEFINE_string("run", "runs/dehaze_mobile", "folder of the run")
 _OUTPUT = flags.DEFINE_string("output", "saved_models/dehaze_mobile", "folder of the model")
 _SOURCE = flags.DEFINE_string("photographs_source", "not stated", "where the photographs come from, for the card")
 _LICENSE = flags.DEFINE_string("license", "not stated", "licence of the weights, for card and metadata")
+_MEASURE_ONLY = flags.DEFINE_bool("measure_only", False, "print the card's tables for the model in --output, and stop")
 _EXTRA = flags.DEFINE_multi_string("train_flag", [], "more flags for the training, such as --train_flag=--ngf=8")
 
 _SIZE = Size(256, 256)
@@ -67,7 +69,8 @@ Full-size pictures, the SavedModel, means and standard deviations:
 |---|---:|---:|
 {files}
 
-Speed and noise: `python -m tools.benchmark tflite --run={run}`.
+These tables again: `python -m tools.make_dehaze_mobile --measure_only --photographs=DIR --val_photographs=DIR`. Speed and
+noise: `python -m tools.benchmark tflite --run={run}`. `1/` has warm-up requests of 256x256 px for TF Serving.
 
 ## Failures
 
@@ -90,7 +93,7 @@ def make(output: Path) -> None:
     if subprocess.run([sys.executable, *train]).returncode:
         raise InputError(f"--run={_RUN.value}: the training failed")
     translator = Translator(_RUN.value)
-    saved_model = export_saved_model(translator, output)
+    saved_model = export_saved_model(translator, output, ExportOptions((_SIZE,)))
     hazed = f"hazed:{_PHOTOGRAPHS.value},{_VAL.value}"
     for quantize, sizes in _TWINS:
         export_tflite(translator, output, ExportOptions(sizes, quantize=quantize, representative=hazed,
@@ -100,10 +103,24 @@ def make(output: Path) -> None:
 
 
 def _card(translator: Translator, saved_model: Path, command: Sequence[str]) -> str:
-    settings = translator.settings
-    tests = {"scenes": DataSettings(dataset="scenes", preprocess="none",
-                                    scenes_size_px=settings.data.scenes_size_px),
-             "hazed photographs": DataSettings(dataset=f"hazed:{_PHOTOGRAPHS.value},{_VAL.value}", preprocess="none")}
+    settings, tests = translator.settings, _tests()
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip() or "unknown"
+    rows, files = _tables(saved_model, tests)
+    return _CARD.format(weights=translator.generator.count_params(), command=" ".join(command), commit=commit,
+                        steps=translator.step, method=settings.train.method, seed=settings.train.seed,
+                        photographs=len(open_dataset(tests["hazed photographs"]).pairs[0]) //
+                        tests["hazed photographs"].haze_variants, noise=settings.loss.source_noise_levels,
+                        rows=rows, files=files, run=_RUN.value, license=_LICENSE.value, source=_SOURCE.value)
+
+
+def _tests() -> dict[str, DataSettings]:
+    """The test pairs by the name that the card gives them."""
+    return {"scenes": DataSettings(dataset="scenes", preprocess="none", scenes_size_px=_SIZE.height_px),
+            "hazed photographs": DataSettings(dataset=f"hazed:{_PHOTOGRAPHS.value},{_VAL.value}", preprocess="none")}
+
+
+def _tables(saved_model: Path, tests: dict[str, DataSettings]) -> tuple[str, str]:
+    """Rows of the card's two tables: pictures, and files."""
     rows = []
     for name, data_settings in tests.items():
         data = open_dataset(data_settings)
@@ -112,13 +129,7 @@ def _card(translator: Translator, saved_model: Path, command: Sequence[str]) -> 
     for path in sorted(saved_model.parent.glob("*.json")):
         report = json.loads(path.read_text(encoding="utf-8"))
         files.append(f"| {path.with_suffix('.tflite').name} | {report['bytes'] / 1e6:.2f} | {report['psnr_db']:.1f} |")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip() or "unknown"
-    return _CARD.format(weights=translator.generator.count_params(), command=" ".join(command), commit=commit,
-                        steps=translator.step, method=settings.train.method, seed=settings.train.seed,
-                        photographs=len(open_dataset(tests["hazed photographs"]).pairs[0]) //
-                        tests["hazed photographs"].haze_variants, noise=settings.loss.source_noise_levels,
-                        rows="\n".join(rows), files="\n".join(files), run=_RUN.value, license=_LICENSE.value,
-                        source=_SOURCE.value)
+    return "\n".join(rows), "\n".join(files)
 
 
 def _rows(name: str, sources: Domain, targets: Domain, saved_model: Path) -> list[str]:
@@ -144,6 +155,9 @@ def main(argv: list[str]) -> int:
     try:
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {argv[1:]}")
+        if _MEASURE_ONLY.value:
+            print("\n\n".join(_tables(newest_version(Path(_OUTPUT.value), "--output"), _tests())))
+            return 0
         make(Path(_OUTPUT.value))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
