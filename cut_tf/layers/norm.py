@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from cut_tf import compat, registry
-from cut_tf.layers import portable
+from cut_tf.layers import kernels, portable
 
 EPSILON = 1e-5
 # Above that many images the graph would grow more than one pass over them saves.
@@ -35,8 +35,8 @@ class InstanceNorm(keras.layers.Layer):
         """Norms float [B, H, W, C]; with `relu` also cuts off what is negative, which then costs no memory."""
         del training  # the same in training and inference; all norms take the argument
         count = inputs.shape[0]
-        if count and count <= _MOST_FUSED_IMAGES and not portable.is_portable():
-            exact = inputs.dtype == tf.float32 and not tf.config.list_physical_devices("GPU")
+        if count and count <= _MOST_FUSED_IMAGES and kernels.are_fast():
+            exact = inputs.dtype == tf.float32 and not kernels.on_gpu()
             norm = _exact_norm if exact else _fused_norm
             parts = [norm(image, relu) for image in tf.split(inputs, count)]
             return parts[0] if count == 1 else tf.concat(parts, 0)
