@@ -100,10 +100,9 @@ def row(case: str, given: dict[str, Any], repeats: int) -> dict:
 
     Returns:
       Case, size, batch and precision; median, least and most seconds per step; images of the source domain per
-      second; peak of memory in GiB, of the GPU where there is one, else of the process; the reference work of the step in
-      GFLOP; the ceilings,
-      matrix products in GFLOP/s and memory in GB/s, measured between the steps; and the share of the product of the
-      same precision that the reference work in the measured time makes.
+      second; peak of memory in GiB, of the GPU where there is one, else of the process; the reference work of the
+      step in GFLOP; the ceilings, matrix products in GFLOP/s and memory in GB/s, measured between the steps; and the
+      share of the product of the same precision that the reference work in the measured time makes.
     """
     settings = settings_of(case, given)
     model, step = step_of(settings)
