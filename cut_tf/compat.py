@@ -13,6 +13,8 @@ import tensorflow as tf
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
 # TensorFlow 2.21's analyzer of TFLite files says of every one that the GPU delegate takes it.
 ANALYZER_KNOWS_GPUS = not KERAS_3
+# Keras 2.15's batch norm keeps n / (n - 1) times the variance of n values, as PyTorch's does, Keras 3's the variance.
+MOVING_VARIANCE_IS_UNBIASED = not KERAS_3
 
 
 def check_stack(tensorflow_version: str, keras_version: str, has_addons: bool) -> None:
@@ -52,14 +54,18 @@ def spectral_normalization(layer: keras.layers.Layer, input_shape: tuple, first_
       first_vector: [1, filters], start of the power iteration.
       name: of the wrapping layer.
     """
-    if KERAS_3:
-        wrapper = keras.layers.SpectralNormalization(layer, name=name, dtype="float32")
-        wrapper.build(input_shape)
-        wrapper.vector_u.assign(first_vector)
-    else:
-        wrapper = _addons().layers.SpectralNormalization(layer, name=name, dtype="float32")
-        wrapper.build(input_shape)
-        wrapper.u.assign(first_vector)
+    normalization = keras.layers.SpectralNormalization if KERAS_3 else _addons().layers.SpectralNormalization
+
+    class FromFirstVector(normalization):
+        """Keras 3 forgets what is assigned to a weight while a whole network is built, but not its initialiser."""
+
+        def add_weight(self, *args: object, **kwargs: object) -> object:
+            if kwargs.get("name") in ("vector_u", "sn_u"):
+                kwargs["initializer"] = keras.initializers.Constant(first_vector)
+            return super().add_weight(*args, **kwargs)
+
+    wrapper = FromFirstVector(layer, name=name, dtype="float32")
+    wrapper.build(input_shape)
     return wrapper
 
 

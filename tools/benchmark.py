@@ -12,7 +12,8 @@
 
 Rows of train_step, scaling, losses, translate and tflite come from processes of their own, the others of a command
 from one process, taken in turns. Medians over --repeats after a warm-up, with the smallest and the largest value.
---json prints one object per row.
+--json prints one object per row. Memory is the GPU's where there is one, else the process'. Forms for CPUs alone
+are not measured on a GPU.
 """
 
 from __future__ import annotations

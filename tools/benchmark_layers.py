@@ -91,7 +91,7 @@ def _peak_mib(layer: str, step: str, *case: object) -> float:
     call = _call(layer, step, *case)
     before = measuring.start_peak()
     measuring.measure(call, 1)
-    return measuring.status_mib("VmHWM") - before
+    return measuring.peak_mib() - before
 
 
 def line(row: dict) -> str:

@@ -170,6 +170,8 @@ PAIRS = {
 # What runs in half precision too; embeddings and constraints are float32 always.
 HALF_PRECISION = ("3x3 convolution", "7x7 convolution to 3 filters", "blur down", "blur up",
                   "mirrored border", "instance norm")
+# Forms that layers take on CPUs alone.
+OF_CPUS = ("3x3 convolution", "7x7 convolution to 3 filters", "mirrored border")
 # Compared forward alone: the constraint is no part of a loss.
 CONSTRAINTS = {"Stiefel step": Pair(_stiefel(retraction), _stiefel(_polar_by_svd),
                                     lambda size_px, batch_size, ngf: [_WIDTH, _WIDTH])}
@@ -177,6 +179,8 @@ CONSTRAINTS = {"Stiefel step": Pair(_stiefel(retraction), _stiefel(_polar_by_svd
 
 def rows(size_px: int, batch_size: int, ngf: int, precision: str, repeats: int) -> Iterator[dict]:
     """Two rows per layer, ours and the naive form, forward and backward, taken in turns.
+
+    Where there is a GPU, layers are left out whose faster form is one of CPUs.
 
     Args:
       size_px: side of the pictures.
@@ -194,7 +198,8 @@ def rows(size_px: int, batch_size: int, ngf: int, precision: str, repeats: int) 
 
 
 def _all_times(shapes: dict[str, list[int]], precision: str, repeats: int) -> dict[str, dict[str, measuring.Timing]]:
-    return {name: _times(name, shape, precision, repeats) for name, shape in shapes.items()}
+    return {name: _times(name, shape, precision, repeats) for name, shape in shapes.items()
+            if name not in OF_CPUS or not measuring.on_gpu()}
 
 
 def _times(name: str, shape: list[int], precision: str, repeats: int) -> dict[str, measuring.Timing]:

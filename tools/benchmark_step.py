@@ -100,16 +100,16 @@ def row(case: str, given: dict[str, Any], repeats: int) -> dict:
 
     Returns:
       Case, size, batch and precision; median, least and most seconds per step; images of the source domain per
-      second; peak resident memory of the process in GiB; the reference work of the step in GFLOP; the ceilings,
-      matrix products in GFLOP/s and memory in GB/s, measured between the steps; and the share of the product of the
-      same precision that the reference work in the measured time makes.
+      second; peak of memory in GiB, of the GPU where there is one, else of the process; the reference work of the
+      step in GFLOP; the ceilings, matrix products in GFLOP/s and memory in GB/s, measured between the steps; and the
+      share of the product of the same precision that the reference work in the measured time makes.
     """
     settings = settings_of(case, given)
     model, step = step_of(settings)
     for _ in range(_STEPS_TO_THE_PEAK):
         measuring.timed(step)
     # Before the ceilings are measured, which take memory of their own.
-    peak_gib = measuring.status_mib("VmHWM") / 1024
+    peak_gib = measuring.peak_mib() / 1024
     ceilings = {"float32_gflops": measuring.matrix_product("float32"),
                 "bfloat16_gflops": measuring.matrix_product("bfloat16"),
                 "memory_gb_per_sec": measuring.memory_copy()}

@@ -88,7 +88,7 @@ def _timed(kind: str, path: str, side_px: int, threads: int, repeats: int) -> di
 
 
 def _measure(kind: str, path: str, side_px: int, threads: int, repeats: int) -> dict:
-    before = measuring.start_peak()
+    before = measuring.start_peak(on_cpu=kind == "tflite")
     translate = _loaded(kind, path, threads)
     picture = np.random.default_rng(0).integers(0, 256, [side_px, side_px, 3], np.uint8)
     times = []
@@ -98,7 +98,7 @@ def _measure(kind: str, path: str, side_px: int, threads: int, repeats: int) -> 
         if number >= _WARM_UP:
             times.append(time.perf_counter() - start)
     return {"size_px": side_px, **measuring.timing_of(times)._asdict(),
-            "peak_mib": measuring.status_mib("VmHWM") - before}
+            "peak_mib": measuring.peak_mib(on_cpu=kind == "tflite") - before}
 
 
 def _loaded(kind: str, path: str, threads: int) -> Callable[[np.ndarray], np.ndarray]:

@@ -50,7 +50,7 @@ def _rows_of(form: str, sizes_px: Sequence[int], given: dict[str, Any], threads:
         del model
         for size_px in sorted(sizes_px):
             content = convert(translator.generator, Size(size_px, size_px), "none", [])[1] if kind == "TFLite" else None
-            before = measuring.start_peak()
+            before = measuring.start_peak(on_cpu=kind == "TFLite")
             translate = saved or (TFLiteTranslator(content, threads) if kind == "TFLite" else translator)
             picture = np.random.default_rng(0).integers(0, 256, [size_px, size_px, 3], np.uint8)
             product, product_gflop = measuring.matrix_product(precision)
@@ -60,7 +60,7 @@ def _rows_of(form: str, sizes_px: Sequence[int], given: dict[str, Any], threads:
             work = benchmark_step.forward_gflop(translator.generator, [1, size_px, size_px, 3])
             ceiling = product_gflop / times["product"].median_sec
             found.append({"name": form, "size_px": size_px, **seconds._asdict(),
-                          "peak_mib": measuring.status_mib("VmHWM") - before, "gflop": work,
+                          "peak_mib": measuring.peak_mib(on_cpu=kind == "TFLite") - before, "gflop": work,
                           "ceiling_share": work / seconds.median_sec / ceiling,
                           "traces": translator.traces if kind == "Keras" else None})
     return found

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+_GPU, _MIB = "GPU:0", 2**20
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 # Large enough that the matrices do not fit into the caches, small enough for a tenth of a second.
 _MATRIX_SIDE, _BANDWIDTH_FLOATS = 2048, 2**25
@@ -66,11 +67,36 @@ def in_own_process(function: Callable[..., Any], *arguments: object) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def start_peak() -> float:
-    """Forgets this process' peak of memory, which it has in part from its parent. Returns what it has now, in MiB."""
+def start_peak(on_cpu: bool = False) -> float:
+    """Forgets the peak of memory that `peak_mib` tells. Returns what is in use now, in MiB.
+
+    Of the first GPU where there is one, else, or with `on_cpu`, of this process, which has its peak in part from its
+    parent.
+    """
+    import tensorflow as tf
+
+    if on_gpu() and not on_cpu:
+        tf.config.experimental.reset_memory_stats(_GPU)
+        return tf.config.experimental.get_memory_info(_GPU)["current"] / _MIB
     if _CLEAR.exists():
         _CLEAR.write_text("5")
     return status_mib("VmRSS")
+
+
+def peak_mib(on_cpu: bool = False) -> float:
+    """Most memory in MiB in use at once: of the first GPU where there is one, else, or with `on_cpu`, the process'."""
+    import tensorflow as tf
+
+    if on_gpu() and not on_cpu:
+        return tf.config.experimental.get_memory_info(_GPU)["peak"] / _MIB
+    return status_mib("VmHWM")
+
+
+def on_gpu() -> bool:
+    """Whether layers run on a GPU here."""
+    from cut_tf.layers import kernels  # which needs TensorFlow
+
+    return kernels.on_gpu()
 
 
 def status_mib(key: str) -> float:

@@ -18,6 +18,7 @@ from typing import Any
 import tensorflow as tf
 
 from cut_tf.errors import InputError
+from cut_tf.layers.kernels import on_gpu
 from cut_tf.methods import build_method
 from tools import measuring, reproduce_report, reproduce_runs
 from tools.reproduce_folder import Options, Reproduction
@@ -102,7 +103,7 @@ def measure(arguments: Sequence[str], steps: int) -> dict[str, Any]:
 
 def peak_memory_mib() -> float:
     """Most memory in MiB that this process, or its GPU, held at once."""
-    if tf.config.list_physical_devices("GPU"):
+    if on_gpu():
         return tf.config.experimental.get_memory_info("GPU:0")["peak"] / _MIB
     peak_mib = measuring.status_mib("VmHWM")
     # getrusage would tell that of the parent too, from before this process had its program.

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cut_tf.layers import portable
+from cut_tf.layers import kernels
 from cut_tf.layers.convolution import xavier_normal
 
 TAPS = 9
@@ -43,7 +43,7 @@ def deformable_convolution(inputs: tf.Tensor, offsets: tf.Tensor, mask: tf.Tenso
     rows = tf.reshape(inputs, [-1, channels // groups])
     kernel = tf.cast(tf.reshape(kernel, [TAPS, channels, kernel.shape[-1]]), inputs.dtype)
     # TFLite has no use for a gradient.
-    convolve = _convolve if portable.is_portable() else _convolve_with_gradient
+    convolve = _convolve_with_gradient if kernels.are_fast() else _convolve
     output = convolve(rows, weights, kernel, indices)
     return tf.cast(tf.reshape(output, [*tf.unstack(shape)[:3], kernel.shape[-1]]), inputs.dtype)
 

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from cut_tf import compat, registry
-from cut_tf.layers import portable
+from cut_tf.layers import kernels, portable
 
 EPSILON = 1e-5
 # Above that many images the graph would grow more than one pass over them saves.
@@ -35,8 +35,8 @@ class InstanceNorm(keras.layers.Layer):
         """Norms float [B, H, W, C]; with `relu` also cuts off what is negative, which then costs no memory."""
         del training  # the same in training and inference; all norms take the argument
         count = inputs.shape[0]
-        if count and count <= _MOST_FUSED_IMAGES and not portable.is_portable():
-            exact = inputs.dtype == tf.float32 and not tf.config.list_physical_devices("GPU")
+        if count and count <= _MOST_FUSED_IMAGES and kernels.are_fast():
+            exact = inputs.dtype == tf.float32 and not kernels.on_gpu()
             norm = _exact_norm if exact else _fused_norm
             parts = [norm(image, relu) for image in tf.split(inputs, count)]
             return parts[0] if count == 1 else tf.concat(parts, 0)
@@ -102,6 +102,39 @@ def _exact_norm(image: tf.Tensor, relu: bool) -> tf.Tensor:
     return norm(image)
 
 
+class BatchNorm(keras.layers.BatchNormalization):
+    """Batch norm over all images of a step: with several replicas, mean and variance are those of the global batch.
+
+    Otherwise replicas would norm, learn and keep running statistics of their own, which no replica alone would.
+    """
+
+    def __init__(self, name: str | None = None, dtype: str | None = None) -> None:
+        super().__init__(momentum=_BATCH_NORM_MOMENTUM, epsilon=EPSILON, name=name, dtype=dtype)
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Norms float [B, H, W, C]; every replica has the same B, H and W."""
+        context = tf.distribute.get_replica_context()
+        if not training or context is None or context.num_replicas_in_sync == 1:
+            return super().call(inputs, training=training)
+        floats = tf.cast(inputs, tf.float32)
+        mean = _mean_over_batch(floats, context)
+        centred = floats - mean
+        variance = _mean_over_batch(centred * centred, context)
+        count = tf.cast(tf.size(floats[..., 0]) * context.num_replicas_in_sync, tf.float32)
+        kept = variance * count / (count - 1.0) if compat.MOVING_VARIANCE_IS_UNBIASED else variance
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, kept)):
+            moving = compat.raw_variable(moving)
+            moving.assign(moving * self.momentum + tf.reshape(value, [-1]) * (1.0 - self.momentum))
+        scale = tf.math.rsqrt(variance + self.epsilon) * tf.convert_to_tensor(self.gamma)
+        return tf.cast(centred * scale + tf.convert_to_tensor(self.beta), inputs.dtype)
+
+
+def _mean_over_batch(pixels: tf.Tensor, context: tf.distribute.ReplicaContext) -> tf.Tensor:
+    """[1, 1, 1, C]: over the pixels of all images of all replicas. Its gradient goes to all of them."""
+    own = tf.reduce_mean(portable.mean_over_pixels(pixels), 0, keepdims=True)
+    return context.all_reduce(tf.distribute.ReduceOp.MEAN, own)
+
+
 class NoNorm(keras.layers.Layer):
     """Returns its input."""
 
@@ -115,7 +148,7 @@ def _instance(name: str, dtype: str) -> keras.layers.Layer:
 
 
 def _batch(name: str, dtype: str) -> keras.layers.Layer:
-    return keras.layers.BatchNormalization(momentum=_BATCH_NORM_MOMENTUM, epsilon=EPSILON, name=name, dtype=dtype)
+    return BatchNorm(name=name, dtype=dtype)
 
 
 def _none(name: str, dtype: str) -> keras.layers.Layer:

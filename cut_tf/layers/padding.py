@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-
 import keras
 import numpy as np
 import tensorflow as tf
 
-from cut_tf.layers import portable
+from cut_tf.layers import kernels, portable
 
 
 class ReflectionPadding(keras.layers.Layer):
@@ -30,45 +28,57 @@ def mirror_borders(inputs: tf.Tensor, padding_px: int) -> tf.Tensor:
     """
     if portable.is_portable():
         return portable.mirror_pad(inputs, (padding_px,) * 2, (padding_px,) * 2)
-    scatters = inputs.shape.is_fully_defined() and not tf.config.list_physical_devices("GPU")
+    scatters = inputs.shape.is_fully_defined() and kernels.are_fast_on_cpu()
     if not scatters or min(inputs.shape[1:3]) <= padding_px:
         side = [padding_px, padding_px]
         return tf.pad(inputs, [[0, 0], side, side, [0, 0]], "REFLECT")
     batch, height, width, channels = inputs.shape
-    seen, border, mirrored = _indices(batch, height, width, padding_px)
 
     @tf.custom_gradient
     def mirror(pictures: tf.Tensor) -> tuple[tf.Tensor, object]:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             inside = tf.slice(upstream, [0, padding_px, padding_px, 0], inputs.shape)
-            total = tf.tensor_scatter_nd_add(tf.reshape(inside, [-1, channels]), mirrored,
-                                             tf.gather(tf.reshape(upstream, [-1, channels]), border))
+            total, of_border = tf.reshape(inside, [-1, channels]), tf.reshape(upstream, [-1, channels])
+            for border, mirrored in _borders(batch, height, width, padding_px):
+                total = tf.tensor_scatter_nd_add(total, mirrored[:, None], tf.gather(of_border, border))
             return tf.reshape(total, inputs.shape)
 
-        padded = tf.gather(tf.reshape(pictures, [-1, channels]), seen)
+        padded = tf.gather(tf.reshape(pictures, [-1, channels]), _shown(
+            batch, _mirrored(height, padding_px), height, _mirrored(width, padding_px), width))
         return tf.reshape(padded, [batch, height + 2 * padding_px, width + 2 * padding_px, channels]), gradient
 
     return mirror(inputs)
 
 
-@functools.lru_cache(maxsize=32)
-def _indices(batch: int, height: int, width: int, padding_px: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Which of the B * H * W pixels each pixel of the padded picture shows, int32, row by row.
+def _mirrored(side_px: int, padding_px: int) -> np.ndarray:
+    """Which row, or column, each of the padded picture shows: int32 [side + 2 padding]."""
+    return np.pad(np.arange(side_px, dtype=np.int32), padding_px, "reflect")
 
-    Made once and given to the graph from outside, since it would keep a copy for each of its layers.
 
-    Returns:
-      Of all padded pixels, [B (H + 2 padding) (W + 2 padding)]; which of them are in the border, [M]; and what those
-      show, [M, 1].
+def _shown(batch: int, rows: np.ndarray, height: int, columns: np.ndarray, width: int) -> tf.Tensor:
+    """Numbers of the pixels at these rows and columns of [B, H, W], int32 [B * rows * columns].
+
+    Summed up by the graph at each call: kept, they would take as much memory as a channel of each size ever seen.
     """
-    pixels = np.arange(batch * height * width, dtype=np.int32).reshape(batch, height, width)
-    side = (padding_px, padding_px)
-    seen = np.pad(pixels, ((0, 0), side, side), "reflect")
-    is_border = np.ones(seen.shape, bool)
-    is_border[:, padding_px:-padding_px, padding_px:-padding_px] = False
-    with tf.init_scope():
-        return (tf.constant(seen.reshape(-1)), tf.constant(np.flatnonzero(is_border).astype(np.int32)),
-                tf.constant(seen[is_border][:, None]))
+    images = tf.range(batch, dtype=tf.int32)[:, None, None] * (height * width)
+    return tf.reshape(images + tf.constant(rows * np.int32(width))[:, None] + tf.constant(columns), [-1])
+
+
+def _borders(batch: int, height: int, width: int, padding_px: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """Pairs of int32 vectors: pixels of the padded border, and the pixels of the picture that these show.
+
+    One pair for the rows above and below, corners included, one for the columns beside the picture.
+    """
+    high, wide = height + 2 * padding_px, width + 2 * padding_px
+    rows, columns = np.arange(high, dtype=np.int32), np.arange(wide, dtype=np.int32)
+    outer_rows = np.r_[rows[:padding_px], rows[-padding_px:]]
+    outer_columns = np.r_[columns[:padding_px], columns[-padding_px:]]
+    pairs = []
+    for some_rows, some_columns in ((outer_rows, columns), (rows[padding_px:-padding_px], outer_columns)):
+        pairs.append((_shown(batch, some_rows, high, some_columns, wide),
+                      _shown(batch, _mirrored(height, padding_px)[some_rows], height,
+                             _mirrored(width, padding_px)[some_columns], width)))
+    return pairs
 
 
 def pad_to_multiple(images: tf.Tensor, multiple: int) -> tf.Tensor:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from cut_tf.layers import portable
+from cut_tf.layers.kernels import are_fast_on_cpu
 
 # Below, the sums around the products cost what they save: `python -m tools.benchmark layers` at other --size_px, --ngf.
 _LEAST_CHANNELS = 128
@@ -38,7 +38,7 @@ def pays(inputs: tf.Tensor, kernel: tf.Tensor, same: bool) -> bool:
       same: as for `convolution_3x3`.
     """
     batch, height, width, channels = inputs.shape
-    if portable.is_portable() or None in (batch, height, width) or height % 2 or tf.config.list_physical_devices("GPU"):
+    if not are_fast_on_cpu() or None in (batch, height, width) or height % 2:
         return False
     border, fewest = 0 if same else _KERNEL_ROWS - 1, min(channels, kernel.shape[-1])
     least = _LEAST_PIXELS if fewest >= _LEAST_CHANNELS else _LEAST_PIXELS_OF_FEW_CHANNELS.get(inputs.dtype, 0)

@@ -201,7 +201,8 @@ class TranslationMethod(keras.Model):
           Named scalar terms.
         """
         before = [tf.convert_to_tensor(variable) for variable in self._undone_by_overflow()]
-        terms = self._take_step(batch) if draws is None else self._take_step(batch, draws)
+        with networks.plain_kernels(self.settings.train.plain_kernels):
+            terms = self._take_step(batch) if draws is None else self._take_step(batch, draws)
         step = self.step.assign_add(1)
         if self.ema_generator is not None:
             count = tf.cast(step, tf.float32)

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from cut_tf import registry
+from cut_tf.layers.kernels import plain_kernels as plain_kernels
 from cut_tf.networks.aecr_net import AECRNet
 from cut_tf.networks.mobile_generator import MobileGenerator
 from cut_tf.networks.patch_discriminator import PatchDiscriminator

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cut_tf import compat
 from cut_tf.layers.norm import NORMS, InstanceNorm, build_norm, conv_has_bias, norm_relu
 
 
@@ -109,6 +110,83 @@ def test_batch_norm_uses_the_batch_in_training_and_pytorchs_momentum():
     inference = layer(tf.constant(values, tf.float32), training=False)
     expected = (values - 0.1 * mean) / np.sqrt(np.asarray(layer.moving_variance) + 1e-5)
     np.testing.assert_allclose(inference, expected, atol=1e-5)
+
+
+def _batch_norm_step(strategy: tf.distribute.Strategy, parts: list[np.ndarray], dtype: str) -> dict[str, np.ndarray]:
+    """Everything that one training call makes of the parts of a batch, one a replica, and of its sum y * weight."""
+    with strategy.scope():
+        layer = build_norm("batch", "some_norm", dtype)
+        layer.build((None, None, None, 3))
+        layer.gamma.assign([1.0, -2.0, 0.5])
+        layer.beta.assign([0.1, 0.2, 0.3])
+    given = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.constant(parts[context.replica_id_in_sync_group], tf.float32))
+
+    @tf.function
+    def step(values: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            normed = layer(tf.cast(values, tf.bfloat16) if "bf" in dtype else values, training=True)
+            loss = tf.reduce_sum(tf.sin(5.0 * tf.cast(normed, tf.float32)) * (values + 2.0))
+        weights = [compat.raw_variable(weight) for weight in (layer.gamma, layer.beta)]
+        of_values, *of_weights = tape.gradient(loss, [values, *weights])
+        return tf.cast(normed, tf.float32), of_values, *of_weights
+
+    normed, of_values, *of_weights = (strategy.experimental_local_results(found) for found in strategy.run(
+        step, args=(given,)))
+    found = {"normed": np.concatenate(normed), "gradient": np.concatenate(of_values),
+             "gamma": np.sum(of_weights[0], 0), "beta": np.sum(of_weights[1], 0)}
+    for name in ("moving_mean", "moving_variance"):
+        copies = strategy.experimental_local_results(compat.raw_variable(getattr(layer, name)))
+        for copy in copies:
+            np.testing.assert_array_equal(copy, copies[0], err_msg=name)
+        found[name] = copies[0].numpy()
+    assert {weight.name.split("/")[-1].split(":")[0] for weight in layer.weights} == {
+        "gamma", "beta", "moving_mean", "moving_variance"}
+    assert all("float32" in str(weight.dtype) for weight in layer.weights)
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_batch_norm_of_two_replicas_is_that_of_one_with_all_images(two_replicas, dtype):
+    """Each half has a mean and deviation of its own: outputs, all gradients and running statistics."""
+    numbers = np.random.default_rng(3)
+    halves = [numbers.normal(size=(2, 6, 5, 3)) + 1.0, 3.0 * numbers.normal(size=(2, 6, 5, 3)) - 2.0]
+    halves = [tf.cast(tf.constant(half, tf.bfloat16), tf.float32).numpy() for half in halves]
+    found = _batch_norm_step(two_replicas, halves, dtype)
+    one = _batch_norm_step(tf.distribute.OneDeviceStrategy("CPU:0"), [np.concatenate(halves)], dtype)
+    # Half precision rounds what comes out, and with it the loss that is differentiated; statistics stay float32.
+    rounding = 1e-5 if dtype == "float32" else 2.0**-6
+    for name, expected in one.items():
+        tolerance = 1e-5 if name.startswith("moving") else rounding
+        np.testing.assert_allclose(found[name], expected, atol=tolerance * np.abs(expected).max(), err_msg=name)
+
+
+def test_batch_norm_of_two_replicas_can_be_differentiated_twice(two_replicas):
+    """As the gradient penalty needs: sum |d sum sin(norm(x)) / dx|^2 over all images."""
+    halves = np.random.default_rng(4).normal(size=(2, 1, 4, 4, 2)) * np.reshape([1, 2, 3, 1], (2, 1, 1, 1, 2))
+
+    def gradient(strategy: tf.distribute.Strategy, parts: np.ndarray) -> np.ndarray:
+        with strategy.scope():
+            layer = build_norm("batch", "some_norm", "float32")
+            layer.build((None, None, None, 2))
+        given = strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(parts[context.replica_id_in_sync_group], tf.float32))
+
+        @tf.function
+        def step(values: tf.Tensor) -> tf.Tensor:
+            with tf.GradientTape() as outer:
+                outer.watch(values)
+                with tf.GradientTape() as inner:
+                    inner.watch(values)
+                    total = tf.reduce_sum(tf.sin(layer(values, training=True)))
+                penalty = tf.reduce_sum(tf.square(inner.gradient(total, values)))
+            return outer.gradient(penalty, values)
+
+        return np.concatenate(strategy.experimental_local_results(strategy.run(step, args=(given,))))
+
+    expected = gradient(tf.distribute.OneDeviceStrategy("CPU:0"), [np.concatenate(halves)])
+    np.testing.assert_allclose(gradient(two_replicas, halves), expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_no_norm_returns_its_input():

@@ -92,7 +92,7 @@ def test_classifier_finds_the_planted_channels(kind):
     rng = np.random.default_rng(0)
     classifier = _classifier(16)
     optimizer = keras.optimizers.Adam(5e-3)
-    compat.build_optimizer(optimizer, classifier.trainable_variables, False)
+    compat.build_optimizer(optimizer, classifier.trainable_variables)
 
     def images(hazy: bool, count: int = 8) -> np.ndarray:
         values = rng.normal(size=(count, 128, 16))
