@@ -69,8 +69,8 @@ Full-size pictures, the SavedModel, means and standard deviations:
 |---|---:|---:|
 {files}
 
-These tables again: `python -m tools.make_dehaze_mobile --measure_only --photographs=DIR --val_photographs=DIR`. Speed and
-noise: `python -m tools.benchmark tflite --run={run}`. `1/` has warm-up requests of 256x256 px for TF Serving.
+These tables again: `python -m tools.make_dehaze_mobile --measure_only --photographs=DIR --val_photographs=DIR`. Speed
+and noise: `python -m tools.benchmark tflite --run={run}`. `1/` has warm-up requests of 256x256 px for TF Serving.
 
 ## Failures
 
