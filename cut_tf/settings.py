@@ -86,6 +86,9 @@ class DataSettings(_Checked):
     scenes_size_px: int = _setting(128, "side in pixels of the embedded dataset's pictures")
     haze_variants: int = _setting(4, "hazes that each photograph of --dataset=hazed:... is seen with")
     test_images: int = _setting(24, "test images used for metrics during training", free=True)
+    test_pairs: bool = _setting(
+        True, "take a test split whose two sides have the same names as pairs, and measure PSNR and SSIM on them; "
+        "--notest_pairs for pictures of different scenes that are only numbered alike", free=True)
     crop_border_px: int = _setting(
         0, "pixels cut from each side of clear test pictures of --dataset=haze:..., 10 for SOTS indoor", free=True)
 
@@ -137,6 +140,13 @@ class NetworkSettings(_Checked):
     projector: str = _setting("mlp", "patch projector: mlp, or sample, which compares the features themselves",
                               ("mlp", "sample"))
     projector_width: int = _setting(256, "channels of the patch projector's two layers")
+
+    def least_side_px(self) -> int:
+        """Least side in pixels of what the discriminator `patch` judges.
+
+        Downsampling halves the crop; the last two 4x4 convolutions take one pixel each and leave one at least.
+        """
+        return 3 * 2**self.discriminator_layers
 
     def _check(self) -> None:
         self._positive("ngf", "ndf", "discriminator_layers", "projector_width")
@@ -253,7 +263,7 @@ class TrainSettings(_Checked):
     run: str = _setting("", "folder of the run: settings, checkpoints, TensorBoard events; resumed if it exists",
                         free=True)
     teacher: str = _setting("", "distill: folder of the run whose generator is learned from")
-    seed: int = _setting(0, "seed of weights, data order, augmentation and patch sampling")
+    seed: int = _setting(0, "seed of weights, data order, augmentation and patch sampling, below 2^32")
     constant_epochs: int = _setting(200, "epochs at the full learning rate")
     decay_epochs: int = _setting(200, "epochs over which the learning rate then falls; see schedule")
     steps_per_epoch: int = _setting(0, "steps of an epoch; 0 means once through the larger domain")
@@ -287,6 +297,7 @@ class TrainSettings(_Checked):
     def _check(self) -> None:
         self._positive("learning_rate", "checkpoint_steps", "keep_checkpoints", "log_steps", "image_steps",
                        "eval_steps")
+        _require(self.seed < 2**32, "seed", "below 2^32 (4294967296)", self.seed)
         for name in ("beta_1", "beta_2", "ema_decay"):
             _require(getattr(self, name) < 1, name, "below 1", getattr(self, name))
         _require(bool(self.teacher) == (self.method == "distill"), "teacher",
@@ -312,8 +323,7 @@ class Settings:
             rule = f"--stylegan2_size_px ({self.network.stylegan2_size_px}) with --discriminator=stylegan2"
             _require(found == self.network.stylegan2_size_px, "crop_size_px", rule, found)
         elif self.data.preprocess != "none":
-            # Downsampling halves the crop; the last two 4x4 convolutions take one pixel each and leave one at least.
-            least = 3 * 2**self.network.discriminator_layers
+            least = self.network.least_side_px()
             rule = f"at least {least} with --discriminator_layers={self.network.discriminator_layers}"
             _require(self.data.crop_size_px >= least, "crop_size_px", rule, self.data.crop_size_px)
         if self.data.preprocess == "none":

@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from cut_tf.data.checks import with_test_pairs_checked
 from cut_tf.data.folders import open_folder, open_two_folders
 from cut_tf.data.haze_layouts import open_haze
 from cut_tf.data.hazed_photographs import open_hazed
 from cut_tf.data.scenes import open_scenes
 from cut_tf.data.single_image import open_single
-from cut_tf.data.source import JoinedDomain, TranslationData
+from cut_tf.data.source import Domain, JoinedDomain, TranslationData
 from cut_tf.data.tfds_domains import open_tfds
 from cut_tf.errors import InputError
 from cut_tf.settings import DataSettings
@@ -23,10 +24,11 @@ _JOIN = "+"
 
 
 def open_dataset(settings: DataSettings) -> TranslationData:
-    """Opens `settings.dataset`; checks folders and file headers, reads no picture.
+    """Opens `settings.dataset`; checks folders and file headers, decodes no picture.
 
     Raises:
-      InputError: if the dataset is not there or not usable; the message says what was looked for.
+      InputError: if the dataset is not there or not usable; the message says what was looked for. Or if the pictures of
+        a test pair differ in size.
     """
     parts = settings.dataset.split(_JOIN)
     if len(parts) == 1 or Path(settings.dataset).is_dir():
@@ -36,15 +38,21 @@ def open_dataset(settings: DataSettings) -> TranslationData:
 
 def join(parts: Sequence[TranslationData]) -> TranslationData:
     """The pictures of all parts as one dataset; pairs and test split are those of the parts that have any."""
-    tests = [part for part in parts if part.test_paired] or [part for part in parts if part.test_source is not None]
+    tests = [part for part in parts if part.test_paired]
+    test_source, test_target = (_joined([getattr(part, side) for part in tests or parts])
+                                for side in ("test_source", "test_target"))
     pairs = [part.pairs for part in parts]
     return TranslationData(
         source=JoinedDomain([part.source for part in parts]), target=JoinedDomain([part.target for part in parts]),
-        test_source=JoinedDomain([part.test_source for part in tests]) if tests else None,
-        test_target=JoinedDomain([part.test_target for part in tests]) if tests else None,
-        test_paired=bool(tests) and tests[0].test_paired,
+        test_source=test_source, test_target=test_target, test_paired=bool(tests),
         description=" + ".join(part.description for part in parts),
         pairs=None if None in pairs else tuple(JoinedDomain(side) for side in zip(*pairs)))
+
+
+def _joined(sides: Sequence[Domain | None]) -> JoinedDomain | None:
+    """The sides that are there, None without any: a folder may have a testA alone."""
+    present = [side for side in sides if side is not None]
+    return JoinedDomain(present) if present else None
 
 
 def _open_one(settings: DataSettings) -> TranslationData:
@@ -58,4 +66,4 @@ def _open_one(settings: DataSettings) -> TranslationData:
     if settings.crop_border_px and (kind != "haze" or "," not in name):
         raise InputError(f"--crop_border_px must be 0 unless --dataset=haze:TRAIN_DIR,TEST_DIR, "
                          f"found {settings.crop_border_px} with --dataset={name}")
-    return DATASETS[kind](settings)
+    return with_test_pairs_checked(DATASETS[kind](settings), settings)

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import ImageFile
 
+from cut_tf.data.image_files import open_header
 from cut_tf.errors import InputError
 
 DEPTH_SUFFIXES = (".png", ".npy")
@@ -107,8 +108,8 @@ def _check_header(path: Path) -> None:
             with open(path, "rb") as file:
                 _npy_start(path, file)
         else:
-            with Image.open(path, formats=("PNG",)) as image:
-                _check_mode(path, image)
+            with open(path, "rb") as file:
+                _png_start(path, file)
     except InputError:
         raise
     except Exception as error:  # on damaged files Pillow and numpy raise far more types than they document
@@ -118,9 +119,8 @@ def _check_header(path: Path) -> None:
 def _read_png(path: Path) -> np.ndarray:
     """Levels as float64 [H, W]."""
     try:
-        with Image.open(path, formats=("PNG",)) as image:
-            _check_mode(path, image)
-            return np.asarray(image).astype(np.float64)
+        with open(path, "rb") as file:
+            return np.asarray(_png_start(path, file)).astype(np.float64)
     except InputError:
         raise
     except Exception as error:  # see _check_header
@@ -138,9 +138,13 @@ def _read_npy(path: Path) -> np.ndarray:
         raise _unreadable(path, error) from error
 
 
-def _check_mode(path: Path, image: Image.Image) -> None:
-    if image.mode not in _DEEP_GREY_MODES:
-        raise InputError(f"{path}: {_PNG_RULE}, found mode {image.mode}")
+def _png_start(path: Path, file: BinaryIO) -> ImageFile.ImageFile:
+    """The depth map with its header checked, not yet decoded; photographs have the same limit of pixels."""
+    image = open_header(file, str(path), _PNG_RULE)
+    if image.format != "PNG" or image.mode not in _DEEP_GREY_MODES:
+        raise InputError(f"{path}: {_PNG_RULE}, found {'' if image.format == 'PNG' else 'a ' + image.format + ' of '}"
+                         f"mode {image.mode}")
+    return image
 
 
 def _npy_start(path: Path, file: BinaryIO) -> None:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from cut_tf import images
-from cut_tf.data.image_files import FORMATS, list_images, read_image
-from cut_tf.data.source import TranslationData
+from cut_tf.data.checks import NAMED_AT_MOST
+from cut_tf.data.image_files import list_images, read_image, read_size
+from cut_tf.data.source import Origin, TranslationData
 from cut_tf.data.transforms import Preprocessing
 from cut_tf.errors import InputError
 from cut_tf.settings import DataSettings
-
-# A message that lists every one of a thousand bad files helps nobody.
-NAMED_AT_MOST = 5
 
 
 class FolderDomain:
@@ -35,6 +32,15 @@ class FolderDomain:
     def load(self, index: int) -> np.ndarray:
         return read_image(self.paths[index])
 
+    def size(self, index: int) -> tuple[int, int]:
+        return read_size(self.paths[index])
+
+    def origin(self, index: int) -> Origin:
+        return Origin(str(self.paths[index]), self.paths[index].stat().st_size)
+
+    def key(self, index: int) -> Hashable:
+        return self.paths[index]
+
 
 def open_folder(settings: DataSettings) -> TranslationData:
     """`--dataset=PATH`: trainA is the source, trainB the target; testA and testB are optional.
@@ -49,7 +55,8 @@ def open_folder(settings: DataSettings) -> TranslationData:
              for name in ("testA", "testB")]
     paired = None not in tests and _same_stems(*tests)
     description = f"{root}: {len(source)} source, {len(target)} target, " + (
-        "no test split" if tests[0] is None else f"{len(tests[0])} test images, {'' if paired else 'not '}paired")
+        "no test split" if tests[0] is None else
+        f"{len(tests[0])} test images, {'paired by their file names' if paired else 'not paired'}")
     pairs = (source, target) if _same_stems(source, target) else None
     return TranslationData(source, target, tests[0], tests[1], paired, description, pairs)
 
@@ -94,10 +101,9 @@ def _domain(folder: Path, settings: DataSettings, training: bool = True) -> Fold
 def _problem(path: Path, preprocessing: Preprocessing | None) -> str:
     """What is wrong with a file as far as its header tells, or an empty string. Nothing is decoded."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return f"{path}: not a readable image ({error})"
+        width, height = read_size(path)
+    except InputError as error:
+        return str(error)
     if min(width, height) < images.MIN_SIDE_PX:
         return f"{path}: sides must be at least {images.MIN_SIDE_PX} px, found {width}x{height}"
     rule = preprocessing.too_small(width, height) if preprocessing else ""

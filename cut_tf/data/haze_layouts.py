@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cut_tf.data.folders import NAMED_AT_MOST, FolderDomain, check_headers
-from cut_tf.data.image_files import IMAGE_SUFFIXES, image_size, list_images, read_bytes
+from cut_tf.data.checks import NAMED_AT_MOST
+from cut_tf.data.folders import FolderDomain, check_headers
+from cut_tf.data.image_files import IMAGE_SUFFIXES, list_images, read_size
 from cut_tf.data.source import TranslationData
 from cut_tf.errors import InputError
 from cut_tf.settings import DataSettings
@@ -94,6 +95,10 @@ class BorderCutDomain(FolderDomain):
         image, border = super().load(index), self._border_px
         return np.ascontiguousarray(image[border:image.shape[0] - border, border:image.shape[1] - border])
 
+    def size(self, index: int) -> tuple[int, int]:
+        width, height = super().size(index)
+        return width - 2 * self._border_px, height - 2 * self._border_px
+
 
 def open_haze(settings: DataSettings) -> TranslationData:
     """`--dataset=haze:TRAIN_DIR[,TEST_DIR]`: unpaired for training, paired for testing; no test split without TEST_DIR.
@@ -102,7 +107,7 @@ def open_haze(settings: DataSettings) -> TranslationData:
 
     Raises:
       InputError: if a folder has none of the LAYOUTS, a hazy picture has not exactly one clear picture, a file is no
-        readable image or too small, or the pictures of a test pair differ in size.
+        readable image or too small, or the pictures of a test pair differ in size (unless --notest_pairs).
     """
     folders = settings.dataset.split(":", 1)[1].split(",")
     if len(folders) > 2 or not all(folders):
@@ -119,7 +124,8 @@ def open_haze(settings: DataSettings) -> TranslationData:
     test = tests[0]
     for paths in (test.hazy, sorted(set(test.partners))):
         check_headers(paths[0].parent, paths, settings, training=False)
-    _check_sizes(test, settings.crop_border_px)
+    if settings.test_pairs:
+        _check_sizes(test, settings.crop_border_px)
     description += f"{len(test.hazy)} test pairs of {folders[1]} ({test.layout})"
     return TranslationData(source, target, FolderDomain(test.hazy),
                            BorderCutDomain(test.partners, settings.crop_border_px), True, description, pairs)
@@ -268,7 +274,7 @@ def _check_sizes(test: HazePairs, border_px: int) -> None:
     """Raises InputError if a hazy test picture has not the size of its clear one without the border, by headers."""
     paths = [*test.hazy, *dict.fromkeys(test.partners)]
     with ThreadPoolExecutor() as pool:
-        sizes = dict(zip(paths, pool.map(lambda path: image_size(read_bytes(path), str(path)), paths)))
+        sizes = dict(zip(paths, pool.map(read_size, paths)))
     differences, lines = set(), []
     for hazy, clear in zip(test.hazy, test.partners):
         (width, height), (clear_width, clear_height) = sizes[hazy], sizes[clear]

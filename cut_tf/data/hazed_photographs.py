@@ -8,14 +8,15 @@ and the number of the haze alone: in turn bright, dark, patchy and bright ones f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import threading
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cut_tf.data.folders import FolderDomain, check_headers
 from cut_tf.data.haze_recipe import HazeRecipe, add_random_haze, divide
-from cut_tf.data.image_files import list_images
+from cut_tf.data.image_files import list_images, read_image
 from cut_tf.data.source import TranslationData
 from cut_tf.errors import InputError
 from cut_tf.settings import DataSettings
@@ -33,16 +34,43 @@ class HazedDomain(FolderDomain):
       paths: clear photographs.
       recipes: the hazes.
       hazy: whether the haze is seen; if not, this is the domain of their clear partners.
+      photographs: reads the files; shared by both sides of pairs, so that a pair decodes its file once.
     """
 
-    def __init__(self, paths: Sequence[Path], recipes: Sequence[HazeRecipe], hazy: bool) -> None:
+    def __init__(self, paths: Sequence[Path], recipes: Sequence[HazeRecipe], hazy: bool,
+                 photographs: LastPhotograph | None = None) -> None:
         super().__init__([path for _ in recipes for path in paths])
         self._recipes = [recipe for recipe in recipes for _ in paths]
         self._hazy = hazy
+        self._photographs = photographs or LastPhotograph()
 
     def load(self, index: int) -> np.ndarray:
-        clear = super().load(index)
+        clear = self._photographs.read(self.paths[index])
         return add_random_haze(clear, self.name(index), self._recipes[index]).image if self._hazy else clear
+
+    def key(self, index: int) -> Hashable:
+        return (self.paths[index], self._recipes[index]) if self._hazy else self.paths[index]
+
+
+class LastPhotograph:
+    """Reads photographs, and gives the last one that a thread has read again without decoding it again."""
+
+    def __init__(self) -> None:
+        self._last = threading.local()
+
+    def read(self, path: Path) -> np.ndarray:
+        """uint8 [H, W, 3], not to be written to. Raises InputError as `read_image` does."""
+        if getattr(self._last, "path", None) != path:
+            # Read before the path is noted, so that a file that cannot be read is tried again.
+            self._last.picture = read_image(path)
+            self._last.path = path
+        return self._last.picture
+
+
+def _pairs(paths: Sequence[Path], recipes: Sequence[HazeRecipe]) -> tuple[HazedDomain, HazedDomain]:
+    """Hazy and clear photographs of the same index."""
+    photographs = LastPhotograph()
+    return tuple(HazedDomain(paths, recipes, hazy, photographs) for hazy in (True, False))
 
 
 def open_hazed(settings: DataSettings) -> TranslationData:
@@ -67,8 +95,8 @@ def open_hazed(settings: DataSettings) -> TranslationData:
     if len(folders) == 2:
         test_paths = list_images(Path(folders[1]))
         check_headers(Path(folders[1]), test_paths, settings, training=False)
-        tests = tuple(HazedDomain(test_paths, _TEST_HAZES, hazy) for hazy in (True, False))
+        tests = _pairs(test_paths, _TEST_HAZES)
     description = (f"hazed:{folders[0]}: {len(halves[0])} photographs to haze in {len(hazes)} ways, {len(halves[1])} "
                    f"clear, " + (f"{len(tests[0])} test pairs of {folders[1]}" if tests[0] else "no test split"))
     return TranslationData(HazedDomain(halves[0], hazes, True), FolderDomain(halves[1]), *tests, tests[0] is not None,
-                           description, tuple(HazedDomain(paths, hazes, hazy) for hazy in (True, False)))
+                           description, _pairs(paths, hazes))

@@ -20,6 +20,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import (
@@ -62,6 +63,10 @@ _RULE = "must be a complete JPEG, PNG, BMP, GIF, WebP, TIFF or PPM file"
 _SIZE_RULE = f"must have at most {MAX_PIXELS} pixels"
 _DEEP_GREY_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _PNG_ORIENTATION_KEYS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_PNG_SIGNATURE_BYTES, _PNG_CHUNK_HEAD_BYTES, _PNG_CHECKSUM_BYTES = 8, 8, 4
+# The longest start that _OPENERS look at.
+_START_BYTES = 16
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_PHOTOMETRIC, _ORIENTATION = 256, 257, 258, 262, 274
 _WARNINGS_LOCK = threading.Lock()
 
@@ -108,12 +113,13 @@ def decode_image(data: bytes, where: str) -> np.ndarray:
       InputError: if the bytes are no image, are damaged or cut short, hold more than MAX_PIXELS pixels, or hold grey
         values outside the range of their type.
     """
-    image = _open(data, where)
+    file = io.BytesIO(data)
+    image = open_header(file, where)
     try:
         with _size_warning_off(image.width * image.height):
             image.load()
         # Pillow turns TIFF pictures itself while loading, and in version 9.5 still tells their old orientation.
-        orientation = 1 if image.format == "TIFF" else _orientation(image, data)
+        orientation = 1 if image.format == "TIFF" else _orientation(image, file)
         image.info.pop("transparency", None)  # convert() would look for its nearest palette entry, or warn
         rgb = None if image.mode in _DEEP_GREY_MODES else np.array(image.convert("RGB"))
     except Exception as error:  # on damaged files Pillow raises far more types than it documents
@@ -129,19 +135,26 @@ def image_size(data: bytes, where: str) -> tuple[int, int]:
     Raises:
       InputError: if there is no image header, or if it tells more than MAX_PIXELS pixels.
     """
-    image = _open(data, where)
+    return _size(io.BytesIO(data), where)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """`image_size` of a file, of which as little is read as its format allows. Nothing is decoded.
+
+    Raises:
+      InputError: naming the file, if it cannot be opened or for the reasons of `image_size`.
+    """
     try:
-        width, height = image.size
-        if image.format == "TIFF":  # image.size is turned or not, depending on the version of Pillow
-            width, height = image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]
-        return (height, width) if _orientation(image, data) >= 5 else (width, height)
-    except Exception as error:  # see decode_image
-        raise _unreadable(where, error) from error
+        with open(path, "rb") as file:
+            return _size(file, str(path))
+    except OSError as error:
+        raise _unreadable_file(path, error) from error
 
 
 def is_upright(data: bytes, where: str) -> bool:
     """Whether viewers show the pixels as they are stored. Raises InputError if there is no image header."""
-    return _orientation(_open(data, where), data) == 1
+    file = io.BytesIO(data)
+    return _orientation(open_header(file, where), file) == 1
 
 
 def read_bytes(path: Path) -> bytes:
@@ -149,7 +162,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: must be a readable image file, found: {error.strerror or error}") from error
+        raise _unreadable_file(path, error) from error
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -188,28 +201,55 @@ def write_png(path: Path, image: np.ndarray) -> None:
     write_image(path, image)
 
 
-def _unreadable(where: str, finding: object) -> InputError:
-    if isinstance(finding, Image.DecompressionBombError):  # some formats are measured by Pillow before they are here
-        return InputError(f"{where}: {_SIZE_RULE}, found {finding}")
-    kind = f"{type(finding).__name__}: " if isinstance(finding, Exception) else ""
-    return InputError(f"{where}: {_RULE}, found {kind}{finding}")
+def open_header(file: BinaryIO, where: str, rule: str = _RULE) -> ImageFile.ImageFile:
+    """A picture with its header read and its number of pixels checked, not yet decoded.
 
+    Args:
+      file: of one of FORMATS; it stays open, and is read on when the picture is loaded.
+      where: name for messages, usually the path.
+      rule: what the file must be, for messages.
 
-def _open(data: bytes, where: str) -> ImageFile.ImageFile:
-    """The picture with its header read and its number of pixels checked, not yet decoded."""
-    opener = next((opener for start, opener in _OPENERS if start.match(data)), None)
+    Raises:
+      InputError: if there is no image header, or if it tells more than MAX_PIXELS pixels.
+    """
+    start = file.read(_START_BYTES)
+    opener = next((opener for pattern, opener in _OPENERS if pattern.match(start)), None)
     if opener is None:
-        raise _unreadable(where, f"{len(data)} bytes starting with {data[:8]!r}" if data else "an empty file")
+        size = file.seek(0, os.SEEK_END)
+        raise _unreadable(where, f"{size} bytes starting with {start[:8]!r}" if start else "an empty file", rule)
+    file.seek(0)
     # A GIF's frame may exceed the canvas of its header; Pillow warns about that while it opens the file.
     expected_pixels = MAX_PIXELS if opener is GifImagePlugin.GifImageFile else 0
     try:
         with _size_warning_off(expected_pixels):
-            image = opener(io.BytesIO(data))
+            image = opener(file)
     except Exception as error:  # see decode_image
-        raise _unreadable(where, error) from error
+        raise _unreadable(where, error, rule) from error
     if image.width * image.height > MAX_PIXELS:
         raise InputError(f"{where}: {_SIZE_RULE}, found {image.width}x{image.height}")
     return image
+
+
+def _size(file: BinaryIO, where: str) -> tuple[int, int]:
+    image = open_header(file, where)
+    try:
+        width, height = image.size
+        if image.format == "TIFF":  # image.size is turned or not, depending on the version of Pillow
+            width, height = image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]
+        return (height, width) if _orientation(image, file) >= 5 else (width, height)
+    except Exception as error:  # see decode_image
+        raise _unreadable(where, error) from error
+
+
+def _unreadable(where: str, finding: object, rule: str = _RULE) -> InputError:
+    if isinstance(finding, Image.DecompressionBombError):  # some formats are measured by Pillow before they are here
+        return InputError(f"{where}: {_SIZE_RULE}, found {finding}")
+    kind = f"{type(finding).__name__}: " if isinstance(finding, Exception) else ""
+    return InputError(f"{where}: {rule}, found {kind}{finding}")
+
+
+def _unreadable_file(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: must be a readable image file, found: {error.strerror or error}")
 
 
 @contextlib.contextmanager
@@ -227,15 +267,31 @@ def _size_warning_off(pixels: int) -> Iterator[None]:
         yield
 
 
-def _orientation(image: ImageFile.ImageFile, data: bytes) -> int:
+def _orientation(image: ImageFile.ImageFile, file: BinaryIO) -> int:
     """EXIF orientation, 1..8; 1 (as stored) if there is none."""
-    if image.format == "PNG" and not any(key in data for key in _PNG_ORIENTATION_KEYS):
+    if image.format == "PNG" and not _png_may_be_turned(file):
         return 1  # getexif() would decode the whole picture to look behind its pixels
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # damaged EXIF around a sound picture is common, and viewers ignore it too
         return 1
     return orientation if orientation in range(1, 9) else 1
+
+
+def _png_may_be_turned(file: BinaryIO) -> bool:
+    """Whether a PNG file has a chunk that may tell an orientation. Reads the heads of its chunks; keeps its place."""
+    place = file.tell()
+    try:
+        file.seek(_PNG_SIGNATURE_BYTES)
+        while len(head := file.read(_PNG_CHUNK_HEAD_BYTES)) == _PNG_CHUNK_HEAD_BYTES:
+            length, name = int.from_bytes(head[:4], "big"), head[4:]
+            text = file.read(min(length, max(map(len, _PNG_ORIENTATION_KEYS)))) if name in _PNG_TEXTS else b""
+            if name == _PNG_ORIENTATION_KEYS[0] or text.startswith(_PNG_ORIENTATION_KEYS[1:]):
+                return True
+            file.seek(length - len(text) + _PNG_CHECKSUM_BYTES, os.SEEK_CUR)
+        return False
+    finally:
+        file.seek(place)
 
 
 def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:

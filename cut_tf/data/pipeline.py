@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from cut_tf import images
 from cut_tf.data import order
+from cut_tf.data.checks import check_pair_sizes
 from cut_tf.data.source import CachedDomain, Domain, MemoryBudget, TranslationData
 from cut_tf.data.transforms import Preprocessing
 from cut_tf.errors import InputError
@@ -27,9 +29,10 @@ class TrainingStream:
       paired: show the training pairs, each with one crop for both of its pictures, instead of the unpaired domains.
 
     Raises:
-      InputError: if `paired` and the dataset has no training pairs.
+      InputError: if `paired` and the dataset has no training pairs, or pairs whose pictures differ in size.
 
     Attributes:
+      domains: what is shown, source and target.
       error: the InputError that stopped the stream, if one did; tf.data itself only passes on a string.
     """
 
@@ -38,39 +41,51 @@ class TrainingStream:
             raise InputError("--dataset must have training pictures in pairs for this --method (hazed:CLEAR_DIR, "
                              "scenes, haze:TRAIN_DIR, or a folder whose trainA and trainB have the same file names), "
                              f"found {data.description}")
+        self.domains = data.pairs if paired else (data.source, data.target)
+        if paired:
+            check_pair_sizes(self.domains, settings, "training")
         self._settings = settings
         self._seed = seed
         self._paired = paired
         self._preprocessing = Preprocessing.of(settings)
         budget = MemoryBudget(settings.cache_mb)
-        self._domains = [CachedDomain(domain, self._preprocessing.resize, budget)
-                         for domain in (data.pairs if paired else (data.source, data.target))]
+        self._cached = [CachedDomain(domain, self._preprocessing.resize, budget) for domain in self.domains]
         self.error: InputError | None = None
 
     def steps_per_epoch(self) -> int:
         """Steps that show the larger domain once; a last partial batch is left out."""
-        return max(max(len(domain) for domain in self._domains) // self._settings.batch_size, 1)
+        return max(max(len(domain) for domain in self._cached) // self._settings.batch_size, 1)
 
     def crop_at(self, position: int, domain: int) -> np.ndarray:
         """uint8 [h, w, 3], the crop at `position` of the stream of that domain."""
-        pictures = self._domains[domain]
-        # Both pictures of a pair follow the source's draws.
-        drawn_for = _SOURCE if self._paired else domain
-        index = order.picture_at(position, len(pictures), self._seed, drawn_for)
-        image = pictures.load(index)
-        if self._paired and domain == _TARGET:
-            self._check_same_size(index, image)
-        rule = self._preprocessing.too_small(image.shape[1], image.shape[0])
-        if rule:
-            raise InputError(f"{pictures.name(index)}: {rule}, found {image.shape[1]}x{image.shape[0]}")
-        return self._preprocessing.crop(image, order.augmentation_rng(position, self._seed, drawn_for))
+        index = self._index_at(position, domain)
+        return self._crop(position, domain, index, self._cached[domain].load(index))
 
-    def _check_same_size(self, index: int, target: np.ndarray) -> None:
-        source = self._domains[_SOURCE].load(index)
-        if source.shape != target.shape:
-            names = [domain.name(index) for domain in self._domains]
+    def pair_at(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        """Both crops at `position` of a stream of pairs, `crop_at` of either domain; each picture is read once."""
+        indices = [self._index_at(position, domain) for domain in (_SOURCE, _TARGET)]
+        source, target = (cached.load(index) for cached, index in zip(self._cached, indices))
+        if source.shape != target.shape:  # the headers said otherwise, or the files have changed
+            names = [cached.name(index) for cached, index in zip(self._cached, indices)]
             raise InputError(f"{names[0]} and {names[1]}: pictures of a pair must have one size, found "
                              f"{source.shape[1]}x{source.shape[0]} and {target.shape[1]}x{target.shape[0]}")
+        return tuple(self._crop(position, domain, indices[domain], image)
+                     for domain, image in ((_SOURCE, source), (_TARGET, target)))
+
+    def _index_at(self, position: int, domain: int) -> int:
+        return order.picture_at(position, len(self._cached[domain]), self._seed, self._drawn_for(domain))
+
+    def _drawn_for(self, domain: int) -> int:
+        """The domain whose draws count: both pictures of a pair follow the source's."""
+        return _SOURCE if self._paired else domain
+
+    def _crop(self, position: int, domain: int, index: int, image: np.ndarray) -> np.ndarray:
+        rule = self._preprocessing.too_small(image.shape[1], image.shape[0])
+        if rule:
+            name = self._cached[domain].name(index)
+            raise InputError(f"{name}: {rule}, found {image.shape[1]}x{image.shape[0]}")
+        rng = order.augmentation_rng(position, self._seed, self._drawn_for(domain))
+        return self._preprocessing.crop(image, rng)
 
     def dataset(self, first_step: int, context: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
         """Batches from `first_step` on, without end.
@@ -101,20 +116,29 @@ class TrainingStream:
         return dataset.prefetch(2)
 
     def _crops(self, position: tf.Tensor) -> dict[str, tf.Tensor]:
+        if self._paired:
+            source, target = self._call(self.pair_at, position, 2)
+        else:
+            # Two calls, so that one slow picture does not keep the other waiting.
+            (source,), (target,) = [self._call(lambda place, domain=domain: (self.crop_at(place, domain),), position, 1)
+                                    for domain in (_SOURCE, _TARGET)]
+        return {"source": source, "target": target}
+
+    def _call(self, function: Callable[[int], tuple[np.ndarray, ...]], position: tf.Tensor, count: int
+              ) -> list[tf.Tensor]:
+        """`count` crops, uint8 [side, side, 3] each, that `function` makes of a position; remembers its InputError."""
         side = None if self._settings.preprocess == "none" else self._settings.crop_size_px
 
-        def crop(domain: int) -> tf.Tensor:
-            picture = tf.numpy_function(lambda place: self._crop_or_remember(int(place), domain), [position], tf.uint8)
-            return tf.ensure_shape(picture, [side, side, 3])
+        def call(place: np.ndarray) -> tuple[np.ndarray, ...]:
+            try:
+                return function(int(place))
+            except InputError as error:
+                self.error = error
+                raise
 
-        return {"source": crop(_SOURCE), "target": crop(_TARGET)}
-
-    def _crop_or_remember(self, position: int, domain: int) -> np.ndarray:
-        try:
-            return self.crop_at(position, domain)
-        except InputError as error:
-            self.error = error
-            raise
+        # Crops depend on the position alone. Were that not said, --deterministic would make them one after the other.
+        crops = tf.numpy_function(call, [position], [tf.uint8] * count, stateful=False)
+        return [tf.ensure_shape(crop, [side, side, 3]) for crop in crops]
 
 
 def replica_batch(global_batch: int, replicas: int) -> int:

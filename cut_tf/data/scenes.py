@@ -6,7 +6,7 @@ import numpy as np
 
 from cut_tf.data import haze
 from cut_tf.data.scene_renderer import render_scene
-from cut_tf.data.source import TranslationData
+from cut_tf.data.source import Origin, TranslationData
 from cut_tf.data.transforms import Preprocessing
 from cut_tf.errors import InputError
 from cut_tf.settings import DataSettings
@@ -36,6 +36,15 @@ class SceneDomain:
             return scene.image
         parameters = haze.sample_haze(np.random.default_rng([self._seed, number, 1]), scene.depth_m)
         return haze.add_haze(scene.image, scene.depth_m, parameters.beta_per_m, parameters.airlight)
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self._size_px, self._size_px
+
+    def origin(self, index: int) -> Origin:
+        return Origin(self.name(index), 0)
+
+    def key(self, index: int) -> int:
+        return index
 
 
 def open_scenes(settings: DataSettings) -> TranslationData:

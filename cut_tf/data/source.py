@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
+
+
+class Origin(NamedTuple):
+    """Where a picture comes from: path or name, and the size of its file in bytes, 0 if it is made up."""
+
+    place: str
+    file_bytes: int
 
 
 class Domain(Protocol):
@@ -19,6 +26,15 @@ class Domain(Protocol):
 
     def load(self, index: int) -> np.ndarray:
         """uint8 [H, W, 3]. Raises InputError naming the picture if it cannot be read."""
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(width, height) of what `load` gives. Decodes nothing. Raises InputError like `load`."""
+
+    def origin(self, index: int) -> Origin:
+        """Where the picture comes from."""
+
+    def key(self, index: int) -> Hashable:
+        """Equal for places of the domain where `load` gives the same picture, so that it need not be kept twice."""
 
 
 class TranslationData(NamedTuple):
@@ -52,6 +68,18 @@ class JoinedDomain:
         domain, place = self._find(index)
         return domain.load(place)
 
+    def size(self, index: int) -> tuple[int, int]:
+        domain, place = self._find(index)
+        return domain.size(place)
+
+    def origin(self, index: int) -> Origin:
+        domain, place = self._find(index)
+        return domain.origin(place)
+
+    def key(self, index: int) -> Hashable:
+        domain, place = self._find(index)
+        return self._domains.index(domain), domain.key(place)
+
     def _find(self, index: int) -> tuple[Domain, int]:
         for domain in self._domains:
             if index < len(domain):
@@ -64,7 +92,7 @@ class CachedDomain:
     """A domain whose prepared pictures stay in memory, as many as a budget allows.
 
     Args:
-      domain: read at most once per picture that fits.
+      domain: read at most once per picture that fits, however often the domain has it.
       prepare: uint8 [H, W, 3] to uint8 [h, w, 3], the part of preprocessing that is the same every time.
       budget: shared by the domains of a run.
     """
@@ -73,7 +101,7 @@ class CachedDomain:
         self._domain = domain
         self._prepare = prepare
         self._budget = budget
-        self._kept: dict[int, np.ndarray] = {}
+        self._kept: dict[Hashable, np.ndarray] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -83,12 +111,13 @@ class CachedDomain:
         return self._domain.name(index)
 
     def load(self, index: int) -> np.ndarray:
-        image = self._kept.get(index)
+        key = self._domain.key(index)
+        image = self._kept.get(key)
         if image is None:
             image = self._prepare(self._domain.load(index))
             with self._lock:  # another thread may have read the same picture meanwhile
-                if index not in self._kept and self._budget.take(image.nbytes):
-                    self._kept[index] = image
+                if key not in self._kept and self._budget.take(image.nbytes):
+                    self._kept[key] = image
         return image
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from cut_tf.settings import DataSettings
 
+# --preprocess=none cuts pictures to a multiple of this.
 _MULTIPLE_PX = 4
 # How many times smaller than it is a picture may be seen with zoom_and_crop, in either direction.
 _MOST_ZOOM = 3.0
@@ -67,6 +68,12 @@ class Preprocessing:
         if min(self.size_after_resize(width, height)) < self.crop_size_px and self.kind != "none":
             return f"sides must be at least the crop of {self.crop_size_px} px with --preprocess={self.kind}"
         return ""
+
+    def size_of_crop(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) in pixels of what `crop` makes of a picture of that size before `resize`."""
+        if self.kind != "none":
+            return self.crop_size_px, self.crop_size_px
+        return width - width % _MULTIPLE_PX, height - height % _MULTIPLE_PX
 
     def crop(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The random part: uint8 [h, w, 3] to uint8 [crop, crop, 3], or to a multiple of 4 with `none`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cut_tf.data.haze_layouts import stems_without_numbers
-from cut_tf.data.image_files import image_size, read_bytes
+from cut_tf.data.image_files import read_size
 from cut_tf.errors import InputError
 
 _LISTED_NAMES = 5
@@ -46,8 +46,8 @@ def check_sizes(predictions: list[Path], others: list[Path], role: str, border_p
     """
     different, small = [], []
     for prediction, other in zip(predictions, others):
-        width, height = image_size(read_bytes(prediction), str(prediction))
-        expected = tuple(side - 2 * border_px for side in image_size(read_bytes(other), str(other)))
+        width, height = read_size(prediction)
+        expected = tuple(side - 2 * border_px for side in read_size(other))
         if (width, height) != expected:
             different.append(f"{prediction.name} {width}x{height} with {other.name} {expected[0]}x{expected[1]}")
         elif min(width, height) < least_px:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from cut_tf import registry
 from cut_tf.checkpoints import CheckpointStore, check_same_settings, write_settings
 from cut_tf.data import open_dataset
+from cut_tf.data.checks import check_least_side
 from cut_tf.data.image_files import write_image
 from cut_tf.data.pipeline import TrainingStream, load_test_images
 from cut_tf.data.source import TranslationData
@@ -67,6 +68,7 @@ class Run:
         self.store = CheckpointStore(self.folder, settings.train.keep_checkpoints, self.devices.is_chief)
         self.extractor = self._extractor()
         self.method = self._build()
+        self._check_sides()
         self.translations = {"raw": compile_generator(self.method.generator)}
         if self.method.ema_generator is not None:
             self.translations["ema"] = compile_generator(self.method.ema_generator)
@@ -86,6 +88,13 @@ class Run:
             self.store.restore(method.state(), steps[-1])
             _LOG.info("continuing %s from step %d of %d", self.folder, steps[-1], self.total_steps)
         return method
+
+    def _check_sides(self) -> None:
+        """Crops of a size are checked with the settings; pictures that are taken as they are, here."""
+        data, network = self.settings.data, self.settings.network
+        if data.preprocess == "none" and any("discriminator" in name for name in self.method.networks):
+            check_least_side(self.stream.domains, data, network.least_side_px(),
+                             f"--discriminator_layers={network.discriminator_layers}")
 
     def _extractor(self) -> FeatureExtractor | None:
         """That of --distribution_metric, in the process that evaluates."""

@@ -107,7 +107,7 @@ class _Trap:
 @pytest.mark.parametrize("name, data, message", [
     ("a.png", _png_bytes(np.ones((2, 3), np.uint8)), "must be a complete 16-bit grey PNG, found mode L"),
     ("a.png", _png_bytes(np.ones((2, 3, 3), np.uint8)), "must be a complete 16-bit grey PNG, found mode RGB"),
-    ("a.png", b"no picture", "must be a complete 16-bit grey PNG, found UnidentifiedImageError"),
+    ("a.png", b"no picture", "must be a complete 16-bit grey PNG, found 10 bytes starting with b'no pictu'"),
     ("a.npy", _npy_bytes(np.ones((2, 3), np.int32)), r"floating-point metres \[H, W\], found int32 \[2, 3\]"),
     ("a.npy", _npy_bytes(np.ones((2, 3, 1), np.float32)), r"found float32 \[2, 3, 1\]"),
     ("a.npy", _npy_bytes(np.ones((0, 3), np.float32)), r"found float32 \[0, 3\]"),

@@ -61,7 +61,7 @@ def test_pairs_are_recognised_by_their_stems(root, names_a, names_b, paired):
     data = _open(root)
     assert data.test_paired is paired
     assert (len(data.test_source), len(data.test_target)) == (len(names_a), len(names_b))
-    ending = "paired" if paired else "not paired"
+    ending = "paired by their file names" if paired else "not paired"
     assert data.description.endswith(f"{len(names_a)} test images, {ending}")
     if paired:
         stems = [[domain.name(index).split(".")[0] for index in range(2)]
@@ -189,7 +189,7 @@ def test_all_bad_files_are_told_at_once_and_five_are_named(root):
     lines = str(caught.value).splitlines()
     assert lines[0] == f"{folder}: 7 of 9 images cannot be used:"
     assert [re.search(r"/(c\d)\.", line)[1] for line in lines[1:-1]] == ["c1", "c2", "c3", "c4", "c5"]
-    assert all("not a readable image" in lines[place] for place in (1, 2, 3, 4))
+    assert all("must be a complete" in lines[place] for place in (1, 2, 3, 4))
     assert lines[-1] == "  and 2 more"
 
 

@@ -345,7 +345,7 @@ def test_files_are_checked_by_their_headers(tmp_path, split, name):
     (bad / name).write_text("This is not a picture.")
     dataset = bad if split == "train" else f"{good},{bad}"
     message, folder = _message(dataset), bad / name.split("/")[0]
-    assert message.startswith(f"{folder}: 1 of ") and f"{bad / name}: not a readable image" in message
+    assert message.startswith(f"{folder}: 1 of ") and f"{bad / name}: must be a complete" in message
 
 
 def test_size_limits_of_training_and_test_pictures(tmp_path):

@@ -86,11 +86,15 @@ def test_pairs_of_different_sizes_are_named(tmp_path):
         (tmp_path / folder).mkdir()
         Image.new("RGB", size).save(tmp_path / folder / "one.png")
     settings = _settings(str(tmp_path))
+    with pytest.raises(InputError, match="training pair must have one size .*\n.*one.png 40x30, .*one.png 30x40"):
+        TrainingStream(open_dataset(settings), settings, seed=0, paired=True)
+    # The file is replaced while the run goes on.
+    Image.new("RGB", (40, 30)).save(tmp_path / "trainB" / "one.png")
     stream = TrainingStream(open_dataset(settings), settings, seed=0, paired=True)
-    stream.crop_at(0, 0)
+    Image.new("RGB", (30, 40)).save(tmp_path / "trainB" / "one.png")
     with pytest.raises(InputError, match="one.png and one.png: pictures of a pair must have one size, found 40x30 and "
                                          "30x40"):
-        stream.crop_at(0, 1)
+        stream.pair_at(0)
 
 
 def test_joined_datasets_show_the_pictures_of_all(photographs):

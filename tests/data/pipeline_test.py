@@ -15,7 +15,7 @@ import tensorflow as tf
 from cut_tf import images
 from cut_tf.data import pipeline
 from cut_tf.data.pipeline import TrainingStream
-from cut_tf.data.source import CachedDomain, MemoryBudget, TranslationData
+from cut_tf.data.source import CachedDomain, MemoryBudget, Origin, TranslationData
 from cut_tf.errors import InputError
 from cut_tf.settings import DataSettings
 
@@ -27,7 +27,7 @@ class FakeDomain:
 
     def __init__(self, count: int, first: int, size: tuple[int, int] = (24, 18), broken: int = -1,
                  first_load_sec: float = 0.0) -> None:
-        self.count, self.first, self.size, self.broken = count, first, size, broken
+        self.count, self.first, self.height_width, self.broken = count, first, size, broken
         self.first_load_sec = first_load_sec
         self.loads: collections.Counter[int] = collections.Counter()
         self._lock = threading.Lock()
@@ -45,7 +45,16 @@ class FakeDomain:
         time.sleep(wait_sec)
         if index == self.broken:
             raise InputError(f"picture_{index}: is broken")
-        return _noise(self.first + index, self.size)
+        return _noise(self.first + index, self.height_width)
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self.height_width[1], self.height_width[0]
+
+    def origin(self, index: int) -> Origin:
+        return Origin(self.name(index), 0)
+
+    def key(self, index: int) -> int:
+        return index
 
 
 def _noise(seed: int, size: tuple[int, int]) -> np.ndarray:

@@ -110,7 +110,7 @@ def test_test_pictures_have_the_size_that_training_saw(settings):
     ("single:", "must be single:SOURCE_FILE,TARGET_FILE with one picture each, found 'single:'"),
     ("single:{a}", "must be single:SOURCE_FILE,TARGET_FILE"), ("single:{a},{a},{a}", "with one picture each"),
     ("single:{a},no_such.jpg", "found no file 'no_such.jpg' in 'single:"),
-    ("single:{a},{broken}", "broken.png: not a readable image"),
+    ("single:{a},{broken}", "broken.png: must be a complete"),
 ])
 def test_bad_files_are_named(settings, tmp_path, dataset, message):
     broken = tmp_path / "broken.png"

@@ -156,6 +156,26 @@ def test_a_journal_that_is_none_is_refused(photographs, tmp_path, text):
         make_haze.make_dataset(photographs, tmp_path / "out", "train")
 
 
+# The program, but after a few pictures it waits for the signal, and writes none after it: the test need not hurry.
+_HELD = """
+import itertools, runpy, signal, sys, threading
+from cut_tf.data import image_files
+write_png, written, interrupted = image_files.write_png, itertools.count(1), threading.Event()
+def write(path, image):
+    if next(written) > 6:
+        interrupted.wait()
+        raise KeyboardInterrupt
+    write_png(path, image)
+def interrupt(number, frame):
+    interrupted.set()
+    raise KeyboardInterrupt
+image_files.write_png = write
+signal.signal(signal.SIGINT, interrupt)
+sys.argv[0] = "make_haze"
+runpy.run_module("tools.make_haze", run_name="__main__")
+"""
+
+
 @pytest.mark.parametrize("sent, code", [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
 def test_a_killed_program_is_continued(tmp_path, sent, code):
     (tmp_path / "clear").mkdir()
@@ -165,13 +185,13 @@ def test_a_killed_program_is_continued(tmp_path, sent, code):
     make_haze.make_dataset(tmp_path / "clear", tmp_path / "whole", "test", HazeRecipe(nonhomogeneous=0.5))
     command, environment = _program("--input=clear", "--output=out", "--split=test", "--nonhomogeneous=0.5",
                                     "--workers=2")
+    held = [sys.executable, "-c", _HELD, *command[command.index("tools.make_haze") + 1:]]
     journal = tmp_path / "out" / ".test_partial" / "journal.jsonl"
-    with subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL,
+    with subprocess.Popen(held, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL,
                           stderr=subprocess.PIPE) as process:
-        until = time.monotonic() + 120
-        while not (journal.exists() and journal.read_bytes().count(b"\n") > 4) and time.monotonic() < until:
-            assert process.poll() is None
-            time.sleep(0.002)
+        while not (journal.exists() and journal.read_bytes().count(b"\n") > 4):
+            assert process.poll() is None, process.communicate()[1].decode()
+            time.sleep(0.01)
         process.send_signal(sent)
         error = process.communicate(timeout=60)[1].decode()
         assert process.returncode == code, error

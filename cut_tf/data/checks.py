@@ -1,0 +1,85 @@
+"""Checks of the pictures' sizes before training, by their headers alone: nothing is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from cut_tf.data.source import Domain, TranslationData
+from cut_tf.data.transforms import Preprocessing
+from cut_tf.errors import InputError
+from cut_tf.settings import DataSettings
+
+# A message that lists every one of a thousand bad pictures helps nobody.
+NAMED_AT_MOST = 5
+
+
+def with_test_pairs_checked(data: TranslationData, settings: DataSettings) -> TranslationData:
+    """The data as training may use it: with test pairs of one size each, or with none after --notest_pairs.
+
+    Raises:
+      InputError: naming up to NAMED_AT_MOST test pairs whose pictures differ in size after the resizing of --preprocess.
+    """
+    if not data.test_paired:
+        return data
+    if not settings.test_pairs:
+        return data._replace(test_paired=False,
+                             description=f"{data.description}; not taken as pairs (--notest_pairs)")
+    check_pair_sizes((data.test_source, data.test_target), settings, "test",
+                     "If these pictures show different scenes and only happen to have the same names, give "
+                     "--notest_pairs, which takes the test split as unpaired")
+    return data
+
+
+def check_pair_sizes(pairs: tuple[Domain, Domain], settings: DataSettings, split: str, advice: str = "") -> None:
+    """Raises InputError if the pictures of a pair differ in size after the resizing of --preprocess.
+
+    Args:
+      pairs: two domains of equal length, whose pictures of one index belong together.
+      settings: of the dataset.
+      split: training or test, for the message.
+      advice: last line of the message.
+    """
+    preprocessing = Preprocessing.of(settings)
+    sizes = [_sizes(domain) for domain in pairs]
+    lines = [f"  {', '.join(f'{domain.origin(index).place} {size[0]}x{size[1]}' for domain, size in zip(pairs, both))}"
+             for index, both in enumerate(zip(*sizes))
+             if preprocessing.size_after_resize(*both[0]) != preprocessing.size_after_resize(*both[1])]
+    if lines:
+        raise InputError("\n".join([
+            f"--dataset={settings.dataset}: both pictures of a {split} pair must have one size with "
+            f"--preprocess={settings.preprocess}, found {len(lines)} of {len(pairs[0])} pairs that differ:",
+            *_first(lines), *([advice] if advice else [])]))
+
+
+def check_least_side(domains: Sequence[Domain], settings: DataSettings, least_px: int, reason: str) -> None:
+    """Raises InputError if a training picture is smaller than the networks can see. For --preprocess=none.
+
+    Args:
+      domains: what is trained on.
+      settings: of the dataset.
+      least_px: least side of a training crop.
+      reason: what needs it, for the message.
+    """
+    preprocessing = Preprocessing.of(settings)
+    lines = [f"  {domain.origin(index).place}: {width}x{height}" for domain in domains
+             for index, (width, height) in enumerate(_sizes(domain))
+             if min(preprocessing.size_of_crop(width, height)) < least_px]
+    if lines:
+        raise InputError("\n".join([
+            f"--dataset={settings.dataset}: sides of training pictures must be at least {least_px} px with "
+            f"--preprocess={settings.preprocess} and {reason}, found {len(lines)} smaller ones:", *_first(lines)]))
+
+
+def _sizes(domain: Domain) -> list[tuple[int, int]]:
+    """(width, height) of every picture; what is there several times is looked at once."""
+    first_of: dict[object, int] = {}
+    places = [first_of.setdefault(domain.key(index), index) for index in range(len(domain))]
+    with ThreadPoolExecutor() as pool:
+        sizes = dict(zip(first_of.values(), pool.map(domain.size, first_of.values())))
+    return [sizes[place] for place in places]
+
+
+def _first(lines: Sequence[str]) -> list[str]:
+    more = [f"  and {len(lines) - NAMED_AT_MOST} more"] if len(lines) > NAMED_AT_MOST else []
+    return [*lines[:NAMED_AT_MOST], *more]
