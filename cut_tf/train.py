@@ -6,7 +6,7 @@ import sys
 
 from absl import flags as absl_flags
 
-from cut_tf import command_line, flags
+from cut_tf import command_line, devices, flags
 from cut_tf.errors import InputError, NonFiniteError
 from cut_tf.training import trainer
 
@@ -21,6 +21,8 @@ def main(argv: list[str]) -> int:
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {argv[1:]}")
         settings = flags.settings_from()
+        if not _DRY_RUN.value:
+            print(*devices.report(settings.train.num_virtual_devices), sep="\n")
         print(settings.to_json(), end="", flush=True)
         if _DRY_RUN.value:
             return 0

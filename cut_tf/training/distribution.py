@@ -9,6 +9,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from cut_tf import devices
 from cut_tf.data.pipeline import replica_batch
 from cut_tf.errors import InputError
 from cut_tf.settings import Settings
@@ -38,6 +39,7 @@ def set_up(settings: Settings) -> Devices:
         TF_CONFIG is not understood.
     """
     train = settings.train
+    devices.set_up(train.tf32)
     keras.utils.set_random_seed(train.seed)
     if train.deterministic:
         tf.config.experimental.enable_op_determinism()
