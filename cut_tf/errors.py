@@ -1,4 +1,4 @@
-"""The two errors that a user, rather than a programmer, has to act on."""
+"""The errors that a user, rather than a programmer, has to act on."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class NonFiniteError(ArithmeticError):
     """A loss term or gradient became NaN or infinite. The message names term, layer and step."""
+
+
+class LostProcessError(RuntimeError):
+    """Another process of a run is gone. The message names it, and says how to go on."""

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from absl import flags
 
-from cut_tf import command_line
+from cut_tf import command_line, devices
 from cut_tf.errors import InputError
 from cut_tf.metrics.distribution_report import check_distribution, evaluate_distribution
 from cut_tf.metrics.feature_extractors import INCEPTION, feature_extractor
 from cut_tf.metrics.folder_report import evaluate_folders
 from cut_tf.metrics.segmentation import evaluate_labels
+from cut_tf.settings import TF32_HELP
 
 _PRED = flags.DEFINE_string("pred", "", "folder of predictions")
 _TARGET = flags.DEFINE_string("target", "", "folder of targets with the same stems (0012_0.8_0.2 also fits 0012)")
@@ -43,6 +44,8 @@ _CSV = flags.DEFINE_string("csv", "", "file for the values of each image, distan
 _JSON = flags.DEFINE_string("json", "", "file for the whole report; if empty, PRED.metrics.json, "
                             "PRED.distribution.json or PRED.labels.json beside --pred")
 
+_TF32 = flags.DEFINE_bool("tf32", False, TF32_HELP)
+
 
 def _evaluate(arguments: list[str]) -> None:
     if arguments:
@@ -53,6 +56,7 @@ def _evaluate(arguments: list[str]) -> None:
     _check_flags(kind)
     prefix = f"{os.path.abspath(_PRED.value)}.{kind}"
     csv_path, json_path = Path(_CSV.value or f"{prefix}.csv"), Path(_JSON.value or f"{prefix}.json")
+    devices.set_up(_TF32.value)
     pred_dir, (target_dir, input_dir) = Path(_PRED.value), map(_path, (_TARGET, _INPUT))
     if kind == "labels":
         if target_dir is None:
@@ -61,6 +65,7 @@ def _evaluate(arguments: list[str]) -> None:
     elif kind == "distribution":
         reference = _path(_REFERENCE_STATISTICS)
         check_distribution(pred_dir, target_dir, _DISTRIBUTION.value, reference, csv_path, json_path)
+        print(*devices.report(), sep="\n")
         extractor = feature_extractor(_FEATURE_EXTRACTOR.value, _INCEPTION_WEIGHTS.value)
         report = evaluate_distribution(pred_dir, target_dir, _DISTRIBUTION.value, extractor, reference, csv_path,
                                        json_path)

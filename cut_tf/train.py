@@ -6,29 +6,34 @@ import sys
 
 from absl import flags as absl_flags
 
-from cut_tf import command_line, flags
-from cut_tf.errors import InputError, NonFiniteError
+from cut_tf import command_line, devices, flags
+from cut_tf.errors import InputError, LostProcessError, NonFiniteError
 from cut_tf.training import trainer
 
 flags.define()
 _DRY_RUN = absl_flags.DEFINE_bool("dry_run", False, "print the settings and stop")
 
+# 1 is Python's, for errors of the program.
+_EXIT_CODES = {InputError: 2, NonFiniteError: 3, LostProcessError: 4}
+
 
 def main(argv: list[str]) -> int:
-    """Exit code 0 when finished or stopped by a signal, 2 for bad input, 3 for a non-finite loss."""
+    """Exit code 0 when finished or stopped by a signal, else that of the error."""
     command_line.log_to_stdout()
     try:
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {argv[1:]}")
         settings = flags.settings_from()
+        if not _DRY_RUN.value:
+            print(*devices.report(settings.train.num_virtual_devices), sep="\n")
         print(settings.to_json(), end="", flush=True)
         if _DRY_RUN.value:
             return 0
         run = trainer.Run(settings)
         print(trainer.summary(run, run.train()))
-    except (InputError, NonFiniteError) as error:
+    except tuple(_EXIT_CODES) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 3
+        return next(code for kind, code in _EXIT_CODES.items() if isinstance(error, kind))
     return 0
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from cut_tf import command_line
+from cut_tf import command_line, devices
 from cut_tf.baselines import BASELINES
 from cut_tf.data.image_files import WRITABLE_SUFFIXES, list_images, read_image, write_image
 from cut_tf.errors import InputError
@@ -24,6 +24,7 @@ from cut_tf.exported import SavedModelTranslator, TFLiteTranslator
 from cut_tf.files import check_results
 from cut_tf.inference import SIZES, WEIGHTS, Translator
 from cut_tf.metrics.temporal import TemporalChange
+from cut_tf.settings import TF32_HELP
 
 # Input, output and comparison of a picture.
 Job = tuple[Path, Path, Path]
@@ -46,6 +47,7 @@ _COMPARE = flags.DEFINE_bool("compare", False, "also write input | output side b
 _TEMPORAL = flags.DEFINE_bool("temporal", False, "say how much outputs change from picture to picture, in the order of "
                               "names, against the inputs: frames of a video")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace results that are there already")
+_TF32 = flags.DEFINE_bool("tf32", False, TF32_HELP)
 
 
 def _plan() -> list[Job]:
@@ -73,7 +75,8 @@ def _check_source() -> None:
     elif len(sources) != 1:
         raise InputError("one of --run, --saved_model, --tflite and --method must say what translates, found "
                          f"{', '.join(f'--{flag.name}={flag.value}' for flag in sources) or 'none'}")
-    for flag, unused, users in ((_WEIGHTS, "", [_RUN]), (_SIZE, "native", [_RUN, _TFLITE])):
+    for flag, unused, users in ((_WEIGHTS, "", [_RUN]), (_SIZE, "native", [_RUN, _TFLITE]),
+                                (_TF32, False, [_RUN, _SAVED_MODEL])):
         if flag.value != unused and not any(user.value for user in users):
             needed = " or ".join(f"--{user.name}" for user in users)
             raise InputError(f"--{flag.name} must not be given without {needed}, found {flag.value!r}")
@@ -81,6 +84,9 @@ def _check_source() -> None:
 
 def _translation() -> Callable[[np.ndarray, str], np.ndarray]:
     """What is done to a picture: (uint8 [H, W, 3], its name for messages) to uint8 [H, W, 3]."""
+    if _RUN.value or _SAVED_MODEL.value:
+        devices.set_up(_TF32.value)
+        print(*devices.report(), sep="\n")
     if _RUN.value:
         return Translator(Path(_RUN.value), _WEIGHTS.value, _SIZE.value)
     if _SAVED_MODEL.value:

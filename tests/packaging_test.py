@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -42,6 +44,17 @@ def test_other_pythons_are_refused_with_advice(version):
 def test_supported_pythons_are_not_refused(version):
     done = _setup_under(version)
     assert (done.returncode, done.stdout) == (0, "cut_tf\n"), done.stderr
+
+
+def test_the_extra_for_gpus_brings_cudas_libraries_for_the_same_tensorflow():
+    script = ("import json, setuptools; setuptools.setup = lambda **arguments: print(json.dumps(arguments)); "
+              "__file__ = 'setup.py'; exec(compile(open('setup.py').read(), 'setup.py', 'exec'))")
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, text=True, capture_output=True, timeout=60)
+    arguments = json.loads(done.stdout)
+    plain, = (text for text in arguments["install_requires"] if re.match("tensorflow[<>=]", text))
+    with_cuda, = arguments["extras_require"]["gpu"]
+    assert with_cuda == plain.replace("tensorflow", "tensorflow[and-cuda]")
+    assert "and-cuda" in importlib.metadata.metadata("tensorflow").get_all("Provides-Extra")
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ FIELDS = [(section.name, field) for section in SECTIONS for field in dataclasses
 CHANGEABLE = [(section, field) for section, field in FIELDS
               if len(field.metadata["choices"]) != 1 and field.name not in ("teacher", "discriminator")]
 # What may differ between a run and its continuation: nothing that changes the trained weights.
-FREE = {"cache_mb", "data_workers", "test_images", "test_pairs", "crop_border_px", "run", "checkpoint_steps", "keep_checkpoints",
-        "log_steps", "image_steps", "eval_steps", "best_metric", "distribution_metric", "feature_extractor",
-        "inception_weights", "recompute_blocks", "plain_kernels"}
+FREE = {"cache_mb", "data_workers", "test_images", "test_pairs", "crop_border_px", "run", "checkpoint_steps",
+        "keep_checkpoints", "log_steps", "image_steps", "eval_steps", "best_metric", "distribution_metric",
+        "feature_extractor", "inception_weights", "recompute_blocks", "plain_kernels", "tf32"}
 
 
 def _changed(name: str, section: str, default: object) -> Settings:

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from cut_tf import command_line, compat, networks
+from cut_tf import command_line, compat, devices, networks
 from cut_tf.losses import adversarial, patch_nce
 from cut_tf.methods.cut import CUT, Draws
 from cut_tf.methods.sincut import SinCUT
@@ -317,6 +317,7 @@ def main(_: list[str]) -> None:
     paths = sorted(folder.glob("*.npz"))
     if not paths:
         sys.exit(f"error: --vectors must be a folder with .npz files, found none in {folder}")
+    devices.set_up(tf32=False)
     print(f"{'file':34s} {'n':>5s} {'abs error':>10s} {'rel error':>10s}  tolerance                      status")
     rows = []
     for path in paths:

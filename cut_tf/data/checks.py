@@ -18,7 +18,7 @@ def with_test_pairs_checked(data: TranslationData, settings: DataSettings) -> Tr
     """The data as training may use it: with test pairs of one size each, or with none after --notest_pairs.
 
     Raises:
-      InputError: naming up to NAMED_AT_MOST test pairs whose pictures differ in size after the resizing of --preprocess.
+      InputError: naming up to NAMED_AT_MOST test pairs whose pictures differ in size after the resizing.
     """
     if not data.test_paired:
         return data

@@ -37,7 +37,8 @@ class EncodedDomain:
 
     def __init__(self, name: str, encoded: Iterable[bytes]) -> None:
         self._name = name
-        self._file = tempfile.TemporaryFile()  # without a name, so that it is gone with the process
+        # It has no name, and is gone with the process.
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the domain)
         self._ends = [0]
         self._lock = threading.Lock()
         for data in encoded:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from absl import flags
 
-from cut_tf import command_line, images
+from cut_tf import command_line, devices, images
 from cut_tf.errors import InputError
 from cut_tf.export import FORMATS
 from cut_tf.export.encoded_images import DEFAULT_PIXEL_LIMIT
@@ -15,6 +15,7 @@ from cut_tf.export.options import ExportOptions, parse_sizes
 from cut_tf.export.tflite import SCENES
 from cut_tf.export.tflite_conversion import QUANTIZATIONS
 from cut_tf.inference import WEIGHTS, Translator
+from cut_tf.settings import TF32_HELP
 
 _RUN = flags.DEFINE_string("run", None, "folder of the run", required=True)
 _FORMAT = flags.DEFINE_enum("format", "saved_model", tuple(FORMATS), "form of the export")
@@ -33,6 +34,7 @@ _REPRESENTATIVE = flags.DEFINE_string("representative", SCENES, "tflite: typical
                                       "dataset such as hazed:CLEAR_DIR; they decide on the quality, and on the ranges "
                                       "of int8")
 _ALLOW_LOSS = flags.DEFINE_bool("allow_quality_loss", False, "tflite: write files that lose too much quality, too")
+_TF32 = flags.DEFINE_bool("tf32", False, TF32_HELP)
 _LICENSE = flags.DEFINE_string("license", "not stated", "tflite: licence of the weights, for the metadata")
 
 
@@ -55,6 +57,7 @@ def main(argv: list[str]) -> int:
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {argv[1:]}")
         options = _options()
+        devices.set_up(_TF32.value)
         path = FORMATS[_FORMAT.value](Translator(_RUN.value, _WEIGHTS.value), Path(_OUTPUT.value), options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

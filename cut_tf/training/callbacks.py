@@ -191,7 +191,8 @@ class Evaluator(StepCallback):
 class CheckpointSaver(StepCallback):
     """Saves every so many steps, and when the process is asked to stop (SIGTERM, SIGINT).
 
-    A context manager around the run: inside it, these signals only set `stop_requested`.
+    A context manager around the run: inside it, these signals only set `stop_requested`. Without `stops_on_signal` they
+    end the process.
     """
 
     def __init__(self, method: TranslationMethod, settings: Settings, store: CheckpointStore,
@@ -205,9 +206,12 @@ class CheckpointSaver(StepCallback):
 
     def __enter__(self) -> CheckpointSaver:
         """Takes the signals. Not per `fit`: a run may need two, and a signal may come between them."""
-        if self._stops_on_signal:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous_handlers[number] = signal.signal(number, self._request_stop)
+        handlers = {signal.SIGTERM: self._request_stop, signal.SIGINT: self._request_stop}
+        if not self._stops_on_signal:
+            # In a cluster TensorFlow takes SIGTERM for itself, and nothing would follow from it.
+            handlers = {signal.SIGTERM: signal.SIG_DFL}
+        for number, handler in handlers.items():
+            self._previous_handlers[number] = signal.signal(number, handler)
         return self
 
     def __exit__(self, *_: object) -> None:

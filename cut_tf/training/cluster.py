@@ -27,6 +27,8 @@ class Cluster(NamedTuple):
     addresses: tuple[str, ...]
     # The place of this process among them. The first one is the chief, whatever its job is called.
     index: int
+    # What they are called in TF_CONFIG: `chief`, `worker 0`, `worker 1` and so on.
+    names: tuple[str, ...]
 
 
 def read_cluster(text: str) -> Cluster | None:
@@ -53,8 +55,9 @@ def read_cluster(text: str) -> Cluster | None:
         return None
     _check_jobs(jobs)
     kind, index = _task(config.get("task"), jobs)
-    before = sum(len(jobs.get(job, ())) for job in _TRAINING_JOBS[:_TRAINING_JOBS.index(kind)])
-    return Cluster(tuple(address for job in _TRAINING_JOBS for address in jobs.get(job, ())), before + index)
+    tasks = [(job, number) for job in _TRAINING_JOBS for number in range(len(jobs.get(job, ())))]
+    return Cluster(tuple(jobs[job][number] for job, number in tasks), tasks.index((kind, index)),
+                   tuple(job if job == "chief" else f"{job} {number}" for job, number in tasks))
 
 
 def _refusal(rule: str, found: str) -> InputError:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
+from cut_tf import devices
 from cut_tf.data.pipeline import replica_batch
 from cut_tf.errors import InputError
 from cut_tf.settings import Settings
-from cut_tf.training.cluster import read_cluster
+from cut_tf.training.cluster import Cluster, read_cluster
 
 _LOG = logging.getLogger(__name__)
 
@@ -23,6 +25,8 @@ class Devices(NamedTuple):
     strategy: tf.distribute.Strategy
     worker: int
     workers: int
+    # None if there is one process only.
+    cluster: Cluster | None = None
 
     @property
     def is_chief(self) -> bool:
@@ -38,6 +42,7 @@ def set_up(settings: Settings) -> Devices:
         TF_CONFIG is not understood.
     """
     train = settings.train
+    devices.set_up(train.tf32)
     keras.utils.set_random_seed(train.seed)
     if train.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -47,6 +52,10 @@ def set_up(settings: Settings) -> Devices:
     worker, workers = (cluster.index, len(cluster.addresses)) if cluster else (0, 1)
     if train.num_virtual_devices:
         _split_cpu(train.num_virtual_devices)
+    if cluster and workers > 1:
+        _check_port(cluster)
+        _LOG.info("%s at %s; training starts when all have come: %s", cluster.names[worker], cluster.addresses[worker],
+                  ", ".join(f"{name} at {address}" for name, address in zip(cluster.names, cluster.addresses)))
     strategy = _strategy(settings, workers)
     replicas = strategy.num_replicas_in_sync
     per_replica = replica_batch(settings.data.batch_size, replicas)
@@ -54,7 +63,7 @@ def set_up(settings: Settings) -> Devices:
         raise InputError(f"--xla must be off with more than one replica, found {replicas} replicas")
     _LOG.info("%d replicas in %d processes; batch %d global, %d per replica", replicas, workers,
                  settings.data.batch_size, per_replica)
-    return Devices(strategy, worker, workers)
+    return Devices(strategy, worker, workers, cluster)
 
 
 def _split_cpu(count: int) -> None:
@@ -66,6 +75,17 @@ def _split_cpu(count: int) -> None:
         if existing < count:
             raise InputError(f"--num_virtual_devices must be set before TensorFlow starts, found {existing} devices "
                              f"already made, asked for {count}") from error
+
+
+def _check_port(cluster: Cluster) -> None:
+    """Raises InputError if another program listens on the port of this process, where TensorFlow's server will."""
+    port = int(cluster.addresses[cluster.index].rpartition(":")[2])
+    try:
+        with socket.create_server(("", port)):
+            pass
+    except OSError as error:
+        raise InputError(f"TF_CONFIG must give this process a free port, found {port}: {error.strerror}. Another "
+                         "program uses it, such as a process of an earlier start") from error
 
 
 def _strategy(settings: Settings, workers: int) -> tf.distribute.Strategy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from cut_tf.metrics.distribution import DISTANCES, MIN_IMAGES
 from cut_tf.metrics.feature_extractors import FeatureExtractor, feature_extractor
 from cut_tf.optimizers import SCHEDULES
 from cut_tf.settings import Settings
-from cut_tf.training import callbacks, distribution, evaluation
+from cut_tf.training import callbacks, distribution, evaluation, lost_processes
 from cut_tf.training.evaluation import TestSet
 
 _LOG = logging.getLogger(__name__)
@@ -67,7 +68,8 @@ class Run:
         self.epochs = settings.train.constant_epochs + settings.train.decay_epochs
         self.store = CheckpointStore(self.folder, settings.train.keep_checkpoints, self.devices.is_chief)
         self.extractor = self._extractor()
-        self.method = self._build()
+        with self._lost_processes_named():
+            self.method = self._build()
         self._check_sides()
         self.translations = {"raw": compile_generator(self.method.generator)}
         if self.method.ema_generator is not None:
@@ -76,6 +78,9 @@ class Run:
     @property
     def total_steps(self) -> int:
         return self.epochs * self.steps_per_epoch
+
+    def _lost_processes_named(self) -> contextlib.AbstractContextManager:
+        return lost_processes.named(self.devices.cluster, self.store.steps)
 
     def _build(self) -> TranslationMethod:
         train = self.settings.train
@@ -124,7 +129,12 @@ class Run:
         Raises:
           InputError: if a picture cannot be read or the disk is full; steps since the last checkpoint are lost.
           NonFiniteError: if a term or gradient is not finite; the last checkpoint is from before.
+          LostProcessError: if another process of the run is gone; the last checkpoint is whole.
         """
+        with self._lost_processes_named():
+            return self._train(verbose)
+
+    def _train(self, verbose: int | None) -> Outcome:
         if self.devices.is_chief:
             write_settings(self.folder, self.settings)
             self.store.remove_leftovers()

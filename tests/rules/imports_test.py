@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "cut_tf"
 # Open to all. They import nothing but each other.
-COMMON = {"cut_tf", "errors", "settings", "registry", "images", "compat", "files", "windows", "pretrained"}
+COMMON = {"cut_tf", "errors", "settings", "registry", "images", "compat", "devices", "files", "windows", "pretrained"}
 # Room: the rooms it may import besides itself and COMMON.
 ALLOWED = {
     "layers": set(),
