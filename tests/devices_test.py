@@ -74,7 +74,7 @@ def test_gpus_are_named(names, expected, monkeypatch):
     _tensorflow_sees(monkeypatch, *names)
     assert devices.report() == [f"Device: {expected}{VERSIONS}"]
     assert devices.report(2)[0].startswith("Device: CPU, ")
-    assert devices.on_gpu()
+    assert kernels.on_gpu()
 
 
 def test_cards_that_tensorflow_does_not_see_are_told(monkeypatch, tmp_path):

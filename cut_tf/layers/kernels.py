@@ -24,7 +24,7 @@ def plain_kernels(plain: bool = True) -> Iterator[None]:
 
 
 def on_gpu() -> bool:
-    """Whether TensorFlow sees a GPU, on which layers then run. All of cut_tf asks here."""
+    """Whether TensorFlow sees a GPU, on which layers then run. Layers and tools ask here."""
     return bool(tf.config.list_physical_devices("GPU"))
 
 
