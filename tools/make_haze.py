@@ -15,15 +15,17 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import csv
 import dataclasses
+import fcntl
 import hashlib
 import io
 import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,21 +80,52 @@ def make_dataset(source: Path, output: Path, split: str, recipe: HazeRecipe | No
     results = [output / name for name in (f"haze_{split}.csv", f"haze_{split}.jsonl", f"{split}B", f"{split}A")]
     partial = output / f".{split}_partial"
     try:
-        records = _begun(partial, header, tasks)
-        if not (partial / _COMPLETE).exists():
-            _check_free(results)
-            _start(partial, header, records, split)
-            _do(tasks, partial, records, recipe, workers or os.cpu_count() or 1)
-            _finish(partial, header, records, split)
-        for path in results:
-            if (partial / path.name).exists():
-                os.replace(partial / path.name, path)
-        shutil.rmtree(partial)
+        with _alone(partial):
+            records = _begun(partial, header, tasks)
+            if not (partial / _COMPLETE).exists():
+                _check_free(results)
+                _start(partial, header, records, split)
+                _do(tasks, partial, records, recipe, workers or os.cpu_count() or 1)
+                _finish(partial, header, records, split)
+            for path in results:
+                if (partial / path.name).exists():
+                    os.replace(partial / path.name, path)
+            shutil.rmtree(partial)
     except OSError as error:
         raise InputError(f"--output must be a folder that can be written, found {error}") from error
     for notice in _notices(records.values()):
         print(notice)
     return len({task.source for task in tasks})
+
+
+@contextlib.contextmanager
+def _alone(partial: Path) -> Iterator[None]:
+    """A context in which no other process writes this split. The lock is gone with the process, however it ends.
+
+    Raises:
+      InputError: if another process is at work; its files are left alone.
+    """
+    output = partial.parent
+    is_new = not output.exists()
+    partial.mkdir(parents=True, exist_ok=True)
+    folder = os.open(partial, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not partial.exists() or not os.path.samestat(os.fstat(folder), os.stat(partial)):
+            raise BlockingIOError  # the other one has finished just now
+    except BlockingIOError:
+        os.close(folder)
+        raise InputError(f"{partial}: must be written by one process at a time, found another one at work; wait until "
+                         "it ends") from None
+    try:
+        yield
+    finally:
+        os.close(folder)
+        with contextlib.suppress(OSError):  # whatever has files stays
+            partial.rmdir()
+        if is_new:
+            with contextlib.suppress(OSError):
+                output.rmdir()
 
 
 def _plan(source: Path, split: str, recipe: HazeRecipe, limit: int, workers: int) -> tuple[list[Task], dict]:

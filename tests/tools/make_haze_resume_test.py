@@ -54,7 +54,7 @@ def test_if_the_first_photograph_is_damaged_nothing_is_left(photographs, tmp_pat
         path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(InputError, match=r"p\d\.(png|jpg): must be a complete"):
         make_haze.make_dataset(photographs, tmp_path / "out", "test")
-    assert file_names(tmp_path / "out") == []
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -82,6 +82,26 @@ def test_a_stopped_run_leaves_no_dataset_and_is_continued(photographs, tmp_path,
     assert make_haze.make_dataset(photographs, out, "train", workers=workers) == 9
     # Pictures whose lines did not make it into the journal are done again.
     assert 9 - pictures <= len(written) <= 9 and (workers > 1 or len(written) == 9 - pictures)
+    assert _tree(out) == _tree(tmp_path / "whole")
+
+
+def test_a_second_process_is_refused_and_touches_nothing(photographs, tmp_path, monkeypatch):
+    """It is started while the first one writes its third picture."""
+    out, refused = tmp_path / "out", []
+
+    def write(path: Path, image: np.ndarray) -> None:
+        if len(refused) == 0 and len(file_names(out / ".train_partial" / "trainA")) == 2:
+            before = file_names(out)
+            with pytest.raises(InputError, match=r"\.train_partial: must be written by one process") as caught:
+                make_haze.make_dataset(photographs, out, "train")
+            assert file_names(out) == before
+            refused.append(caught)
+        write_png(path, image)
+
+    monkeypatch.setattr(make_haze, "write_png", write)
+    assert make_haze.make_dataset(photographs, out, "train", workers=1) == 9
+    assert len(refused) == 1
+    make_haze.make_dataset(photographs, tmp_path / "whole", "train")
     assert _tree(out) == _tree(tmp_path / "whole")
 
 
