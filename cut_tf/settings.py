@@ -285,7 +285,7 @@ class TrainSettings(_Checked):
     xla: bool = _setting(False, "compile the training step with XLA, on one device; random draws are others then")
     plain_kernels: bool = _setting(
         False, "train with TensorFlow's own operations alone, without this package's faster forms of convolution, "
-        "padding and instance norm: slower, the same numbers but for rounding", free=True)
+        "padding and instance norm: slower, for comparison", free=True)
     deterministic: bool = _setting(False, "same bits in every run with the same seed (slower)")
     num_virtual_devices: int = _setting(0, "split the CPU into this many devices, to test several replicas")
     checkpoint_steps: int = _setting(1000, "steps between checkpoints", free=True)
