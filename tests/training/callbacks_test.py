@@ -24,7 +24,8 @@ def test_signals_only_ask_to_stop_while_the_saver_is_entered(tmp_path, tiny_sett
 
 def test_a_signal_between_two_fits_stops_the_run_with_its_step_saved(tmp_path, tiny_settings, monkeypatch):
     settings = tiny_settings(run=str(tmp_path / "run"), preprocess="crop", batch_size=1, steps_per_epoch=4,
-                             method="paired", generator="mobile", generator_norm="none", checkpoint_steps=3, image_steps=100, eval_steps=100)
+                             method="paired", generator="mobile", generator_norm="none", checkpoint_steps=3,
+                             image_steps=100, eval_steps=100)
     monkeypatch.setattr(trainer.Run, "total_steps", property(lambda run: 3))
     run = trainer.Run(settings)
     run.epochs = 1
