@@ -159,7 +159,8 @@ def test_every_command_names_the_device_and_obeys_tf32(command, tmp_path, monkey
     replaced, arguments = _COMMANDS[command]
     for flag, expected in (([], "error: tf32 False\n"), (["--tf32"], "error: tf32 True\n")):
         done = warm_process.run(["-c", f"{_STOP}{replaced}\nmain.run()", *arguments, *flag], tmp_path)
-        assert (done.returncode, done.stderr) == (2, expected), done.stdout + done.stderr
+        # TensorFlow may have said something about the machine's driver before.
+        assert done.returncode == 2 and done.stderr.endswith(expected), done.stdout + done.stderr
         if command not in ("export", "evaluate"):
             assert done.stdout.startswith("Device: "), done.stdout
 

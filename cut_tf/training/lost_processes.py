@@ -1,7 +1,8 @@
 """What happens when a process of a cluster dies: the others say which one, and end.
 
-The processes of a run send heartbeats to the first one, which is TensorFlow's doing. When those of one have not come
-for HEARTBEAT_SEC, or its connections break, TensorFlow ends the exchange of gradients in all others with an OpError.
+TensorFlow finds out. Its processes send heartbeats to the first one. If a connection breaks, or heartbeats stay out for
+HEARTBEAT_SEC, the exchange of gradients ends with an OpError in all processes that are left. So they end within a minute:
+HEARTBEAT_SEC, what is told apart below, and some seconds in which TensorFlow shuts down.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ def named(cluster: Cluster | None, steps: Callable[[], list[int]]) -> Iterator[N
         broken = _BROKEN_EXCHANGE.search(error.message)
         if cluster is None or len(cluster.addresses) == 1 or not (broken or isinstance(error, _UNREACHABLE)):
             raise
-        lost = lost_processes(cluster, error.message)
+        lost = lost_processes(cluster, error.message, _PATIENCE_SEC)
         if not lost and not broken:
             raise
         raise LostProcessError(message(cluster, lost, steps(), error.message)) from error
 
 
-def lost_processes(cluster: Cluster, error: str, patience_sec: float = _PATIENCE_SEC) -> list[int]:
+def lost_processes(cluster: Cluster, error: str, patience_sec: float) -> list[int]:
     """Places in the cluster of the processes that are gone.
 
     Args:

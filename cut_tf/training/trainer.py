@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import sys
 from pathlib import Path
@@ -173,9 +174,15 @@ class Run:
         epoch, done = divmod(step, self.steps_per_epoch)
         batches = self.devices.strategy.distribute_datasets_from_function(
             lambda context: self.stream.dataset(step, context))
-        self.method.fit(batches, initial_epoch=epoch, epochs=epoch + 1 if done else self.epochs,
-                        steps_per_epoch=self.steps_per_epoch - done, shuffle=False, callbacks=observers,
-                        verbose=verbose)
+        try:
+            self.method.fit(batches, initial_epoch=epoch, epochs=epoch + 1 if done else self.epochs,
+                            steps_per_epoch=self.steps_per_epoch - done, shuffle=False, callbacks=observers,
+                            verbose=verbose)
+        finally:
+            # The threads that read ahead end here. At the end of the process, where Python stops all threads at any
+            # place, TensorFlow would wait for them: for seconds, or for ever.
+            del batches
+            gc.collect()
 
     def _observers(self, test_set: TestSet) -> tuple[callbacks.CheckpointSaver, callbacks.Evaluator | None, list]:
         train = self.settings.train

@@ -1,6 +1,5 @@
 """Signals around a run."""
 
-import os
 import signal
 
 import pytest
@@ -18,14 +17,15 @@ def test_signals_only_ask_to_stop_while_the_saver_is_entered(tmp_path, tiny_sett
     before = signal.getsignal(number)
     with saver:
         assert not saver.stop_requested
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
         assert saver.stop_requested
     assert signal.getsignal(number) is before
 
 
 def test_a_signal_between_two_fits_stops_the_run_with_its_step_saved(tmp_path, tiny_settings, monkeypatch):
     settings = tiny_settings(run=str(tmp_path / "run"), preprocess="crop", batch_size=1, steps_per_epoch=4,
-                             checkpoint_steps=3, image_steps=100, eval_steps=100)
+                             method="paired", generator="mobile", generator_norm="none", checkpoint_steps=3,
+                             image_steps=100, eval_steps=100)
     monkeypatch.setattr(trainer.Run, "total_steps", property(lambda run: 3))
     run = trainer.Run(settings)
     run.epochs = 1
@@ -35,7 +35,7 @@ def test_a_signal_between_two_fits_stops_the_run_with_its_step_saved(tmp_path, t
         self.method.fit(self.stream.dataset(0), steps_per_epoch=3, epochs=1, shuffle=False, callbacks=observers,
                         verbose=0)
         monkeypatch.setattr(trainer.Run, "total_steps", property(lambda run: 8))
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(trainer.Run, "_fit", fit_three_steps_then_signal)
     outcome = run.train(verbose=0)

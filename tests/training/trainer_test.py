@@ -1,9 +1,11 @@
 """What a run writes, and how it ends when something is wrong."""
 
 import dataclasses
+import gc
 import json
 import re
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from cut_tf.methods import build_method
 from cut_tf.methods.cut import Draws
 from cut_tf.metrics.distribution import DISTANCES, Distance
 from cut_tf.settings import Settings
-from cut_tf.training import trainer
+from cut_tf.training import callbacks, trainer
 
 
 def _events(run):
@@ -77,6 +79,26 @@ def test_run_folder(tmp_path, tiny_settings):
     text = trainer.summary(run, outcome)
     gain = outcome.metrics["ema"]["psnr"] - outcome.metrics["input"]["psnr"]
     assert f"gain {gain:+.2f} dB" in text and f"tensorboard --logdir={folder}" in text
+
+
+def test_no_thread_reads_ahead_of_a_run_that_was_stopped(tmp_path, tiny_settings, monkeypatch):
+    """It could keep the process from ending: there Python stops threads where they are, and TensorFlow waits for them.
+    """
+
+    def iterators() -> int:
+        return sum(type(each).__name__ == "OwnedIterator" for each in gc.get_objects())
+
+    monkeypatch.setattr(callbacks.NonFiniteStop, "at_step", lambda self, step: signal.raise_signal(signal.SIGTERM))
+    run = trainer.Run(_settings(tiny_settings, tmp_path / "run", method="paired", generator="mobile",
+                                generator_norm="none"))
+    gc.collect()
+    before = iterators()
+    gc.disable()  # which may or may not come in time by itself
+    try:
+        assert run.train(verbose=0).step == 1
+        assert iterators() == before
+    finally:
+        gc.enable()
 
 
 def test_other_settings_are_refused_with_the_differences(tmp_path, tiny_settings):
