@@ -23,6 +23,7 @@ from cut_tf.errors import InputError
 from cut_tf.files import replace_file
 from cut_tf.settings import Settings
 
+_AT_STEP = re.compile(r"(.+)@(\d+)")
 _STEP_FOLDER = re.compile(r"step_(\d{10})")
 _PREFIX = "variables"
 _FORMAT = 1
@@ -136,6 +137,13 @@ class CheckpointStore:
                              "use last or ema")
         return int(best["step"])
 
+    def check(self, step: int) -> int:
+        """The same step. Raises InputError if it has no checkpoint."""
+        if step not in self.steps():
+            raise InputError(f"{self._folder.parent}@{step} must name a step with a checkpoint, found "
+                             f"{', '.join(map(str, self.steps())) or 'none'}")
+        return step
+
     def _remove_old(self) -> None:
         marks = [self.marked(name) for name in ("best", "final")]
         protected = {int(mark["step"]) for mark in marks if mark}
@@ -151,6 +159,17 @@ class CheckpointStore:
         for pattern in (".step_*.tmp", ".removed_*"):
             for leftover in self._folder.glob(pattern):
                 shutil.rmtree(leftover, ignore_errors=True)
+
+
+def run_and_step(run: str | Path) -> tuple[Path, int | None]:
+    """Folder and step of DIR@STEP, which names one checkpoint of a run; no step of DIR alone.
+
+    A folder whose own name ends like that is meant itself.
+    """
+    match = _AT_STEP.fullmatch(str(run))
+    if match and not Path(run).is_dir():
+        return Path(match.group(1)), int(match.group(2))
+    return Path(run), None
 
 
 def check_same_settings(folder: Path, settings: Settings) -> None:

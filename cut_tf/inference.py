@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from cut_tf import compat, images, networks
-from cut_tf.checkpoints import CheckpointStore
+from cut_tf.checkpoints import CheckpointStore, run_and_step
 from cut_tf.data.transforms import Preprocessing
 from cut_tf.errors import InputError
 from cut_tf.networks.resnet_generator import ResnetGenerator
@@ -38,7 +38,7 @@ class Translator:
     from MOST_PIXELS_AT_ONCE pixels on, by `ResnetTiles`. The others refuse pictures of more than MOST_PIXELS pixels.
 
     Args:
-      run: folder of the run.
+      run: folder of the run, or DIR@STEP for one of its checkpoints.
       weights: best, the checkpoint with the best metric; ema, the newest one; both with the running means of the
         weights if the run kept them; last, the newest one's raw weights. ema if empty.
       size: native translates at the picture's own size; train resizes to the size that training saw first, and the
@@ -49,7 +49,7 @@ class Translator:
     """
 
     def __init__(self, run: str | Path, weights: str = "", size: str = "native") -> None:
-        run = Path(run)
+        run, step = run_and_step(run)
         path = run / "settings.json"
         if not path.is_file():
             raise InputError(f"--run must be the folder of a run, found no settings.json in {run}")
@@ -58,7 +58,9 @@ class Translator:
         if weights == "ema" and not keeps_means:
             raise InputError(f"--weights=ema needs a run with --ema_decay above 0, found 0 in {path}")
         store = CheckpointStore(run, keep=1, writes=False)
-        self.step = store.find(weights or "ema")
+        if step is not None and weights == "best":
+            raise InputError(f"--weights must be ema or last with --run=DIR@STEP, found best with {run}@{step}")
+        self.step = store.find(weights or "ema") if step is None else store.check(step)
         self.generator = networks.build_generator(self.settings.network,
                                                   dtype=networks.POLICIES[self.settings.train.precision])
         prefix = "ema_generator" if keeps_means and weights != "last" else "generator"

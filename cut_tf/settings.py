@@ -185,7 +185,8 @@ class LossSettings(_Checked):
     )
     contrastive_weight: float = _setting(0.0, "weight of contrastive regularization (AECR-Net: 0.1); 0 leaves it out")
     contrastive_features: str = _setting(
-        "vgg19", "its features: vgg19; random, which needs no file; run:DIR, the encoder of a run's generator")
+        "vgg19", "its features: vgg19; random, which needs no file; run:DIR, the encoder of a run's generator, at "
+        "its newest checkpoint when this run begins; run:DIR@STEP names one")
     contrastive_form: str = _setting("ratio", "ratio of distances to clear and hazy pictures, or positives alone",
                                      ("ratio", "positives"))
     contrastive_positives: int = _setting(1, "clear pictures per output: its target and the next ones of the batch")
@@ -268,7 +269,8 @@ class TrainSettings(_Checked):
     method: str = _setting("cut", "training method")
     run: str = _setting("", "folder of the run: settings, checkpoints, TensorBoard events; resumed if it exists",
                         free=True)
-    teacher: str = _setting("", "distill: folder of the run whose generator is learned from")
+    teacher: str = _setting("", "distill: folder of the run whose generator is learned from. A run stays with the "
+                            "checkpoint that was the newest at its beginning; DIR@STEP names one")
     seed: int = _setting(0, "seed of weights, data order, augmentation and patch sampling, below 2^32")
     constant_epochs: int = _setting(200, "epochs at the full learning rate")
     decay_epochs: int = _setting(200, "epochs over which the learning rate then falls; see schedule")
@@ -289,6 +291,9 @@ class TrainSettings(_Checked):
     deterministic: bool = _setting(False, "same bits in every run with the same seed (slower)")
     num_virtual_devices: int = _setting(0, "split the CPU into this many devices, to test several replicas")
     checkpoint_steps: int = _setting(1000, "steps between checkpoints", free=True)
+    allow_changed_data: bool = _setting(
+        False, "go on with a run although its training pictures, or the run that it learns from, are others than at "
+        "its beginning", free=True)
     keep_checkpoints: int = _setting(3, "newest checkpoints to keep, besides the best and the final one", free=True)
     log_steps: int = _setting(20, "steps between TensorBoard scalars", free=True)
     image_steps: int = _setting(500, "steps between TensorBoard images and histograms", free=True)

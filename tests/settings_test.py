@@ -17,7 +17,8 @@ CHANGEABLE = [(section, field) for section, field in FIELDS
 # What may differ between a run and its continuation: nothing that changes the trained weights.
 FREE = {"cache_mb", "data_workers", "test_images", "test_pairs", "crop_border_px", "run", "checkpoint_steps",
         "keep_checkpoints", "log_steps", "image_steps", "eval_steps", "best_metric", "distribution_metric",
-        "feature_extractor", "inception_weights", "recompute_blocks", "plain_kernels", "tf32"}
+        "feature_extractor", "inception_weights", "recompute_blocks", "plain_kernels", "tf32",
+        "allow_changed_data"}
 
 
 def _changed(name: str, section: str, default: object) -> Settings:

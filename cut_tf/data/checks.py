@@ -49,7 +49,7 @@ def check_pair_sizes(pairs: tuple[Domain, Domain], settings: DataSettings, split
         raise InputError("\n".join([
             f"--dataset={settings.dataset}: both pictures of a {split} pair must have one size with "
             f"--preprocess={settings.preprocess}, found {len(lines)} of {len(pairs[0])} pairs that differ:",
-            *_first(lines), *([advice] if advice else [])]))
+            *first_lines(lines), *([advice] if advice else [])]))
 
 
 def check_least_side(domains: Sequence[Domain], settings: DataSettings, least_px: int, reason: str) -> None:
@@ -68,7 +68,7 @@ def check_least_side(domains: Sequence[Domain], settings: DataSettings, least_px
     if lines:
         raise InputError("\n".join([
             f"--dataset={settings.dataset}: sides of training pictures must be at least {least_px} px with "
-            f"--preprocess={settings.preprocess} and {reason}, found {len(lines)} smaller ones:", *_first(lines)]))
+            f"--preprocess={settings.preprocess} and {reason}, found {len(lines)} smaller ones:", *first_lines(lines)]))
 
 
 def _sizes(domain: Domain) -> list[tuple[int, int]]:
@@ -80,6 +80,7 @@ def _sizes(domain: Domain) -> list[tuple[int, int]]:
     return [sizes[place] for place in places]
 
 
-def _first(lines: Sequence[str]) -> list[str]:
+def first_lines(lines: Sequence[str]) -> list[str]:
+    """At most NAMED_AT_MOST of the lines, and how many more there are."""
     more = [f"  and {len(lines) - NAMED_AT_MOST} more"] if len(lines) > NAMED_AT_MOST else []
     return [*lines[:NAMED_AT_MOST], *more]

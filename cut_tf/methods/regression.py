@@ -73,7 +73,8 @@ class Paired(Regression):
 
 
 class Distill(Regression):
-    """Learns from the pictures of a trained generator, the run of --teacher: y = teacher(x), of the source alone.
+    """Learns from the pictures of a trained generator, the run of --teacher (its newest checkpoint, or that of
+    DIR@STEP): y = teacher(x), of the source alone.
 
     Raises:
       InputError: if --teacher is no run with weights.

@@ -39,8 +39,8 @@ class ResnetTiles:
     """
 
     def __init__(self, generator: ResnetGenerator, tile_px: int = 512) -> None:
-        kinds = [stage.kind for stage in generator.stages]
-        first, last = kinds.index("block"), len(kinds) - kinds[::-1].index("block")
+        first = next(place for place, stage in enumerate(generator.stages) if stage.name.startswith(("block", "up")))
+        last = first + sum(stage.kind == "block" for stage in generator.stages)
         self._tile_px = tile_px
         self._head = _Parts(generator.stages[:first])
         self._tail = _Parts(generator.stages[last:])

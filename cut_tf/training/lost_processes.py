@@ -1,8 +1,8 @@
 """What happens when a process of a cluster dies: the others say which one, and end.
 
 TensorFlow finds out. Its processes send heartbeats to the first one. If a connection breaks, or heartbeats stay out for
-HEARTBEAT_SEC, the exchange of gradients ends with an OpError in all processes that are left. So they end within a minute:
-HEARTBEAT_SEC, what is told apart below, and some seconds in which TensorFlow shuts down.
+HEARTBEAT_SEC, the exchange of gradients ends with an OpError in all processes that are left. So they end within a
+minute: HEARTBEAT_SEC, what is told apart below, and some seconds in which TensorFlow shuts down.
 """
 
 from __future__ import annotations

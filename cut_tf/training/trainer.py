@@ -25,7 +25,7 @@ from cut_tf.metrics.distribution import DISTANCES, MIN_IMAGES
 from cut_tf.metrics.feature_extractors import FeatureExtractor, feature_extractor
 from cut_tf.optimizers import SCHEDULES
 from cut_tf.settings import Settings
-from cut_tf.training import callbacks, distribution, evaluation, lost_processes
+from cut_tf.training import callbacks, distribution, evaluation, lost_processes, run_inputs
 from cut_tf.training.evaluation import TestSet
 
 _LOG = logging.getLogger(__name__)
@@ -65,7 +65,8 @@ class Run:
         self.data = open_dataset(settings.data)
         _LOG.info("%s", self.data.description)
         self.stream = TrainingStream(self.data, settings.data, settings.train.seed, method.paired)
-        self.steps_per_epoch = settings.train.steps_per_epoch or self.stream.steps_per_epoch()
+        self.inputs = run_inputs.settle(self.folder, self.stream, settings)
+        self.steps_per_epoch = self.inputs.steps_per_epoch
         self.epochs = settings.train.constant_epochs + settings.train.decay_epochs
         self.store = CheckpointStore(self.folder, settings.train.keep_checkpoints, self.devices.is_chief)
         self.extractor = self._extractor()
@@ -86,7 +87,7 @@ class Run:
     def _build(self) -> TranslationMethod:
         train = self.settings.train
         with self.devices.strategy.scope():
-            method = build_method(self.settings)
+            method = build_method(self.inputs.pinned(self.settings))
             method.compile(SCHEDULES[train.schedule](train.learning_rate, train.constant_epochs, train.decay_epochs,
                                                      self.steps_per_epoch))
         steps = self.store.steps()
@@ -138,6 +139,7 @@ class Run:
     def _train(self, verbose: int | None) -> Outcome:
         if self.devices.is_chief:
             write_settings(self.folder, self.settings)
+            run_inputs.write(self.folder, self.inputs)
             self.store.remove_leftovers()
         test_set = self._test_set()
         saver, evaluator, observers = self._observers(test_set)

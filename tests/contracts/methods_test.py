@@ -179,7 +179,7 @@ def test_two_replicas_take_the_steps_of_one(trained, two_replicas):
             tolerance = 0.15 if "accuracy" in name else 1e-3
             assert found[name] == pytest.approx(value, rel=2e-3, abs=tolerance), f"{name} of step {step + 1}"
     _check_same_states(_state(method), trained.states[-1], 2e-3)
-    for network in method.optimizers_by_network.keys():
+    for network in method.optimizers_by_network:
         for name, variable in compat.named_weights(method.networks[network]).items():
             moved = np.abs(trained.states[-1][f"{network}/{name}"] - trained.states[1][f"{network}/{name}"]).max()
             np.testing.assert_allclose(variable.numpy(), trained.states[-1][f"{network}/{name}"], rtol=0,
@@ -198,7 +198,8 @@ def test_a_step_in_bfloat16_is_finite_and_keeps_float32_weights(trained):
         assert value.dtype == trained.states[0][name].dtype and np.isfinite(value.astype(np.float64)).all(), name
     for name, value in trained.terms[0].items():
         if name.startswith("loss/"):
-            assert method.step_logs[name] == pytest.approx(value, rel=0.1, abs=0.05), name
+            # PatchNCE divides the cosines, with their errors of 1/256, by a temperature of 0.07.
+            assert method.step_logs[name] == pytest.approx(value, rel=0.1, abs=0.4 if "nce" in name else 0.05), name
 
 
 @every_method

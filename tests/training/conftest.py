@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.training.processes import Training
+from tests import warm_process
+from tests.training.processes import TINY_FLAGS, Training
+
+_ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -25,10 +28,22 @@ def start_training() -> Callable[..., Training]:
         process.kill()
 
 
-@pytest.fixture
-def train(start_training: Callable[..., Training]) -> Callable[..., tuple[int, str]]:
-    """train(run, *flags) -> (exit code, everything printed)."""
-    return lambda run, *flags, **kwargs: start_training(run, *flags, **kwargs).end()
+@pytest.fixture(scope="session")
+def train() -> Callable[..., tuple[int, str]]:
+    """train(run, *flags, environment={}, file_bytes=-1) -> (exit code, everything printed).
+
+    The same tiny run, in a warm process. No file of it may have more than `file_bytes`.
+    """
+
+    def run_to_its_end(run: Path, *flags: str, environment: dict[str, str] | None = None, file_bytes: int = -1
+                       ) -> tuple[int, str]:
+        code = (f"import os, resource\nos.environ.update({environment or {}!r})\n"
+                f"resource.setrlimit(resource.RLIMIT_FSIZE, ({file_bytes}, resource.RLIM_INFINITY))\n"
+                "from cut_tf import train\ntrain.run()")
+        ended = warm_process.run(["-c", code, *TINY_FLAGS, f"--run={run}", *flags], _ROOT)
+        return ended.returncode, ended.stdout + ended.stderr
+
+    return run_to_its_end
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@
 
 import json
 import re
-import socket
 
 import numpy as np
+import pytest
+
+from tests.training.processes import cluster_environments
 
 # Biases before a norm have a gradient of zero, so that Adam moves them by the sign of rounding errors.
 _ZERO_GRADIENT = re.compile(r"(stem|block\d_conv\d|up\d|conv[234])\.Sbias")
@@ -25,40 +27,40 @@ def _assert_same_state(expected, found):
     assert weights == 8 + 8 + 5 + 4 * 2  # generator, its running means, discriminator, projector
 
 
-def _free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+def _best(run):
+    return json.loads((run / "checkpoints" / "best.json").read_text())
 
 
-def test_two_replicas_and_two_workers_equal_one_replica(tmp_path, start_training, train, checkpoint_values):
-    one, two, workers = tmp_path / "one", tmp_path / "two", tmp_path / "workers"
-    short = ("--steps_per_epoch=1",)
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [("worker", "worker"), ("chief", "worker")], ids="-".join)
+def test_two_processes_equal_one_replica_and_keep_its_best_checkpoint(jobs, tmp_path, start_training, train,
+                                                                     checkpoint_values):
+    one, several = tmp_path / "one", tmp_path / "several"
+    short = ("--steps_per_epoch=1", "--eval_steps=2", "--keep_checkpoints=1")
     code, output = train(one, *short)
     assert code == 0, output
     assert "1 replicas in 1 processes; batch 2 global, 2 per replica" in output
-    code, output = train(two, "--num_virtual_devices=2", *short)
-    assert code == 0, output
+    processes = [start_training(several, *short, environment=environment) for environment in cluster_environments(jobs)]
+    for process in processes:
+        code, output = process.end()
+        assert code == 0 and "2 replicas in 2 processes; batch 2 global, 1 per replica" in output, output
+    # Only the first process writes the run folder.
+    assert len(list((several / "events").iterdir())) == 1
+    assert sorted(path.name for path in several.rglob("step_*")) == sorted(path.name for path in one.rglob("step_*"))
+    expected, found = _best(one), _best(several)
+    assert (found["step"], found["weights"]) == (expected["step"], expected["weights"])
+    assert found["value"] == pytest.approx(expected["value"], abs=1e-3)
+    for step in sorted({3, expected["step"]}):
+        _assert_same_state(checkpoint_values(one, step), checkpoint_values(several, step))
+
+
+@pytest.mark.slow  # every method's steps are compared by tests/contracts, always
+def test_two_replicas_of_a_process_equal_one(tmp_path, train, checkpoint_values):
+    for name, flags in (("one", ()), ("two", ("--num_virtual_devices=2",))):
+        code, output = train(tmp_path / name, "--steps_per_epoch=1", *flags)
+        assert code == 0, output
     assert "2 replicas in 1 processes; batch 2 global, 1 per replica" in output
-
-    addresses = [f"127.0.0.1:{port}" for port in _free_ports(2)]
-    processes = []
-    for index in range(2):
-        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        processes.append(start_training(workers, *short, environment={"TF_CONFIG": json.dumps(config)}))
-    outputs = [process.communicate(timeout=240)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
-    assert "2 replicas in 2 processes" in outputs[0]
-    # Only the chief writes the run folder.
-    assert len(list((workers / "events").iterdir())) == 1
-
-    expected = checkpoint_values(one, 3)
-    _assert_same_state(expected, checkpoint_values(two, 3))
-    _assert_same_state(expected, checkpoint_values(workers, 3))
+    _assert_same_state(checkpoint_values(tmp_path / "one", 3), checkpoint_values(tmp_path / "two", 3))
 
 
 def test_batch_must_divide_over_replicas(tmp_path, train):
