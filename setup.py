@@ -38,6 +38,7 @@ SERVING = ["tensorflow-serving-api>=2.15.1,<2.22,!=2.16.*,!=2.17.*,!=2.18.*,!=2.
            "requests>=2.31,<3"]
 MOBILE = ['ai-edge-litert>=2.1,<3; python_version >= "3.10"', 'ai-edge-quantizer>=0.6,<1; python_version >= "3.10"']
 TESTS = ["pytest>=8,<10", "pytest-xdist>=3.5,<4", "scikit-image>=0.24,<1", "scipy>=1.11,<2", "ruff>=0.6,<1",
+         "hypothesis>=6.100,<7",
          "build>=1,<2", "setuptools>=71", "wheel>=0.40,<1", "pyyaml>=6,<7"]
 # What tensorflow-addons 0.23.0 works with. Later tensorflow-metadata needs a newer protobuf than TensorFlow 2.15.
 ADDONS = [

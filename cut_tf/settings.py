@@ -13,6 +13,8 @@ from typing import Any
 
 from cut_tf.errors import InputError
 
+# Of the discriminator. With so many it needs crops of 3072 px.
+_MOST_LAYERS = 10
 # Of the flag --tf32, which commands without settings have too.
 TF32_HELP = (
     "let GPUs of NVIDIA's Ampere generation and newer round the inputs of float32 convolutions and products to "
@@ -156,6 +158,8 @@ class NetworkSettings(_Checked):
 
     def _check(self) -> None:
         self._positive("ngf", "ndf", "discriminator_layers", "projector_width")
+        _require(self.discriminator_layers <= _MOST_LAYERS, "discriminator_layers", f"at most {_MOST_LAYERS}",
+                 self.discriminator_layers)
         found = f"true with {self.generator} and {self.generator_norm}"
         _require(not self.recompute_blocks or (self.generator, self.generator_norm) == ("resnet", "instance"),
                  "recompute_blocks", "false, but with --generator=resnet and --generator_norm=instance", found)

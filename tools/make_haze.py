@@ -163,10 +163,10 @@ def _begun(partial: Path, header: Mapping[str, object], tasks: Sequence[Task]) -
       InputError: naming the differences, if that run had another recipe.
     """
     try:
-        text = (partial / _JOURNAL).read_text(encoding="utf-8")
+        data = (partial / _JOURNAL).read_bytes()
     except FileNotFoundError:
         return {}
-    lines = text.split("\n")[:-1]  # without what a killed run may have left of its last line
+    lines = data.split(b"\n")[:-1]  # without what a killed run may have left of its last line
     try:
         recorded, *records = [json.loads(line) for line in lines]
         found = {record["file"]: record for record in records}

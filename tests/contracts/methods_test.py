@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from cut_tf import compat
+from cut_tf.export.options import ExportOptions
 from cut_tf.export.saved_model import save_version
 from cut_tf.inference import Translator
 from cut_tf.methods import METHODS, TranslationMethod, build_method
@@ -213,7 +214,7 @@ def test_the_generator_of_a_run_draws_what_the_method_draws(trained, tmp_path):
 @two_methods
 def test_the_generator_is_exported_and_loaded_again(trained, tmp_path):
     translator = Translator(trained.run)
-    model = tf.saved_model.load(str(save_version(translator, tmp_path / "model")))
+    model = tf.saved_model.load(str(save_version(translator, tmp_path / "model", ExportOptions())))
     picture = np.random.default_rng(1).integers(0, 256, (24, 20, 3), np.uint8)
     found = model.signatures["image"](image=tf.constant(picture[None]))["image"].numpy()[0]
     assert np.abs(found.astype(int) - translator(picture)).max() <= 1
