@@ -50,15 +50,17 @@ def export_tflite(translator: Translator, folder: Path, options: ExportOptions =
     interpreter_class()
     folder = Path(os.path.abspath(folder))
     sizes = options.sizes or (None,)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output must be a folder, found the file {folder}")
     names = [f"{folder.name}_{size or 'any'}_{options.quantize}" for size in sizes]
     for name in names:
         for path in (folder / f"{name}.tflite", folder / f"{name}.json"):
             if path.exists():
                 raise InputError(f"--output={folder}: {path} is there already and is not replaced; remove it or name "
                                  "another folder")
-    results = {name: _build(translator, size, options) for name, size in zip(names, sizes)}
     written = []
     try:
+        results = {name: _build(translator, size, options) for name, size in zip(names, sizes)}
         folder.mkdir(parents=True, exist_ok=True)
         for name, (model, report) in results.items():
             for path, data in ((folder / f"{name}.tflite", model),
@@ -68,6 +70,8 @@ def export_tflite(translator: Translator, folder: Path, options: ExportOptions =
     except (InputError, OSError) as error:
         for path in written:
             path.unlink()
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"--output={folder} cannot be written: {error}") from error
     return folder
 

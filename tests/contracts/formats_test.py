@@ -1,0 +1,81 @@
+"""What every form of export keeps to: walks the table `FORMATS`, so that a new one is tested too."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cut_tf import files
+from cut_tf.errors import InputError
+from cut_tf.export import FORMATS
+from cut_tf.export.options import ExportOptions
+from cut_tf.exported import SavedModelTranslator, TFLiteTranslator
+from cut_tf.inference import Translator
+from cut_tf.methods import build_method
+
+# What translates with the export, found in its folder.
+_READERS = {"saved_model": SavedModelTranslator,
+            "tflite": lambda folder: TFLiteTranslator(next(folder.glob("*.tflite")))}
+every_format = pytest.mark.parametrize("name", FORMATS)
+
+
+@pytest.fixture(scope="module", name="translator")
+def _translator(tmp_path_factory, tiny_settings) -> Translator:
+    method = build_method(tiny_settings(method="paired", generator="mobile", generator_norm="none"))
+    method.compile()
+    for weight in method.ema_generator.weights:
+        weight.assign(weight * 1.5)
+    run = tmp_path_factory.mktemp("formats") / "run"
+    method.save(run)
+    return Translator(run)
+
+
+@pytest.fixture(autouse=True)
+def _mobile(name):
+    if name == "tflite":
+        pytest.importorskip("ai_edge_litert", reason="the extra mobile (ai-edge-litert) is not installed")
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@every_format
+def test_it_draws_what_the_run_draws(name, translator, tmp_path):
+    FORMATS[name](translator, tmp_path / "out", ExportOptions())
+    read = _READERS[name](tmp_path / "out")
+    for size in ((16, 16), (33, 41)):
+        picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+        assert np.abs(read(picture).astype(int) - translator(picture)).max() <= 1
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.name.startswith(".")]
+
+
+@every_format
+def test_a_disk_that_refuses_leaves_nothing_and_what_was_there(name, translator, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    before = _contents(out)
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "replace", refuse)
+    monkeypatch.setattr(tf.saved_model, "save", refuse)
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(InputError, match="No space left on device"):
+        FORMATS[name](translator, out, ExportOptions())
+    monkeypatch.undo()
+    assert _contents(out) == before
+
+
+@every_format
+def test_a_file_in_the_place_of_the_folder_is_refused(name, translator, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(InputError, match="out"):
+        FORMATS[name](translator, tmp_path / "out", ExportOptions())
+    assert (tmp_path / "out").read_text() == "mine"
