@@ -58,9 +58,12 @@ def export_tflite(translator: Translator, folder: Path, options: ExportOptions =
             if path.exists():
                 raise InputError(f"--output={folder}: {path} is there already and is not replaced; remove it or name "
                                  "another folder")
-    written = []
     try:
         results = {name: _build(translator, size, options) for name, size in zip(names, sizes)}
+    except OSError as error:  # of the folder for temporary files
+        raise InputError(f"--format=tflite: the generator cannot be converted: {error}") from error
+    written = []
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, (model, report) in results.items():
             for path, data in ((folder / f"{name}.tflite", model),
@@ -70,8 +73,6 @@ def export_tflite(translator: Translator, folder: Path, options: ExportOptions =
     except (InputError, OSError) as error:
         for path in written:
             path.unlink()
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"--output={folder} cannot be written: {error}") from error
     return folder
 

@@ -10,6 +10,7 @@ from method_steps import numbers
 from cut_tf import compat
 from cut_tf.layers import few_filters, kernels, padding, winograd
 from cut_tf.methods import build_method
+from cut_tf.networks import resnet_generator
 from cut_tf.settings import DataSettings, Settings, TrainSettings
 
 
@@ -47,14 +48,29 @@ def _paper_size_step(plain: bool) -> tuple[dict[str, float], dict[str, np.ndarra
     return terms, gradients, weights
 
 
-@pytest.mark.slow  # two steps of the paper's networks: a minute and several GiB
-def test_a_step_of_the_papers_size_is_that_of_plain_kernels(monkeypatch):
-    """Losses, and the gradients of the discriminator and the projector's last layers, within 1e-4 of the largest.
+def _softened(norm: object, pixels: tf.Tensor, training: bool | None) -> tf.Tensor:
+    """In the place of norm and ReLU: a ReLU with a round corner instead of a kink."""
+    return tf.nn.softplus(4.0 * norm(pixels, training=training)) / 4.0
 
-    The generator's gradients, and those of the projector's first layers, are not compared here: they were found to
-    differ by up to 3 % of the largest. Presumably ReLUs whose input rounding moves over 0 make that; that is not shown.
-    Adam's first step makes any such difference one of the weights, which start no larger than ten of its steps.
+
+def _same_numbers(found: np.ndarray, expected: np.ndarray, decided: np.ndarray, name: str) -> None:
+    """Within 1e-4 of the largest, where `decided`."""
+    np.testing.assert_allclose(found[decided], expected[decided], rtol=0, atol=1e-4 * np.abs(expected).max(),
+                               err_msg=name)
+
+
+@pytest.mark.slow  # two steps of the paper's networks: a minute and several GiB
+@pytest.mark.parametrize("kinks", [True, False])
+def test_a_step_of_the_papers_size_is_that_of_plain_kernels(kinks, monkeypatch):
+    """Losses, gradients and updated weights within 1e-4 of the largest; with kinks, not those of all networks.
+
+    Rounding moves some inputs of the generator's ReLUs from one side of 0 to the other, where the slope jumps. That
+    changes its gradients, and those of the projector's first layers, by up to 3 % of the largest. It is the ReLUs that
+    do it: with round corners in their place, all gradients agree. Adam's first step depends on a gradient's sign
+    alone, so weights are compared where the gradient is no rounding error.
     """
+    if not kinks:
+        monkeypatch.setattr(resnet_generator, "norm_relu", _softened)
     calls = []
     for module, name in ((winograd, "convolution_3x3"), (few_filters, "convolution")):
         original = getattr(module, name)
@@ -68,14 +84,15 @@ def test_a_step_of_the_papers_size_is_that_of_plain_kernels(monkeypatch):
     for name, value in expected_terms.items():
         if name.startswith("loss/"):
             assert terms[name] == pytest.approx(value, rel=1e-4), name
-    compared = [name for name, gradient in expected_gradients.items() if np.any(gradient) and (
-        name.startswith("discriminator") or "_dense2/" in name)]
-    # Five kernels and the first and last bias, since instance norm takes the others away; two weights a feature.
-    assert len(compared) == 7 + 10
+    # Not the biases before a norm, which takes them away.
+    compared = [name for name, gradient in expected_gradients.items() if np.abs(gradient).max() > 1e-7 and (
+        "kernel" in name or not name.startswith("generator") or "output" in name)]
+    if kinks:
+        compared = [name for name in compared if name.startswith("discriminator") or "_dense2/" in name]
+    # The discriminator's five kernels, its first and last bias; the projector's two or four weights for each of five
+    # features; the generator's 24 kernels and its last bias.
+    assert len(compared) == 7 + (10 if kinks else 20 + 24 + 1), compared
     for name in compared:
         gradient = expected_gradients[name]
-        largest = np.abs(gradient).max()
-        np.testing.assert_allclose(gradients[name], gradient, rtol=0, atol=1e-4 * largest, err_msg=name)
-        decided = np.abs(gradient) > 1e-2 * largest
-        np.testing.assert_allclose(weights[name][decided], expected[name][decided], rtol=0,
-                                   atol=1e-4 * np.abs(expected[name]).max(), err_msg=name)
+        _same_numbers(gradients[name], gradient, np.ones(gradient.shape, bool), name)
+        _same_numbers(weights[name], expected[name], np.abs(gradient) > 1e-2 * np.abs(gradient).max(), name)
