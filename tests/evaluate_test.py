@@ -36,7 +36,7 @@ def test_as_a_program(folders, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(_ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [sys.executable, "-m", "cut_tf.evaluate", f"--pred={pred}/", f"--target={target}"],
-        capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=300, check=False,
+        capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=900, check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1].split() == ["PSNR", "dB", "20.000", "0.000", "1", "higher"]

@@ -128,7 +128,7 @@ def _save_pictures(folder: Path, names: list[str], rng: np.random.Generator, bor
 def _run(arguments: list[str], folder: Path) -> str:
     result = subprocess.run(arguments, cwd=folder, text=True,
                             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TFDS_DATA_DIR": str(folder / "tfds")},
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=900)
     assert result.returncode == 0, f"{shlex.join(arguments)}\n{result.stdout[-3000:]}"
     return result.stdout
 

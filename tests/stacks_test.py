@@ -79,14 +79,14 @@ def test_the_other_stack_loads_what_this_one_writes_now(tmp_path):
         pytest.skip(f"{OTHER_PYTHON} names no Python with the other stack; the recorded files were compared")
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = ["-m", "tools.record_stack", f"--output={tmp_path / 'theirs'}"]
-    done = subprocess.run([other, *command], cwd=ROOT, env=environment, text=True, capture_output=True, timeout=300)
+    done = subprocess.run([other, *command], cwd=ROOT, env=environment, text=True, capture_output=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "theirs" / "versions.txt").read_text() != f"tensorflow {tf.__version__}\nkeras {_keras()}\n"
     assert _levels_apart(tmp_path / "theirs") <= 1
     record_stack.record(tmp_path / "ours")
     script = ("import pathlib, tests.stacks_test as t; "
               f"assert t._levels_apart(pathlib.Path({str(tmp_path / 'ours')!r})) <= 1")
-    done = subprocess.run([other, "-c", script], cwd=ROOT, env=environment, text=True, capture_output=True, timeout=300)
+    done = subprocess.run([other, "-c", script], cwd=ROOT, env=environment, text=True, capture_output=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

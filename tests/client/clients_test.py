@@ -124,14 +124,14 @@ def _free_port() -> int:
 
 def test_a_server_that_starts_late_is_waited_for(protocol, servers):
     port = _free_port()
-    client = CLIENTS[protocol](Endpoint(f"127.0.0.1:{port}", "tiny", deadline_sec=30))
+    client = CLIENTS[protocol](Endpoint(f"127.0.0.1:{port}", "tiny", deadline_sec=600, retries=1000))
     answers = []
     thread = threading.Thread(target=lambda: answers.append(client.translate(_encoded(_picture(20, 20)), "a.png")))
     thread.start()
     time.sleep(0.6)
     assert not answers
     with SERVERS[protocol](servers.models, port):
-        thread.join(30)
+        thread.join(600)
         client.close()
     assert len(answers) == 1 and answers[0].startswith(b"\x89PNG")
 
@@ -143,12 +143,18 @@ def test_a_server_that_is_not_there(protocol):
 
 
 def test_the_deadline_holds(client, servers):
-    servers.models.before_predict = lambda: time.sleep(1.5)
-    start = time.monotonic()
+    """The server does not answer before the client has given up."""
+    given_up, answered = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        given_up.wait(600)
+        answered.set()
+
+    servers.models.before_predict = wait
     with pytest.raises(InputError, match="a.png .* found DEADLINE_EXCEEDED: .*give a larger --deadline_sec"):
-        client(deadline_sec=0.3).translate(_encoded(_picture(20, 20)), "a.png")
-    assert time.monotonic() - start < 1.2
-    time.sleep(1.4)  # the answer that nobody waits for
+        client(deadline_sec=2.0).translate(_encoded(_picture(20, 20)), "a.png")
+    assert not answered.is_set()
+    given_up.set()
 
 
 def test_messages_above_four_megabytes_pass(client):
@@ -207,11 +213,11 @@ def test_a_new_version_takes_over_while_requests_run(protocol, exported, two_ver
 
 
 def _wait_for(models: stand_in_servers.ModelFolders, number: int) -> None:
-    for _ in range(600):
+    for _ in range(6000):
         if models.find("tiny", None).number == number:
             return
         time.sleep(0.05)
-    raise AssertionError(f"version {number} was not loaded in 30 s")
+    raise AssertionError(f"version {number} was not loaded in 300 s")
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl on the PATH to make a certificate")
@@ -219,7 +225,7 @@ def test_tls(protocol, servers, tmp_path, monkeypatch):
     certificate = stand_in_servers.Certificate(tmp_path / "key.pem", tmp_path / "chain.pem")
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1",
                     "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", certificate.key, "-out", certificate.chain],
-                   check=True, capture_output=True, timeout=60)
+                   check=True, capture_output=True, timeout=900)
     with SERVERS[protocol](servers.models, certificate=certificate) as address:
         # gRPC reads its authorities once in a process, so that only REST can ask with and without this one.
         stranger = CLIENTS[protocol](Endpoint(address, "tiny", tls=protocol == "rest", retries=0))

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def _client(*flags: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "cut_tf.client", *flags], cwd=ROOT, text=True, timeout=240,
+    return subprocess.run([sys.executable, "-m", "cut_tf.client", *flags], cwd=ROOT, text=True, timeout=900,
                           env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, capture_output=True)
 
 

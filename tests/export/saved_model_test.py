@@ -114,7 +114,7 @@ def test_a_full_disk_leaves_nothing(run, tmp_path, monkeypatch):
 
 
 def _export(*flags: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "cut_tf.export", *flags], cwd=ROOT, text=True, timeout=240,
+    return subprocess.run([sys.executable, "-m", "cut_tf.export", *flags], cwd=ROOT, text=True, timeout=900,
                           env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, capture_output=True)
 
 

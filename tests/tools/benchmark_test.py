@@ -34,7 +34,7 @@ SMALL = ["--size_px=32", "--ngf=4", "--generator_blocks=1", "--repeats=3", "--js
 
 def _benchmark(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "tools.benchmark", *words], cwd=ROOT, text=True, capture_output=True,
-                          env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, timeout=300)
+                          env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, timeout=900)
 
 
 def _rows(*words: str) -> list[dict]:
@@ -153,7 +153,7 @@ def test_refuses_bad_flags():
               "    code = benchmark.main(benchmark.flags.FLAGS(['benchmark', *words.split()]))\n"
               "    print(code, words, file=sys.stderr)\n")
     done = subprocess.run([sys.executable, "-c", script, *REFUSED], cwd=ROOT, text=True, capture_output=True,
-                          env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, timeout=300)
+                          env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, timeout=900)
     told = [line for line in done.stderr.splitlines() if line.startswith(("error: ", "2 ", "0 ", "1 "))]
     assert len(told) == 2 * len(REFUSED), done.stderr[-3000:]
     for (words, message), error, code in zip(REFUSED.items(), told[0::2], told[1::2]):

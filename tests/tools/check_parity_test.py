@@ -62,7 +62,7 @@ def _largest_value_times(factor: float) -> Callable[[np.ndarray], np.ndarray]:
 def _run(folder: Path) -> subprocess.CompletedProcess:
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     return subprocess.run([sys.executable, "-m", "tools.check_parity", f"--vectors={folder}"], capture_output=True,
-                          text=True, cwd=_ROOT, env=environment, timeout=300, check=False)
+                          text=True, cwd=_ROOT, env=environment, timeout=900, check=False)
 
 
 def test_recorded_files_are_those_listed_here(testdata):

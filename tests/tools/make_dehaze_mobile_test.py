@@ -32,7 +32,7 @@ def test_makes_saved_model_twins_and_card(tmp_path):
         [sys.executable, "-m", "tools.make_dehaze_mobile", f"--photographs={tmp_path / 'train'}",
          f"--val_photographs={tmp_path / 'val'}", f"--run={tmp_path / 'run'}", f"--output={output}", "--license=CC0",
          *(f"--train_flag={flag}" for flag in _TINY)],
-        cwd=ROOT, text=True, capture_output=True, timeout=400, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+        cwd=ROOT, text=True, capture_output=True, timeout=900, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
     assert done.returncode == 0, done.stderr[-3000:]
     assert {path.name for path in output.iterdir()} == {
         "1", "MODEL_CARD.md", *(f"dehaze_{form}.{suffix}" for suffix in ("tflite", "json") for form in (
@@ -43,7 +43,7 @@ def test_makes_saved_model_twins_and_card(tmp_path):
     again = subprocess.run(
         [sys.executable, "-m", "tools.make_dehaze_mobile", "--measure_only", f"--photographs={tmp_path / 'train'}",
          f"--val_photographs={tmp_path / 'val'}", f"--output={output}"],
-        cwd=ROOT, text=True, capture_output=True, timeout=400, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+        cwd=ROOT, text=True, capture_output=True, timeout=900, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
     assert again.returncode == 0, again.stderr[-3000:]
     rows = [line for line in again.stdout.splitlines() if line.startswith("|")]
     assert len(rows) == 8 and all(f"\n{row}\n" in card for row in rows), again.stdout
@@ -57,6 +57,6 @@ def test_a_failed_training_is_told(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "tools.make_dehaze_mobile", f"--photographs={tmp_path}", f"--val_photographs={tmp_path}",
          f"--run={tmp_path / 'run'}", f"--output={tmp_path / 'model'}"],
-        cwd=ROOT, text=True, capture_output=True, timeout=300, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+        cwd=ROOT, text=True, capture_output=True, timeout=900, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
     assert done.returncode == 2 and f"error: --run={tmp_path / 'run'}: the training failed" in done.stderr
     assert not (tmp_path / "model").exists()

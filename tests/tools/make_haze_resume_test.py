@@ -213,10 +213,10 @@ def test_a_killed_program_is_continued(tmp_path, sent, code):
             assert process.poll() is None, process.communicate()[1].decode()
             time.sleep(0.01)
         process.send_signal(sent)
-        error = process.communicate(timeout=60)[1].decode()
+        error = process.communicate(timeout=900)[1].decode()
         assert process.returncode == code, error
     assert file_names(tmp_path / "out") == [".test_partial"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120,
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=900,
                           check=False)
     assert done.returncode == 0, done.stderr
     assert "continuing in out/.test_partial: " in done.stdout and " of 32 pictures are there" in done.stdout

@@ -289,13 +289,13 @@ def _program(*arguments: str) -> tuple[list[str], dict[str, str]]:
 
 def test_as_a_program(photographs, tmp_path):
     command, environment = _program(f"--input={photographs}", "--output=out", "--limit=6", "--workers=2")
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120,
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=900,
                           check=False)
     assert done.returncode == 0, done.stderr
     assert "6/6" in done.stdout and "/picture" in done.stdout
     assert done.stdout.splitlines()[-1] == (
         "out: trainA hazy, trainB clear, from 6 photographs; haze_train.jsonl and .csv list the haze")
-    again = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120,
+    again = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=900,
                            check=False)
     assert again.returncode == 2
     assert again.stderr.splitlines()[-1].startswith("error: out/haze_train.csv: must not exist yet")

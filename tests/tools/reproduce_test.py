@@ -325,10 +325,10 @@ def _stopped(tmp_path_factory):
                           stderr=subprocess.PIPE) as process:
         _until((folder / "out" / "runs" / "odcr_seed3" / "settings.json").exists, process)
         process.send_signal(signal.SIGTERM)
-        error = process.communicate(timeout=120)[1]
+        error = process.communicate(timeout=900)[1]
         assert process.returncode == 130, error
     between = _tree(folder / "out")
-    done = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True, timeout=240,
+    done = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True, timeout=900,
                           check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "run 4 of 4: odcr_seed3" in done.stdout and "run 3 of 4" not in done.stdout
