@@ -89,6 +89,8 @@ def _arguments(command: str) -> list[str]:
         words += [f"--train_flag={flag}" for flag in TINY]
     if words[2] == "cut_tf.export" and "--format=tflite" in words:
         words += ["--allow_quality_loss"]  # of a network that has learned nothing
+    if words[2] == "tools.repeat_tests":
+        words += ["--runs=1", "--busy=0", "--", "--collect-only", "-q", str(ROOT / "tests" / "rules")]
     if words[2] == "pytest":
         words += ["--collect-only", "-q"]
     return [sys.executable, *words[1:]]
@@ -137,7 +139,7 @@ def test_the_first_two_blocks_are_the_two_commands():
     assert BLOCKS[0].startswith(INSTALL + ". && .venv/bin/python -m cut_tf.train --flagfile=")
     assert BLOCKS[1].startswith(INSTALL + "'.[test]' && .venv/bin/python -m pytest")
     assert BLOCKS[2].startswith(INSTALL_ADDONS + "'.[addons,test]' && .venv-addons/bin/python -m pytest")
-    assert "@" not in re.sub(r"@\w+\.", "", README), "a placeholder is left"
+    assert "@" not in re.sub(r"@(\w+\.|STEP|\d+)", "", README), "a placeholder is left"
 
 
 def _stand_in(command: str, folder: Path, servers: contextlib.ExitStack) -> str:

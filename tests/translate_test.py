@@ -170,6 +170,7 @@ def test_an_unknown_method_is_refused_with_the_names(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_exported_generators_translate_like_the_run(tmp_path, run):
     folder, _ = run
     saved_model = export_saved_model(Translator(folder), tmp_path / "model")

@@ -10,7 +10,6 @@ import tensorflow as tf
 from cut_tf import networks
 from cut_tf.errors import InputError
 from cut_tf.export import tflite_conversion
-from cut_tf.export.options import Size
 from cut_tf.export.saved_model import ServingModule
 from cut_tf.exported import TFLiteTranslator
 from cut_tf.images import MIN_SIDE_PX
@@ -122,9 +121,10 @@ def test_a_saved_model_draws_the_same(generator, tmp_path):
 
 
 @every_generator
-def test_a_tflite_file_draws_the_same(generator):
+def test_a_tflite_file_for_any_size_draws_the_same(generator):
     pytest.importorskip("ai_edge_litert", reason="the extra mobile (ai-edge-litert) is not installed")
-    picture = _pictures(24, 32)
-    model, _ = tflite_conversion.convert(generator, Size(24, 32), "none", [picture])
-    np.testing.assert_allclose(TFLiteTranslator(model).translate_floats(picture), generator(picture, training=False),
-                               atol=1e-3)
+    model, _ = tflite_conversion.convert(generator, None, "none", [_pictures(24, 32)])
+    translator = TFLiteTranslator(model)
+    for size in _SIZES:
+        picture = _pictures(*size)
+        np.testing.assert_allclose(translator.translate_floats(picture), generator(picture, training=False), atol=1e-3)

@@ -52,6 +52,7 @@ def _train(strategy: tf.distribute.Strategy, settings: Settings,
     pytest.param({"negatives": "external", "num_patches": 300}, lambda: keras.optimizers.SGD(1e-3),
                  marks=pytest.mark.slow),
 ], ids=["internal-flip-adam", "minibatch", "wgangp", "external"])
+@pytest.mark.slow
 def test_two_replicas_equal_one(tiny_settings, two_replicas, overrides, optimizer):
     settings = tiny_settings(**_SMALL, **overrides)
     start = steps.weights(steps.build(settings, louder=5.0))

@@ -98,36 +98,6 @@ def test_kernels_stay_orthonormal_through_training_saving_and_resuming(tiny_sett
     np.testing.assert_allclose(steps.weights(again)["projector"], steps.weights(method)["projector"], atol=1e-6)
 
 
-def test_two_replicas_equal_one_and_stay_identical(tiny_settings, two_replicas):
-    settings = tiny_settings(**_ODCR, batch_size=2, generator_blocks=0, discriminator_layers=1, ema_decay=0.5)
-    found = []
-    for strategy in (tf.distribute.MirroredStrategy(["CPU:0"]), two_replicas):
-        with strategy.scope():
-            method = _build(settings, optimizers={name: keras.optimizers.SGD(0.01) for name in (
-                "generator", "discriminator", "projector", "classifier")})
-        dataset = strategy.distribute_datasets_from_function(
-            lambda _, strategy=strategy: tf.data.Dataset.from_tensor_slices(steps.batch(6)).batch(
-                2 // strategy.num_replicas_in_sync))
-        train_function, iterator = method.make_train_function(), iter(dataset)
-        for _ in range(2):
-            train_function(iterator)
-        found.append((method, steps.numbers(method.step_logs)))
-    (one, one_terms), (two, two_terms) = found
-    for name, value in one_terms.items():
-        assert two_terms[name] == pytest.approx(value, rel=2e-3, abs=2e-3), name
-    two_state = two.state()
-    for name, variable in one.state().items():
-        expected = variable.numpy().astype(np.float64)
-        # Rounding differs between the two by 5e-5 after two steps; a third may take a ReLU across its kink, which makes
-        # that 1e-2 in a gradient.
-        np.testing.assert_allclose(two_state[name].numpy(), expected, rtol=0, atol=1e-3 * np.abs(expected).max() + 1e-5,
-                                   err_msg=name)
-    for name in ("projector", "classifier"):
-        for variable in compat.named_weights(two.networks[name]).values():
-            copies = [copy.numpy() for copy in two_replicas.experimental_local_results(variable)]
-            np.testing.assert_array_equal(copies[0], copies[-1], err_msg=variable.name)
-
-
 def test_the_classifiers_step_changes_no_other_network(tiny_settings):
     """Its weights are constants in the loss: how fast it learns makes no difference to this step."""
     found = []

@@ -213,6 +213,7 @@ def test_input_measures_every_way_to_read_and_the_wait(here, monkeypatch):
     assert all(benchmark_input.line(row) for row in rows)
 
 
+@pytest.mark.slow
 def test_scaling_has_a_row_per_size_and_batch_a_fit_and_two_replicas(here, monkeypatch):
     monkeypatch.setattr(benchmark_scaling, "_replicated", lambda *arguments: measuring.timing_of([2.0, 1.0, 3.0]))
     rows = list(benchmark_scaling.rows("paired", [32, 48], [1, 2], TINY, 1))
@@ -222,6 +223,7 @@ def test_scaling_has_a_row_per_size_and_batch_a_fit_and_two_replicas(here, monke
     assert all(benchmark_scaling.line(row) for row in rows)
 
 
+@pytest.mark.slow
 def test_translate_compiles_once_for_all_sizes(here):
     rows = list(benchmark_translate.rows(["Keras float32", "SavedModel float32"], [32, 48], TINY, 1, 1))
     assert [(row["name"].split()[0], row["size_px"], row["traces"]) for row in rows] == [

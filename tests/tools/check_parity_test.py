@@ -86,6 +86,7 @@ def test_adversarial_losses_and_r1_are_compared(altered, key):
     assert [failure.split(":")[0] for failure in broken.failures] == [key]
 
 
+@pytest.mark.slow
 def test_wrong_noise_of_the_sincut_generator_fails(altered):
     row = check_parity.check_file(altered("sincut_generator", {
         key: lambda array: 1.01 * array for key in ("G.noise", "step1.noise")}))
@@ -127,6 +128,7 @@ def test_wrong_values_of_a_step_fail_and_no_others(altered, name, keys):
     assert {failure.split(":")[0] for failure in row.failures} == {*keys, updated}
 
 
+@pytest.mark.slow
 def test_wrong_patch_ids_and_a_wrong_flip_fail(altered):
     row = check_parity.check_file(altered("cut_step1", {"step1.ids_B.3": lambda ids: ids[::-1] // 2}))
     assert row.status == "FAIL" and any("NCE_Y" in failure for failure in row.failures)

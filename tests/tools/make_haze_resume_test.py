@@ -196,7 +196,8 @@ runpy.run_module("tools.make_haze", run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("sent, code", [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("sent, code", [
+    (signal.SIGKILL, -signal.SIGKILL), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)])
 def test_a_killed_program_is_continued(tmp_path, sent, code):
     (tmp_path / "clear").mkdir()
     for number in range(16):

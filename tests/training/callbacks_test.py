@@ -22,6 +22,7 @@ def test_signals_only_ask_to_stop_while_the_saver_is_entered(tmp_path, tiny_sett
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.slow
 def test_a_signal_between_two_fits_stops_the_run_with_its_step_saved(tmp_path, tiny_settings, monkeypatch):
     settings = tiny_settings(run=str(tmp_path / "run"), preprocess="crop", batch_size=1, steps_per_epoch=4,
                              method="paired", generator="mobile", generator_norm="none", checkpoint_steps=3,

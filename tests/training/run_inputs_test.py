@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from cut_tf.checkpoints import run_and_step, write_settings
+from cut_tf.data import open_dataset
+from cut_tf.data.pipeline import TrainingStream
 from cut_tf.errors import InputError
 from cut_tf.inference import Translator
 from cut_tf.methods import build_method
@@ -35,11 +37,19 @@ def begun(tmp_path, tiny_settings, monkeypatch):
         run_inputs.write(run.folder, run.inputs)
         return run
 
-    def open_run(**overrides):
-        return trainer.Run(tiny_settings(**{**QUICK, "run": str(tmp_path / "run"), "dataset": str(tmp_path / "data"),
-                                            "steps_per_epoch": 0, "batch_size": 2, **overrides}))
+    def settings(**overrides):
+        return tiny_settings(**{**QUICK, "run": str(tmp_path / "run"), "dataset": str(tmp_path / "data"),
+                                "steps_per_epoch": 0, "batch_size": 2, **overrides})
 
-    begin.again = open_run
+    def open_run(**overrides):
+        return trainer.Run(settings(**overrides))
+
+    def settle(**overrides):
+        asked = settings(**overrides)
+        stream = TrainingStream(open_dataset(asked.data), asked.data, asked.train.seed)
+        return run_inputs.settle(tmp_path / "run", stream, asked)
+
+    begin.again, begin.settle = open_run, settle
     return begin
 
 
@@ -74,7 +84,7 @@ def test_more_than_five_differences_are_counted(begun, tmp_path):
         for domain in ("trainA", "trainB"):
             (tmp_path / "data" / domain / f"{number}.png").unlink()
     with pytest.raises(InputError, match=r"\(6 differences\):\n(  .* is gone\n){5}  and 1 more\n"):
-        begun.again()
+        begun.settle()
 
 
 def test_allowed_changes_keep_the_steps_of_an_epoch_and_are_recorded(begun, tmp_path):
@@ -94,7 +104,7 @@ def test_a_damaged_record_is_named(begun, tmp_path):
     for text in ("{", "[]", json.dumps({"pictures": {"source": [1]}, "runs": {}, "steps_per_epoch": 1})):
         (tmp_path / "run" / "inputs.json").write_text(text)
         with pytest.raises(InputError, match="inputs.json: not the record of a run's inputs"):
-            begun.again()
+            begun.settle()
 
 
 @pytest.fixture
@@ -135,13 +145,12 @@ def test_a_teacher_whose_checkpoint_is_gone_or_other_is_refused(begun, teacher, 
     shutil.rmtree(folder)
     teacher(0)
     with pytest.raises(InputError, match="--teacher=.*teacher: its checkpoint of step 0 has other weights"):
-        begun.again(**flags)
+        begun.settle(**flags)
     shutil.rmtree(folder)
     teacher(5)
     with pytest.raises(InputError, match=r"--teacher=.*teacher: its checkpoint of step 0 is gone, found \[5\]"):
-        begun.again(**flags)
-    run = begun.again(**flags, allow_changed_data=True)
-    assert run.method.settings.train.teacher == f"{tmp_path}/teacher@5"
+        begun.settle(**flags)
+    assert begun.settle(**flags, allow_changed_data=True).runs["teacher"].step == 5
 
 
 def test_a_step_of_a_run_can_be_named(teacher, tmp_path):

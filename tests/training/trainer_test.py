@@ -47,7 +47,8 @@ def folder_dataset(tmp_path):
 
 def _settings(tiny_settings, run, **overrides):
     return tiny_settings(**{"run": str(run), "preprocess": "crop", "batch_size": 1, "steps_per_epoch": 3,
-                            "log_steps": 1, "image_steps": 3, "eval_steps": 2, "checkpoint_steps": 4, **overrides})
+                            "log_steps": 1, "image_steps": 3, "eval_steps": 2, "checkpoint_steps": 4,
+                            "generator_blocks": 0, "nce_layers": "0,4,8", "discriminator_layers": 1, **overrides})
 
 
 def _quick(tiny_settings, run, **overrides):
@@ -243,7 +244,7 @@ def test_a_distance_that_cannot_be_measured_is_refused_before_the_run(tmp_path, 
 def test_picture_size_none_trains_on_pictures_of_any_size(tmp_path, tiny_settings, folder_dataset):
     Image.new("RGB", (37, 61), (9, 99, 200)).save(folder_dataset / "trainA" / "0.png")
     settings = _settings(tiny_settings, tmp_path / "run", dataset=str(folder_dataset), preprocess="none", cache_mb=0,
-                         decay_epochs=0, generator_blocks=0, nce_layers="0,4", discriminator_layers=1)
+                         decay_epochs=0)
     assert trainer.Run(settings).train(verbose=0).finished
 
 
