@@ -27,9 +27,6 @@ def pytest_configure(config: pytest.Config) -> None:
     """Splits the CPU before any test touches TensorFlow, so that several replicas run in this process."""
     import tensorflow as tf
 
-    if os.environ.get("PYTEST_XDIST_WORKER"):
-        # There is a process per core already, and threads of all of them would wait for each other.
-        tf.config.threading.set_intra_op_parallelism_threads(1)
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * _LOGICAL_CPUS)
     # pytest-xdist would begin with the files that have most tests, and end with the README's, which takes longest.

@@ -31,6 +31,7 @@ def _folders(tmp_path) -> tuple[Path, Path]:
     return tmp_path / "pred", tmp_path / "target"
 
 
+@pytest.mark.slow
 def test_as_a_program(folders, tmp_path):
     pred, target = folders
     environment = {**os.environ, "PYTHONPATH": str(_ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}

@@ -209,6 +209,7 @@ def _check_walk(outputs: dict[str, str], workspace: Path) -> None:
     assert (workspace / "results.metrics.csv").exists()
 
 
+@pytest.mark.slow
 def test_the_python_example_runs(workspace):
     assert len(PYTHON_BLOCKS) == 1
     code = PYTHON_BLOCKS[0] + (

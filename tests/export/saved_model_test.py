@@ -37,8 +37,7 @@ def _picture(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
 
 
-@pytest.mark.parametrize("weights", ["ema", "last"])
-@pytest.mark.parametrize("size", [(32, 32), (17, 41)])
+@pytest.mark.parametrize("weights, size", [("ema", (17, 41)), ("last", (32, 32))])
 def test_signatures_draw_the_generators_pictures(run, tmp_path, weights, size):
     translator = Translator(run, weights)
     path = saved_model.export_saved_model(translator, tmp_path / "model")
@@ -118,6 +117,7 @@ def _export(*flags: str) -> subprocess.CompletedProcess:
                           env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, capture_output=True)
 
 
+@pytest.mark.slow
 def test_command_exports_and_names_what_it_wrote(run, tmp_path):
     done = _export(f"--run={run}", "--format=saved_model", f"--output={tmp_path / 'model'}", "--weights=last")
     assert done.returncode == 0, done.stderr

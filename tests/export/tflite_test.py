@@ -56,7 +56,7 @@ def _report(folder: Path) -> dict:
     return json.loads(path.read_text())
 
 
-@pytest.mark.parametrize("generator", ["resnet", "mobile"])
+@pytest.mark.parametrize("generator", [pytest.param("resnet", marks=pytest.mark.slow), "mobile"])
 @pytest.mark.parametrize("quantize, least_db", [("none", 90), ("float16", 60), ("dynamic", 45), ("int8", 35)])
 def test_every_quantisation_keeps_what_its_gate_says(tmp_path, runs, generator, quantize, least_db):
     options = ExportOptions((_SIZE,), quantize=quantize)

@@ -78,7 +78,7 @@ def test_convolution_is_tensorflows_in_float64(name, how, request, monkeypatch):
     expected = _value_and_gradients(lambda pictures, kernel, bias: tf.nn.conv2d(
         pictures, kernel, 1, "SAME" if zeros else "VALID") + bias, *(
             tf.cast(value, tf.float64) for value in (pictures, kernel, bias)))
-    _assert_near(found, expected, 5e-6)
+    _assert_near(found, expected, 2e-5)
 
 
 @pytest.mark.parametrize("how", ["fast", "plain", "gpu"])

@@ -186,6 +186,7 @@ def test_layers_that_the_generator_lacks_are_refused(tiny_settings):
         build_method(tiny_settings(nce_layers="0,4,24"))
 
 
+@pytest.mark.slow
 def test_fit_and_translate(tiny_settings):
     method = steps.build(tiny_settings())
     before = steps.weights(method)

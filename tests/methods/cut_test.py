@@ -249,6 +249,7 @@ def test_patches_are_drawn_anew_per_layer_term_and_step(tiny_settings, monkeypat
     assert all(len(ids) == 16 and max(ids) > 256 for ids in drawn)  # of 32 x 32 places
 
 
+@pytest.mark.slow
 def test_a_run_is_repeated_with_its_seed_only(tiny_settings):
     def losses(seed: int) -> list[float]:
         method = steps.build(tiny_settings(seed=seed, flip_equivariance=True))
@@ -303,6 +304,7 @@ def test_internal_and_external_negatives_together_make_the_question_harder(tiny_
     {"antialias_down": False, "antialias_up": False}, {"precision": "bfloat16"},
     {"precision": "bfloat16", "gan_mode": "wgangp"}, {"precision": "float16"}, {"ema_decay": 0.0},
 ], ids=str)
+@pytest.mark.slow
 def test_two_steps_are_finite_and_train_all_networks(tiny_settings, overrides):
     method = steps.build(tiny_settings(**overrides), louder=1.0)
     if method.settings.train.precision == "float16":

@@ -63,6 +63,7 @@ def test_identity_may_be_patch_nce(tiny_settings):
     {"wpnce_scale": "normalise_after"}, {"wpnce_clear_patches": 0}, {"input_layer": "own"},
     {"precision": "bfloat16"}, {"flip_equivariance": True}, {"gan_mode": "wgangp"}, {"l1_identity_weight": 0.0},
 ], ids=lambda overrides: ",".join(f"{name}={value}" for name, value in overrides.items()))
+@pytest.mark.slow
 def test_every_reading_trains_all_networks(tiny_settings, overrides):
     method = _build(tiny_settings(**{**_ODCR, **overrides}), learning_rate=1e-3)
     before = steps.weights(method)
@@ -79,6 +80,7 @@ def test_every_reading_trains_all_networks(tiny_settings, overrides):
 
 @pytest.mark.parametrize("make", [pytest.param(lambda: keras.optimizers.SGD(0.5), id="sgd", marks=pytest.mark.slow),
                                   pytest.param(lambda: Adam(5e-3), id="adam")])
+@pytest.mark.slow
 def test_kernels_stay_orthonormal_through_training_saving_and_resuming(tiny_settings, tmp_path, make):
     settings = tiny_settings(**_ODCR)
     method = _build(settings, optimizers={"projector": make()})

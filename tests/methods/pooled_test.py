@@ -82,6 +82,7 @@ def test_the_discriminator_sees_what_the_pool_gives(tiny_settings, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["cyclegan", "distancegan"])
+@pytest.mark.slow
 def test_two_replicas_equal_one(tiny_settings, two_replicas, monkeypatch, name):
     """Five steps of a global batch of two: gradients, pools and statistics are those of one replica."""
     monkeypatch.setattr(distancegan, "FIRST_DISTANCES", 3)
@@ -113,6 +114,7 @@ def test_two_replicas_equal_one(tiny_settings, two_replicas, monkeypatch, name):
 
 
 @pytest.mark.parametrize("name", _METHODS)
+@pytest.mark.slow
 def test_the_light_generator_trains_resumes_exactly_and_is_exported(tiny_settings, tmp_path, name):
     settings = tiny_settings(method=name, batch_size=2, pool_images=3, generator="mobile", generator_norm="none",
                              discriminator_layers=1, generator_blocks=0, **_METHODS[name])

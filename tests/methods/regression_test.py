@@ -105,6 +105,7 @@ def test_two_replicas_take_the_step_of_one(tiny_settings, two_replicas):
 
 
 @pytest.mark.parametrize("method", ["cut", pytest.param("odcr", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_unpaired_methods_train_the_light_generator_too(tiny_settings, method):
     settings = tiny_settings(method=method, nce_layers="1,2,3,4", nce_identity_weight=0.0, **_MOBILE)
     trained, batch = _built(settings), _batch()

@@ -218,6 +218,7 @@ def test_whitening_of_two_replicas_is_that_of_their_whole_batch():
             np.testing.assert_allclose(value, tf.convert_to_tensor(getattr(whole, name)), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_tflite_needs_no_other_operations_and_draws_the_same(generator):
     pytest.importorskip("ai_edge_litert", reason="the extra mobile (ai-edge-litert) is not installed")
     from cut_tf.export import tflite_conversion, tflite_report

@@ -27,7 +27,7 @@ def _picture(height, width):
     return np.clip(noise + np.linspace(-80, 80, width)[None, :, None], 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("antialias, blocks", [(True, 2), (False, 2), (True, 0), (False, 0)])
+@pytest.mark.parametrize("antialias, blocks", [(True, 2), (False, 0)])
 def test_instance_norms_statistics_are_those_of_the_whole_picture(antialias, blocks):
     generator = _generator(antialias_down=antialias, antialias_up=antialias, generator_blocks=blocks)
     whole, tiles = compile_generator(generator), ResnetTiles(generator, tile_px=32)

@@ -97,6 +97,7 @@ def test_work_is_what_the_convolutions_multiply():
     assert expected == pytest.approx(128, abs=1)
 
 
+@pytest.mark.slow
 def test_a_step_of_cut_has_the_work_of_the_official_code():
     found = benchmark_step.reference_gflop("cut", build_method(benchmark_step.settings_of("cut", {})))
     assert found == pytest.approx(1420, rel=0.01)  # with the keys encoded again, as there

@@ -180,6 +180,7 @@ def test_a_file_with_nothing_to_compare_fails(tmp_path):
     assert check_parity.check_file(tmp_path / "empty.npz").status == "FAIL"
 
 
+@pytest.mark.slow
 def test_as_a_program(altered, testdata, tmp_path):
     altered("nlayerD_aa", {"output_nonsquare": _largest_value_times(1.001)})
     shutil.copy(testdata / "golden" / "lr_linear.npz", tmp_path)
@@ -194,6 +195,7 @@ def test_as_a_program(altered, testdata, tmp_path):
     assert " ok" in passed.stdout.splitlines()[1]
 
 
+@pytest.mark.slow
 def test_an_empty_folder_is_an_error(tmp_path):
     done = _run(tmp_path)
     assert done.returncode not in (0, None)

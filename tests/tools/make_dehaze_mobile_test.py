@@ -53,6 +53,7 @@ def test_makes_saved_model_twins_and_card(tmp_path):
     assert np.abs(found - SavedModelTranslator(output)(picture)).max() <= 2
 
 
+@pytest.mark.slow
 def test_a_failed_training_is_told(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "tools.make_dehaze_mobile", f"--photographs={tmp_path}", f"--val_photographs={tmp_path}",

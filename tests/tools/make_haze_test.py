@@ -287,6 +287,7 @@ def _program(*arguments: str) -> tuple[list[str], dict[str, str]]:
     return [sys.executable, "-m", "tools.make_haze", *arguments], environment
 
 
+@pytest.mark.slow
 def test_as_a_program(photographs, tmp_path):
     command, environment = _program(f"--input={photographs}", "--output=out", "--limit=6", "--workers=2")
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=900,

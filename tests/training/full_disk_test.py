@@ -3,6 +3,7 @@
 import shutil
 
 import numpy as np
+import pytest
 
 from tests.training.processes import QUICK_FLAGS
 
@@ -10,6 +11,7 @@ from tests.training.processes import QUICK_FLAGS
 _FLAGS = (*QUICK_FLAGS, "--decay_epochs=0")
 
 
+@pytest.mark.slow
 def test_full_disk_stops_a_run_and_keeps_its_checkpoints(tmp_path, train, checkpoint_values):
     run = tmp_path / "run"
     code, output = train(run, *_FLAGS)
