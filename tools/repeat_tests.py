@@ -109,12 +109,12 @@ def _run(log: Path, run: int, busy: int, arguments: Sequence[str]) -> dict[str, 
 
 
 @contextlib.contextmanager
-def _busy(count: int) -> Iterator[None]:
+def _busy(count: int) -> Iterator[list[subprocess.Popen]]:
     """Programs that compute until the end of the context."""
     programs = [subprocess.Popen([sys.executable, "-c", _COMPUTE], env={**os.environ, "PYTHONPATH": ""})
                 for _ in range(count)]
     try:
-        yield
+        yield programs
     finally:
         for program in programs:
             program.kill()

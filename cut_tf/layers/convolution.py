@@ -49,6 +49,7 @@ class Convolution(keras.layers.Layer):
                  use_bias: bool = True, spectral_norm: bool = False, gain: float = XAVIER_GAIN, name: str | None = None,
                  dtype: str | None = None) -> None:
         super().__init__(name=name, dtype=dtype)
+        self.filters = filters
         self._spectral_norm = spectral_norm
         self._seed = seed
         # With stride 1 and an odd kernel, SAME is the same symmetric padding and saves a copy of the input.

@@ -108,6 +108,7 @@ class ResidualBlock(keras.layers.Layer):
     def __init__(self, channels: int, filters: int, seeds: tuple[int, int, int], name: str, dtype: str,
                  downsample: bool = False) -> None:
         super().__init__(name=name, dtype=dtype)
+        self.channels = channels
         # The sum's 1 / sqrt(2) is part of the gains of what is summed.
         half = math.sqrt(0.5)
         self.conv1 = EqualisedConvolution(channels, 3, seed=seeds[0], name=f"{name}_conv1", dtype=dtype)
@@ -118,6 +119,12 @@ class ResidualBlock(keras.layers.Layer):
             self.skip = EqualisedConvolution(filters, 1, seed=seeds[2], name=f"{name}_skip", dtype=dtype,
                                              downsample=True, activate=False, gain=half)
         self._half = half
+
+    def build(self, input_shape: tuple) -> None:
+        for layer in (self.conv1, self.conv2, self.skip):
+            if layer is not None:
+                layer.build(input_shape)
+        self.built = True
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         skip = inputs * self._half if self.skip is None else self.skip(inputs)

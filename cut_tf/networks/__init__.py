@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import keras
-import tensorflow as tf
 
 from cut_tf import registry
 from cut_tf.layers.kernels import plain_kernels as plain_kernels
@@ -20,26 +19,21 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixe
 GENERATORS = {"resnet": ResnetGenerator, "mobile": MobileGenerator, "stylegan2": StyleGAN2Generator,
               "aecrnet": AECRNet}
 DISCRIMINATORS = {"patch": PatchDiscriminator, "stylegan2": StyleGAN2Discriminator}
-# Any size that the networks accept; weights do not depend on it.
-_BUILD_SIDE_PX = 64
-_BUILD_SIDE_PER_PATCH = 8
 
 
 def build_generator(settings: NetworkSettings, seed: int = 0, dtype: str = "float32",
                     name: str = "generator") -> keras.Model:
     """The generator named by `settings.generator`, with its weights made."""
     network = registry.lookup(GENERATORS, settings.generator, "--generator")
-    return _with_weights(network(settings, seed, dtype, name), _BUILD_SIDE_PX)
+    return _with_weights(network(settings, seed, dtype, name))
 
 
 def build_discriminator(settings: NetworkSettings, seed: int = 0, dtype: str = "float32") -> keras.Model:
     """The discriminator named by `settings.discriminator`, with its weights made."""
     network = registry.lookup(DISCRIMINATORS, settings.discriminator, "--discriminator")
-    sides = {"stylegan2": settings.stylegan2_size_px}
-    side_px = sides.get(settings.discriminator, _BUILD_SIDE_PER_PATCH * 2**settings.discriminator_layers)
-    return _with_weights(network(settings, seed, dtype), side_px)
+    return _with_weights(network(settings, seed, dtype))
 
 
-def _with_weights(network: keras.Model, side_px: int) -> keras.Model:
-    network(tf.zeros([1, side_px, side_px, 3]))
+def _with_weights(network: keras.Model) -> keras.Model:
+    network.build((None, None, None, 3))
     return network

@@ -55,6 +55,13 @@ class FeatureAttentionBlock(keras.layers.Layer):
         self.channel1, self.channel2 = conv("channel1", 1, filters, hidden), conv("channel2", 1, hidden, filters)
         self.pixel1, self.pixel2 = conv("pixel1", 1, filters, hidden), conv("pixel2", 1, hidden, 1)
 
+    def build(self, input_shape: tuple) -> None:
+        for layer in (self.conv1, self.conv2, self.channel1, self.pixel1):
+            layer.build(input_shape)
+        for layer in (self.channel2, self.pixel2):
+            layer.build((None, None, None, self.channel1.filters))
+        self.built = True
+
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         hidden = self.conv2(tf.nn.relu(self.conv1(inputs)) + inputs)
         pooled = tf.reduce_mean(hidden, axis=[1, 2], keepdims=True)
@@ -123,6 +130,16 @@ class AECRNet(keras.Model):
         self.tanh = keras.layers.Activation("tanh", name="output_tanh", dtype="float32")
         widths = [3, width, 2 * width, 4 * width]
         self._channels = widths + [4 * width] * (_BLOCKS + (_DEFORMABLES if deformables else 0))
+
+    def build(self, input_shape: tuple) -> None:
+        first = [self.stem] if self.whitening is None else [self.whitening, self.stem]
+        layers = [(layer, input_shape[-1]) for layer in first]
+        layers += zip(self.downs, self._channels[1:3])
+        layers += [(layer, self._channels[3]) for layer in [*self.blocks, *self.deformables]]
+        layers += zip([*self.ups, self.head], self._channels[3:0:-1])
+        for layer, channels in layers:
+            layer.build((None, None, None, channels))
+        self.built = True
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return self.translate_with_features(images, (), training)[0]

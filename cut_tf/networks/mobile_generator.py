@@ -50,6 +50,11 @@ class ConvNormRelu(keras.layers.Layer):
                                 dtype=dtype)
         self.norm = build_norm(norm, f"{name}_norm", dtype)
 
+    def build(self, input_shape: tuple) -> None:
+        self.conv.build(input_shape)
+        self.norm.build((None, None, None, self.conv.filters))
+        self.built = True
+
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return tf.nn.relu(self.norm(self.conv(inputs), training=training))
 
@@ -63,6 +68,11 @@ class LightBlock(keras.layers.Layer):
         self.conv = Convolution(filters, 3, seed=seeds[1], padding_px=1, use_bias=norm == "none" or
                                 conv_has_bias(norm), gain=_BRANCH_GAIN, name=f"{name}_conv", dtype=dtype)
         self.norm = build_norm(norm, f"{name}_norm", dtype)
+
+    def build(self, input_shape: tuple) -> None:
+        for layer in (self.first, self.conv, self.norm):
+            layer.build(input_shape)
+        self.built = True
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return inputs + self.norm(self.conv(self.first(inputs, training=training)), training=training)
@@ -104,6 +114,15 @@ class MobileGenerator(keras.Model):
         self.enlarge = BlurUp(name="enlarge", dtype=dtype)
         self.enlarge_output = BlurUp(name="enlarge_output", dtype="float32")
         self._channels = [3, width, 2 * width, 4 * width] + [4 * width] * settings.generator_blocks
+
+    def build(self, input_shape: tuple) -> None:
+        layers = [*zip([*self.downs, *self.blocks], [input_shape[-1], *self._channels[1:]])]
+        layers += zip([*self.ups, self.head], [self._channels[-1], *self._channels[2:0:-1]])
+        if self.blocks:
+            layers.append((self.context, self._channels[-1]))
+        for layer, channels in layers:
+            layer.build((None, None, None, channels))
+        self.built = True
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return self.translate_with_features(images, (), training)[0]

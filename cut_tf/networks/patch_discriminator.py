@@ -55,6 +55,13 @@ class PatchDiscriminator(keras.Model):
             layers.append(BlurDown(name=f"{name}_blur", dtype=policy))
         return layers
 
+    def build(self, input_shape: tuple) -> None:
+        channels = input_shape[-1]
+        for layer in self.stage_layers:
+            layer.build((None, None, None, channels))
+            channels = layer.filters if isinstance(layer, Convolution) else channels
+        self.built = True
+
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         hidden = images
         for layer, following in zip(self.stage_layers, [*self.stage_layers[1:], None]):

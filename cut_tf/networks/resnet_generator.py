@@ -39,8 +39,13 @@ class ResidualBlock(keras.layers.Layer):
         self.conv2 = Convolution(filters, 3, seed=seeds[1], use_bias=bias, name=f"{name}_conv2", dtype=dtype)
         self.norm2 = build_norm(norm, f"{name}_norm2", dtype)
 
+    def build(self, input_shape: tuple) -> None:
+        for layer in (self.conv1, self.norm1, self.conv2, self.norm2):
+            layer.build(input_shape)
+        self.built = True
+
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        if training and self._recompute and self.conv2.built:
+        if training and self._recompute:
             return recomputed(self._of_kernels)(inputs, *(tf.convert_to_tensor(conv.convolution.kernel)
                                                           for conv in (self.conv1, self.conv2)))
         hidden = Remade(self.conv1(self.pad(inputs), adds_bias=self._adds_bias))
@@ -138,6 +143,13 @@ class ResnetGenerator(keras.Model):
                                           dtype=self._policy)
             stages = [Stage(name, "conv", layer, filters)]
         return stages + self._norm_relu(name, filters)
+
+    def build(self, input_shape: tuple) -> None:
+        channels = input_shape[-1]
+        for stage in self.stages:
+            stage.layer.build((None, None, None, channels))
+            channels = stage.channels
+        self.built = True
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return self.translate_with_features(images, (), training)[0]

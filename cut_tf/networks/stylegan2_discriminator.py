@@ -41,10 +41,19 @@ class StyleGAN2Discriminator(keras.Model):
             self.blocks.append(ResidualBlock(*widths, (next(seeds), next(seeds), next(seeds)),
                                              f"down{len(self.blocks) + 1}", dtype, downsample=True))
             side //= 2
-        width = _channels(settings.ndf, side)
+        width = self._width = _channels(settings.ndf, side)
         self.last_conv = EqualisedConvolution(width, 3, seed=next(seeds), name="last_conv", dtype=dtype)
         self.dense = EqualisedDense(width, seed=next(seeds), name="dense", dtype=dtype, activate=True)
         self.score = EqualisedDense(1, seed=next(seeds), name="score")
+
+    def build(self, input_shape: tuple) -> None:
+        self.stem.build(input_shape)
+        for layer in self.blocks:
+            layer.build((None, None, None, layer.channels))
+        self.last_conv.build((None, None, None, self._width))
+        self.dense.build((None, self._width * _LAST_SIDE_PX**2))
+        self.score.build((None, self._width))
+        self.built = True
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Raises InputError for pictures of another size."""

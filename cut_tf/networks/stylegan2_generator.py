@@ -74,6 +74,14 @@ class StyleGAN2Generator(keras.Model):
         reach = 8 * (self._multiple_px - 1) + 2 * blocks * self._multiple_px
         self.reach_px = -(-reach // self._multiple_px) * self._multiple_px
 
+    def build(self, input_shape: tuple) -> None:
+        layers = [*zip(self.encoder, [input_shape[-1], *self._channels[1:]])]
+        layers += [(layer, self._channels[-1]) for layer in self.decoder_blocks]
+        layers += zip([*self.ups, self.output_layer], self._channels[len(self.ups) + 1:0:-1])
+        for layer, channels in layers:
+            layer.build((None, None, None, channels))
+        self.built = True
+
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return self.translate_with_features(images, (), training)[0]
 
