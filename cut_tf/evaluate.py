@@ -39,9 +39,9 @@ _REFERENCE_STATISTICS = flags.DEFINE_string("reference_statistics", "", "for --d
 _LABELS = flags.DEFINE_bool("labels", False, "compare label maps: pixel accuracy, class accuracy, mean IoU")
 _LABEL_COLOURS = flags.DEFINE_string("label_colours", "", "for --labels: CSV file of label,red,green,blue[,name] lines "
                                      "if the maps are coloured pictures; else they are PNGs of grey or palette labels")
-_CSV = flags.DEFINE_string("csv", "", "file for the values of each image, distance or class; if empty, "
+_CSV = flags.DEFINE_string("csv", "", "file .csv for the values of each image, distance or class; if empty, "
                            "PRED.metrics.csv, PRED.distribution.csv or PRED.labels.csv beside --pred")
-_JSON = flags.DEFINE_string("json", "", "file for the whole report; if empty, PRED.metrics.json, "
+_JSON = flags.DEFINE_string("json", "", "file .json for the whole report; if empty, PRED.metrics.json, "
                             "PRED.distribution.json or PRED.labels.json beside --pred")
 
 _TF32 = flags.DEFINE_bool("tf32", False, TF32_HELP)

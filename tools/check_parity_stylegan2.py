@@ -12,9 +12,11 @@ from tools import torch_weights
 
 # The official generator has no option for them.
 _BLOCKS = 6
-# R1's own gradient jumps where the input of a leaky ReLU changes its sign, so rounding alone moves gradients and what
-# is computed with weights that they have updated.
-TOLERANCES = {"grad1": 4e-4, "loss.G_GAN": 2e-4}
+# Gradients jump where the input of a leaky ReLU changes its sign, so rounding alone moves them, and what is computed
+# with weights that they have updated. It is nothing else: with float64 in the place of float32 the step of the recorded
+# file has the recorded gradients within 1e-7 of the largest of each weight, of which float32 is up to 6e-4 off; with a
+# smooth leaky ReLU, float32 is within 3e-5 of float64.
+TOLERANCES = {"grad1": 1e-3, "r1_grad": 4e-4, "loss.G_GAN": 2e-4}
 
 
 def network_settings(options: dict) -> dict:
@@ -80,4 +82,4 @@ def check_r1(options: dict, arrays: dict, row: object) -> None:
     for name, gradient in zip(recorded, gradients):
         expected = torch_weights.to_ours(arrays[f"r1_grad.{name}"])
         # Biases have no part in R1's gradient but where rounding makes one.
-        row.compare(f"r1_grad.{name}", expected, gradient, TOLERANCES["grad1"], None if np.any(expected) else largest)
+        row.compare(f"r1_grad.{name}", expected, gradient, TOLERANCES["r1_grad"], None if np.any(expected) else largest)

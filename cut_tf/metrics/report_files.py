@@ -25,13 +25,27 @@ class Writable(Protocol):
     def to_json(self) -> str: ...
 
 
-def check_report_files(csv_path: Path | None, json_path: Path | None) -> None:
-    """Raises InputError if the folder of a file is missing, or both are one file. None means that none is written."""
-    for path in (csv_path, json_path):
-        if path is not None and not path.parent.is_dir():
+def check_report_files(csv_path: Path | None, json_path: Path | None, read: Path | None = None) -> None:
+    """Refuses, before any work, names under which a report would replace something that is none.
+
+    Args:
+      csv_path: of the report, None if none is written.
+      json_path: likewise.
+      read: a CSV file that the report is made from, if any.
+
+    Raises:
+      InputError: if a name has not its ending, which keeps a mistyped one from replacing a picture or weights; if the
+        folder of a file is missing; or if `csv_path` is `read`.
+    """
+    for path, ending in ((csv_path, ".csv"), (json_path, ".json")):
+        if path is None:
+            continue
+        if path.suffix.lower() != ending:
+            raise InputError(f"--{ending[1:]} must be a file whose name ends in {ending}, found {path}")
+        if not path.parent.is_dir():
             raise InputError(f"{path}: must lie in an existing folder, found none")
-    if csv_path is not None and csv_path == json_path:
-        raise InputError(f"{csv_path}: CSV and JSON must be two files, found one name for both")
+    if csv_path is not None and read is not None and read.exists() and csv_path.exists() and csv_path.samefile(read):
+        raise InputError(f"--csv must be another file than the one that is read, found {csv_path} for both")
 
 
 def write_report(report: Writable, csv_path: Path | None, json_path: Path | None) -> None:

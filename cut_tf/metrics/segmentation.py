@@ -243,7 +243,7 @@ def evaluate_labels(pred_dir: Path, target_dir: Path, colours: Path | None = Non
     Raises:
       InputError: if a folder has no images, a prediction has no target, or a file is not as it must be.
     """
-    check_report_files(csv_path, json_path)
+    check_report_files(csv_path, json_path, read=colours)
     table = read_colour_table(colours) if colours is not None else None
     predictions = list_images(pred_dir)
     targets = pair_files(predictions, list_images(target_dir), shorten=False)

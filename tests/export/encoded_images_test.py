@@ -117,6 +117,7 @@ def test_trouble_names_element_and_reason_before_decoding(bad, reason):
     assert _inverted([GOOD]).shape == [1]  # and the next call is answered
 
 
+@pytest.mark.slow
 def test_two_thousand_damaged_pictures_neither_crash_nor_fill_the_memory():
     rng = np.random.default_rng(0)
     originals = [GOOD, _encoded(_picture(), "JPEG"), _encoded(_picture(), "BMP"),

@@ -65,13 +65,15 @@ def test_encoded_pictures_of_any_mix_of_sizes(run, tmp_path):
         serve(image_bytes=tf.constant([tf.io.encode_png(_picture(42, 50)).numpy()]))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 20), (15, 15)])
+@pytest.mark.parametrize("size", [(1, 1), pytest.param((3, 20), marks=pytest.mark.slow),
+                                  pytest.param((15, 15), marks=pytest.mark.slow)])
 def test_pictures_below_the_least_side_keep_their_size(run, tmp_path, size):
     path = saved_model.export_saved_model(Translator(run), tmp_path / "model")
     found = tf.saved_model.load(str(path)).signatures["image"](image=tf.constant(_picture(*size)[None]))["image"]
     assert found.shape == (1, *size, 3)
 
 
+@pytest.mark.slow
 def test_signatures_take_any_size(run, tmp_path):
     path = saved_model.export_saved_model(Translator(run), tmp_path / "model")
     for name, signature in tf.saved_model.load(str(path)).signatures.items():

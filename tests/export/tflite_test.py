@@ -77,6 +77,7 @@ def test_every_quantisation_keeps_what_its_gate_says(tmp_path, runs, generator, 
     assert peak_signal_noise_ratio(expected, found, data_range=2.0) >= least_db
 
 
+@pytest.mark.slow
 def test_any_size(tmp_path, runs):
     folder = tflite.export_tflite(runs["mobile"], tmp_path / "phone")
     assert _report(folder)["input"]["shape"] == [1, None, None, 3]
@@ -120,6 +121,7 @@ def test_the_gate_refuses_with_numbers_and_layers_and_writes_nothing(tmp_path, r
     assert _report(folder)["psnr_db"] < 120
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_behind(tmp_path, runs, monkeypatch):
     """The third of four files cannot be written."""
     written = []

@@ -199,12 +199,14 @@ def test_planted_channels_swapped_roles_clear_the_haze_and_keep_the_content():
     assert cleared > 0.95 and kept > 0.9
 
 
+@pytest.mark.slow
 def test_planted_channels_printed_roles_do_the_opposite():
     """w_h holds the haze channels to the hazy input, and the content is free to drift."""
     cleared, kept = _descend("printed", "split")
     assert cleared < 0.6 and kept < 0.2
 
 
+@pytest.mark.slow
 def test_planted_channels_the_printed_fraction_forgets_the_content():
     """Once the output looks clear, the many clear patches make the fraction 1, whatever the content."""
     cleared, kept = _descend("swapped", "printed")

@@ -268,8 +268,10 @@ def test_outputs_are_checked_before_the_work(folders, tmp_path, monkeypatch):
         write_png(folder / "a.png", _picture(0))
     with pytest.raises(InputError, match="nowhere/o.csv: must lie in an existing folder"):
         evaluate_folders(*folders, csv_path=tmp_path / "nowhere" / "o.csv")
-    with pytest.raises(InputError, match="two files"):
-        evaluate_folders(*folders, csv_path=tmp_path / "o", json_path=tmp_path / "o")
+    for given, ending in (({"csv_path": tmp_path / "a.png"}, ".csv"), ({"csv_path": tmp_path / "o.json"}, ".csv"),
+                          ({"json_path": tmp_path / "weights.h5"}, ".json"), ({"json_path": tmp_path / "o"}, ".json")):
+        with pytest.raises(InputError, match=f"--{ending[1:]} must be a file whose name ends in {ending}, found "):
+            evaluate_folders(*folders, **given)
     with pytest.raises(InputError, match="--target or --input must be a folder, found neither"):
         evaluate_folders(folders[0], None)
 

@@ -144,3 +144,16 @@ def test_maps_without_a_target_and_bad_outputs_are_refused(folders, tmp_path):
         evaluate_labels(pred, target, progress=False)
     with pytest.raises(InputError, match="must lie in an existing folder"):
         evaluate_labels(pred, target, csv_path=tmp_path / "no" / "x.csv", progress=False)
+
+
+def test_a_report_never_replaces_the_colour_table(folders, tmp_path):
+    pred, target = folders
+    for folder in folders:
+        Image.new("L", (4, 4)).save(folder / "a.png")
+    table = tmp_path / "colours.csv"
+    table.write_text("0,0,0,0,road\n")
+    (tmp_path / "again.csv").hardlink_to(table)
+    for name in ("colours.csv", "again.csv"):
+        with pytest.raises(InputError, match=f"--csv must be another file than the one that is read, found .*{name}"):
+            evaluate_labels(pred, target, table, csv_path=tmp_path / name, progress=False)
+    assert table.read_text() == "0,0,0,0,road\n"

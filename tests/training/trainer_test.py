@@ -241,6 +241,7 @@ def test_a_distance_that_cannot_be_measured_is_refused_before_the_run(tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_picture_size_none_trains_on_pictures_of_any_size(tmp_path, tiny_settings, folder_dataset):
     Image.new("RGB", (37, 61), (9, 99, 200)).save(folder_dataset / "trainA" / "0.png")
     settings = _settings(tiny_settings, tmp_path / "run", dataset=str(folder_dataset), preprocess="none", cache_mb=0,
