@@ -9,10 +9,18 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from cut_tf.layers import kernels
+
 # Newton-Schulz doubles the digits at each iteration; after an optimizer step it takes 3 to 6 of them.
 _MOST_ITERATIONS = 40
 # Of max |W^T W - I| in float64; rounding the result to float32 adds 1e-7 or so.
 _TOLERANCE = 1e-7
+
+
+def _unrounded(values: tf.Tensor) -> tf.Tensor:
+    """`values`, in float64 if a GPU would round the inputs of their products to 10 bits (TF32, --tf32)."""
+    rounds = kernels.on_gpu() and tf.config.experimental.tensor_float_32_execution_enabled()
+    return tf.cast(values, tf.float64) if rounds else values
 
 
 def tangent_projection(kernel: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
@@ -28,8 +36,9 @@ def tangent_projection(kernel: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
     if kernel.shape[0] < kernel.shape[1]:
         return tf.transpose(tangent_projection(tf.transpose(kernel), tf.transpose(gradient)))
     # Both products are taken through p x p matrices, which are the smaller ones.
+    dtype, kernel, gradient = gradient.dtype, _unrounded(kernel), _unrounded(gradient)
     inner = tf.matmul(kernel, gradient, transpose_a=True)  # K^T D
-    return gradient - 0.5 * tf.matmul(kernel, inner + tf.transpose(inner))
+    return tf.cast(gradient - 0.5 * tf.matmul(kernel, inner + tf.transpose(inner)), dtype)
 
 
 def retraction(point: tf.Tensor) -> tf.Tensor:
@@ -72,8 +81,9 @@ def _polar_factor(point: tf.Tensor) -> tf.Tensor:
 def orthogonality_error(kernel: tf.Tensor) -> tf.Tensor:
     """max |K^T K - I| of a tall kernel, or of the transpose of a wide one: scalar."""
     wide = kernel.shape[0] < kernel.shape[1]
-    gram = tf.matmul(kernel, kernel, transpose_a=not wide, transpose_b=wide)
-    return tf.reduce_max(tf.abs(gram - tf.eye(gram.shape[0], dtype=gram.dtype)))
+    exact = _unrounded(kernel)
+    gram = tf.matmul(exact, exact, transpose_a=not wide, transpose_b=wide)
+    return tf.cast(tf.reduce_max(tf.abs(gram - tf.eye(gram.shape[0], dtype=gram.dtype))), kernel.dtype)
 
 
 class OnStiefel(keras.constraints.Constraint):
@@ -89,7 +99,7 @@ def _with_tangent_gradient(kernel: tf.Tensor) -> tuple[tf.Tensor, object]:
 
 
 class OrthogonalDense(keras.layers.Dense):
-    """[..., in] to [..., out] by an orthonormal kernel, in float32.
+    """[..., in] to [..., out] by an orthonormal kernel, in float32, whose products no GPU rounds (--tf32).
 
     The optimizer sees the Riemannian gradient (eq. 3), takes its step (eq. 4), and the constraint retracts (eq. 5, 6).
     With plain gradient descent that is the paper's update; Adam divides the gradient element-wise, so its step leaves
@@ -107,5 +117,5 @@ class OrthogonalDense(keras.layers.Dense):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         kernel = _with_tangent_gradient(tf.convert_to_tensor(self.kernel))
-        outputs = tf.tensordot(inputs, kernel, 1) + self.bias
+        outputs = tf.cast(tf.tensordot(_unrounded(inputs), _unrounded(kernel), 1), kernel.dtype) + self.bias
         return outputs if self.activation is None else self.activation(outputs)

@@ -8,22 +8,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cut_tf import compat
 from cut_tf.layers import few_filters, kernels, padding, winograd
 from cut_tf.layers.convolution import Convolution
 from cut_tf.layers.norm import EPSILON, InstanceNorm
+from cut_tf.layers.recomputation import Remade
+from cut_tf.networks import resnet_generator
 
 # Mirrored borders or none, then a convolution: (input side, channels, filters, kernel side, zeros around).
 _CONVOLUTIONS = {"winograd": (64, 128, 128, 3, 1), "winograd, no borders": (66, 128, 128, 3, 0),
                  "winograd, kernel's gradient": (128, 64, 64, 3, 1),
                  "from three channels": (134, 3, 64, 7, 0), "to three channels": (134, 64, 3, 7, 0)}
-
-
-@pytest.fixture(name="gpu")
-def _gpu(monkeypatch) -> None:
-    """TensorFlow tells of a GPU; operations go on running on the CPU."""
-    listed = tf.config.list_physical_devices
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: (
-        [tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")] if kind == "GPU" else listed(kind)))
 
 
 def _noise(*shape: int, seed: int = 0) -> tf.Tensor:
@@ -122,6 +117,44 @@ def test_instance_norm_is_its_formula_in_float64(how, relu, request, monkeypatch
     assert clear.mean() > 0.999
     largest = np.abs(expected[1]).max()
     np.testing.assert_allclose(np.where(clear, found[1], expected[1]), expected[1], rtol=0, atol=1e-4 * largest)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_residual_block_is_its_formula_in_float64(recompute, monkeypatch):
+    """With a ReLU of a round corner: next to a kink, rounding decides about the slope."""
+    monkeypatch.setattr(resnet_generator, "norm_relu", lambda norm, pixels, training: tf.nn.softplus(
+        norm(pixels, training=training)))
+    calls = _counted(monkeypatch, (winograd, "convolution_3x3"), (resnet_generator, "recomputed"), (Remade, "again"))
+    block = resnet_generator.ResidualBlock(128, "instance", (0, 1), "block", "float32", recompute)
+    pictures = _noise(1, 64, 64, 128)
+    block.build(pictures.shape)
+    kernels_of_block = [tf.convert_to_tensor(conv.convolution.kernel) for conv in (block.conv1, block.conv2)]
+    variables = [conv.convolution.kernel for conv in (block.conv1, block.conv2)]
+
+    def value_and_gradients(function: Callable[..., tf.Tensor], pictures: tf.Tensor, sources: list) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch([pictures, *(each for each in sources if tf.is_tensor(each))])
+            output = function(pictures)
+            loss = tf.reduce_sum(output * tf.cast(_noise(*output.shape, seed=1), output.dtype))
+        return [output, *tape.gradient(loss, [pictures, *sources])]
+
+    found = value_and_gradients(lambda pictures: block(pictures, training=True), pictures,
+                                [compat.raw_variable(variable) for variable in variables])
+    # A second forward pass, or the input of the second convolution alone, is made again.
+    assert sorted(calls) == (["convolution_3x3"] * 4 + ["recomputed"] if recompute else
+                             ["again"] + ["convolution_3x3"] * 2)
+    exact = [tf.cast(kernel, tf.float64) for kernel in kernels_of_block]
+
+    def norm(pixels: tf.Tensor) -> tf.Tensor:
+        mean, variance = tf.nn.moments(pixels, [1, 2], keepdims=True)
+        return (pixels - mean) * tf.math.rsqrt(variance + EPSILON)
+
+    def convolved(pixels: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return norm(tf.nn.conv2d(tf.pad(pixels, [[0, 0], [1, 1], [1, 1], [0, 0]], "REFLECT"), kernel, 1, "VALID"))
+
+    expected = value_and_gradients(lambda pictures: pictures + convolved(tf.nn.softplus(convolved(
+        pictures, exact[0])), exact[1]), tf.cast(pictures, tf.float64), exact)
+    _assert_near(found, expected, 5e-5)
 
 
 def test_indices_of_borders_are_not_kept(monkeypatch):

@@ -61,7 +61,7 @@ def _tf32(values: tf.Tensor) -> tf.Tensor:
         return values
     bits = tf.bitcast(values, tf.uint32)
     rounded = tf.bitwise.bitwise_and(bits + tf.constant(0x1000, tf.uint32), tf.constant(0xFFFFE000, tf.uint32))
-    return tf.bitcast(rounded, tf.float32)
+    return values + tf.stop_gradient(tf.bitcast(rounded, tf.float32) - values)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -75,6 +75,35 @@ def test_retraction_keeps_its_digits_where_products_are_tf32(shape, monkeypatch)
     np.testing.assert_allclose(gram, np.eye(min(shape)), atol=5e-7)
     expected = linalg.polar(point, side="right" if shape[0] >= shape[1] else "left")[0]
     np.testing.assert_allclose(found, expected, atol=5e-7)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_gpu_never_rounds_the_layers_products(allowed, gpu, monkeypatch):
+    """Value, gradients and error; where TF32 is not allowed, products are float32, which it would spoil here."""
+    layer = OrthogonalDense(16, seed=1)
+    layer.build((None, 48))
+    rng = np.random.default_rng(0)
+    inputs, slope = rng.normal(size=(2, 10, 48)), rng.normal(size=(2, 10, 16))
+    matmul, tensordot = tf.matmul, tf.tensordot
+    monkeypatch.setattr(tf, "matmul", lambda a, b, **named: matmul(_tf32(a), _tf32(b), **named))
+    monkeypatch.setattr(tf, "tensordot", lambda a, b, axes: tensordot(_tf32(a), _tf32(b), axes))
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(allowed)
+    try:
+        with tf.GradientTape() as tape:
+            output = layer(tf.constant(inputs, tf.float32))
+            loss = tf.reduce_sum(output * tf.constant(slope, tf.float32))
+        gradient = tape.gradient(loss, compat.raw_variable(layer.kernel)).numpy()
+        error = orthogonality_error(tf.convert_to_tensor(layer.kernel))
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
+    theta = tf.convert_to_tensor(layer.kernel).numpy().astype(np.float64)
+    d = np.einsum("bpc,bpd->cd", inputs, slope)
+    expected = d - 0.5 * theta @ theta.T @ d - 0.5 * theta @ d.T @ theta
+    assert output.dtype == error.dtype == tf.float32 and gradient.dtype == np.float32
+    errors = (np.abs(output - inputs @ theta).max(), np.abs(gradient - expected).max() / np.abs(expected).max(),
+              float(error))
+    assert max(errors) < 3e-6 if allowed else min(errors) > 5e-5, errors
 
 
 def test_orthogonality_error_of_a_known_matrix():
