@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from cut_tf.losses import adversarial
-from tools.check_parity import check_file
+from tools.check_parity.__main__ import check_file
 
 _SHAPES = [(4,), (4, 1), (4, 3, 5, 1)]
 

@@ -30,7 +30,7 @@ def _train(strategy: tf.distribute.Strategy, settings: Settings,
     with strategy.scope():
         names = ("generator", "discriminator", "projector")
         method = steps.build(settings, louder=5.0, optimizers={name: optimizer() for name in names},
-                        run_eagerly=strategy.num_replicas_in_sync == 1)
+                             run_eagerly=strategy.num_replicas_in_sync == 1)
     data = steps.batch(6)
     dataset = strategy.distribute_datasets_from_function(
         lambda _: tf.data.Dataset.from_tensor_slices(data).batch(2 // strategy.num_replicas_in_sync))

@@ -13,7 +13,7 @@ from cut_tf.losses import patch_nce
 from cut_tf.methods import build_method, cut
 from cut_tf.methods.cut import CUT, Draws
 from cut_tf.networks.resnet_generator import ResnetGenerator
-from tools.check_parity import check_file
+from tools.check_parity.__main__ import check_file
 
 
 @pytest.mark.parametrize("name, compared", [("cut_step1", 95), ("fastcut_step1", 87)])
@@ -30,7 +30,7 @@ def test_first_step_equals_the_official_code(testdata, name, compared):
 def test_every_term_by_the_formulas(tiny_settings, flip):
     """Recomputes a step with the networks alone: old generator and projector, old and new discriminator."""
     method = steps.build(tiny_settings(flip_equivariance=True, gan_weight=0.5, nce_weight=2.0, nce_identity_weight=3.0,
-                                  l1_identity_weight=5.0, temperature=0.2, learning_rate=1e-2))
+                                       l1_identity_weight=5.0, temperature=0.2, learning_rate=1e-2))
     batch = steps.batch()
     ids = {name: [tf.range(first, first + 10) for _ in steps.LAYERS] for name, first in (("source", 0), ("target", 7))}
     generator, discriminator, projector = (method.networks[name] for name in method.networks)
@@ -134,7 +134,7 @@ def test_discriminator_takes_no_gradient_from_the_generators_terms(tiny_settings
     after = []
     for weight in (1.0, 1000.0):
         method = steps.build(tiny_settings(gan_weight=weight),
-                        optimizers={"discriminator": keras.optimizers.SGD(0.1)})
+                             optimizers={"discriminator": keras.optimizers.SGD(0.1)})
         method.train_step(steps.batch())
         after.append(steps.weights(method)["discriminator"])
     np.testing.assert_allclose(after[0], after[1], atol=1e-7)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from cut_tf.networks import build_discriminator
 from cut_tf.settings import NetworkSettings
-from tools.check_parity import check_file
+from tools.check_parity.__main__ import check_file
 
 _TINY = NetworkSettings(ndf=4)
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from cut_tf.errors import InputError
 from cut_tf.networks import build_generator
 from cut_tf.settings import NetworkSettings
-from tools.check_parity import check_file
+from tools.check_parity.__main__ import check_file
 
 _TINY = NetworkSettings(generator_blocks=1, ngf=4)
 _PLAIN = dataclasses.replace(_TINY, antialias_down=False, antialias_up=False)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tools import benchmark_layers, measuring
+from tools.benchmark import layers, measuring
 
 
 def test_rows_compare_both_layers_in_both_passes(monkeypatch):
     monkeypatch.setattr(measuring, "in_own_process", lambda function, *arguments: function(*arguments))
     # A process' peak can be forgotten, but that of the tests is no one's business.
-    monkeypatch.setattr(benchmark_layers, "_peak_mib", lambda *case: 12.0)
-    rows = list(benchmark_layers.rows(32, 2, 3, "float32", 2))
+    monkeypatch.setattr(layers, "_peak_mib", lambda *case: 12.0)
+    rows = list(layers.rows(32, 2, 3, "float32", 2))
     assert [(row["name"], row["pass"]) for row in rows] == [
         ("convolution", "forward"), ("convolution", "forward+backward"), ("deformable", "forward"),
         ("deformable", "forward+backward")]
@@ -21,5 +21,5 @@ def test_rows_compare_both_layers_in_both_passes(monkeypatch):
         assert row["share_of_convolution"] == pytest.approx(row["median_sec"] / base["median_sec"])
         # 128 pixels of 12 channels.
         assert row["sec_per_megapixel_channel"] == pytest.approx(row["median_sec"] / (128e-6 * 12))
-    text = benchmark_layers.line({**rows[0], "median_sec": 0.0123, "sec_per_megapixel_channel": 0.5})
+    text = layers.line({**rows[0], "median_sec": 0.0123, "sec_per_megapixel_channel": 0.5})
     assert "convolution forward" in text and "12.30 ms" in text and "2x8x8x12" in text and "500.00 ms per" in text

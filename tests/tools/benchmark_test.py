@@ -16,15 +16,15 @@ from cut_tf import networks
 from cut_tf.methods import build_method
 from cut_tf.settings import NetworkSettings
 from cut_tf.training import distribution
-from tools import (
-    benchmark_input,
-    benchmark_losses,
-    benchmark_naive,
-    benchmark_report,
-    benchmark_scaling,
-    benchmark_step,
-    benchmark_translate,
+from tools.benchmark import (
+    input as benchmark_input,
+    losses,
     measuring,
+    naive as benchmark_naive,
+    report,
+    scaling,
+    step as benchmark_step,
+    translate,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +71,7 @@ def test_every_other_method_has_a_row(here, case):
 
 def test_moving_averages_are_compared():
     """Windows of two: 1.5, 2.5, 3.5 against 1.5, 3, 3.5."""
-    found = benchmark_losses.compare([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 4.0, 3.0], 2)
+    found = losses.compare([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 4.0, 3.0], 2)
     assert found["largest_difference"] == pytest.approx(0.5 / 2.5)
     assert found["mean_difference"] == pytest.approx(0.2 / 3)
     assert found["mean"] == found["mean_float32"] == pytest.approx(2.5)
@@ -80,7 +80,7 @@ def test_moving_averages_are_compared():
 # The README's test runs the same command; this one looks at its rows.
 @pytest.mark.slow
 def test_losses_of_two_precisions(here):
-    rows = {(row["run"], row["name"]): row for row in benchmark_losses.rows("cut", "bfloat16", TINY, 2, 2)}
+    rows = {(row["run"], row["name"]): row for row in losses.rows("cut", "bfloat16", TINY, 2, 2)}
     for run in ("bfloat16", "control"):
         for name in ("generator", "nce", "discriminator"):
             row = rows[run, name]
@@ -148,7 +148,7 @@ REFUSED = {
 
 def test_refuses_bad_flags():
     """All in one process, since each takes seconds to start."""
-    script = ("import sys\nfrom tools import benchmark\nfor words in sys.argv[1:]:\n"
+    script = ("import sys\nfrom tools.benchmark import __main__ as benchmark\nfor words in sys.argv[1:]:\n"
               "    benchmark.flags.FLAGS.unparse_flags()\n"
               "    for flag in benchmark.flags.FLAGS: benchmark.flags.FLAGS[flag].unparse()\n"
               "    code = benchmark.main(benchmark.flags.FLAGS(['benchmark', *words.split()]))\n"
@@ -166,7 +166,7 @@ def test_tables_for_the_readme():
     step = {"name": "cut", "size_px": 256, "batch_size": 1, "precision": "float32", "recompute_blocks": False,
             "median_sec": 3.014, "least_sec": 2.9, "most_sec": 3.251, "images_per_sec": 0.3318, "peak_gib": 2.4567,
             "reference_gflop": 1422.3, "ceiling_share": 1.1234, "ceiling_gflops": 420.4}
-    assert list(benchmark_report.steps([step, {**step, "recompute_blocks": True}]))[2:] == [
+    assert list(report.steps([step, {**step, "recompute_blocks": True}]))[2:] == [
         "| cut, 256 px, batch 1 | float32 | 3.01 (2.90 to 3.25) | 0.33 | 2.46 | 1,422 | 112 % of 420 GFLOP/s |",
         "| cut, 256 px, batch 1, `--recompute_blocks` | float32 | 3.01 (2.90 to 3.25) | 0.33 | 2.46 | 1,422 | "
         "112 % of 420 GFLOP/s |"]
@@ -178,26 +178,26 @@ def test_tables_for_the_readme():
                   for name, step, seconds in (("convolution", "forward", 1), ("deformable", "forward", 1),
                                               ("convolution", "forward+backward", 0.005),
                                               ("deformable", "forward+backward", 0.0123))]
-    assert list(benchmark_report.layers(naive + deformable)) == [
+    assert list(report.layers(naive + deformable)) == [
         "| layer | float32: ours, naive, ms | bfloat16: ours, naive, ms | naive form |", "|---|---|---|---|",
         "| blur up, 1x8x8x4 | 1.0, 2.0 | 3.0, 4.0 | zeros between pixels, depthwise convolution |",
         "| deformable, 1x4x4x8 | 12.3, 5.0 |  | an ordinary convolution of the same shape |"]
     translated = [{"name": "Keras float32", "size_px": size_px, "median_sec": size_px / 1000, "peak_mib": 1234.4,
                    "ceiling_share": share} for size_px, share in ((512, 0.7), (256, 0.8))]
-    assert list(benchmark_report.translations(translated)) == [
+    assert list(report.translations(translated)) == [
         "| form | 256 px: ms, peak MiB | 512 px: ms, peak MiB | share of the ceiling |", "|---|---|---|---|",
         "| Keras float32 | 256, 1,234 | 512, 1,234 | 70 to 80 % |"]
 
 
 def test_the_report_names_every_naive_form():
-    assert set(benchmark_report.NAIVE) == {*benchmark_naive.PAIRS, *benchmark_naive.CONSTRAINTS, "deformable"}
+    assert set(report.NAIVE) == {*benchmark_naive.PAIRS, *benchmark_naive.CONSTRAINTS, "deformable"}
 
 
 def test_growth_is_fitted():
     """Time 3 s per megapixel to the power 1.02, memory 0.5 GiB + 2 GiB per megapixel."""
     rows = [{"size_px": size, "batch_size": batch, "median_sec": 3 * (size**2 * batch / 1e6) ** 1.02,
              "peak_gib": 0.5 + 2 * size**2 * batch / 1e6} for size, batch in ((128, 1), (256, 1), (128, 8), (512, 1))]
-    found = benchmark_scaling.fit(rows)
+    found = scaling.fit(rows)
     assert found["time_exponent"] == pytest.approx(1.02)
     assert found["memory_start_gib"] == pytest.approx(0.5)
     assert found["memory_gib_per_megapixel"] == pytest.approx(2) and found["memory_linear_r2"] == pytest.approx(1)
@@ -216,20 +216,20 @@ def test_input_measures_every_way_to_read_and_the_wait(here, monkeypatch):
 
 @pytest.mark.slow
 def test_scaling_has_a_row_per_size_and_batch_a_fit_and_two_replicas(here, monkeypatch):
-    monkeypatch.setattr(benchmark_scaling, "_replicated", lambda *arguments: measuring.timing_of([2.0, 1.0, 3.0]))
-    rows = list(benchmark_scaling.rows("paired", [32, 48], [1, 2], TINY, 1))
+    monkeypatch.setattr(scaling, "_replicated", lambda *arguments: measuring.timing_of([2.0, 1.0, 3.0]))
+    rows = list(scaling.rows("paired", [32, 48], [1, 2], TINY, 1))
     assert [row["name"] for row in rows] == ["paired"] * 3 + ["fit", "paired, replicas 1", "paired, replicas 2"]
     assert [(row["size_px"], row["batch_size"]) for row in rows[:3]] == [(32, 1), (48, 1), (32, 2)]
     assert rows[-1]["overhead"] == 0 and rows[-1]["median_sec"] == 2
-    assert all(benchmark_scaling.line(row) for row in rows)
+    assert all(scaling.line(row) for row in rows)
 
 
 @pytest.mark.slow
 def test_translate_compiles_once_for_all_sizes(here):
-    rows = list(benchmark_translate.rows(["Keras float32", "SavedModel float32"], [32, 48], TINY, 1, 1))
+    rows = list(translate.rows(["Keras float32", "SavedModel float32"], [32, 48], TINY, 1, 1))
     assert [(row["name"].split()[0], row["size_px"], row["traces"]) for row in rows] == [
         ("Keras", 32, 1), ("Keras", 48, 1), ("SavedModel", 32, None), ("SavedModel", 48, None)]
-    assert all(row["gflop"] > 0 and benchmark_translate.line(row) for row in rows)
+    assert all(row["gflop"] > 0 and translate.line(row) for row in rows)
 
 
 @pytest.mark.parametrize("name", [*benchmark_naive.PAIRS, *benchmark_naive.CONSTRAINTS])
@@ -255,7 +255,7 @@ def test_layers_are_timed_in_turns(here, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("words, names", [
     (["scaling", "--sizes_px=32,48", "--batches=1,2"], ["cut"] * 3 + ["fit", "cut, replicas 1", "cut, replicas 2"]),
-    (["translate", "--sizes_px=32,48"], [form for form in benchmark_translate.FORMS for _ in range(2)]),
+    (["translate", "--sizes_px=32,48"], [form for form in translate.FORMS for _ in range(2)]),
     (["layers"], [name for name in (*benchmark_naive.PAIRS, *benchmark_naive.CONSTRAINTS) for _ in range(2)]
      + ["convolution"] * 2 + ["deformable"] * 2),
 ])

@@ -7,7 +7,7 @@ import types
 import pytest
 import tensorflow as tf
 
-from tools import benchmark_naive, measuring
+from tools.benchmark import measuring, naive
 
 
 class _Memory:
@@ -58,8 +58,8 @@ def test_forms_of_cpus_are_not_timed_on_a_gpu(on_gpu, monkeypatch):
     monkeypatch.setattr(measuring, "in_own_process", lambda function, *arguments: function(*arguments))
     monkeypatch.setattr(measuring, "on_gpu", lambda: on_gpu)
     timed = []
-    monkeypatch.setattr(benchmark_naive, "_times", lambda name, *_: timed.append(name) or {})
-    assert not list(benchmark_naive.rows(64, 1, 8, "float32", 1))
+    monkeypatch.setattr(naive, "_times", lambda name, *_: timed.append(name) or {})
+    assert not list(naive.rows(64, 1, 8, "float32", 1))
     of_cpus = {"3x3 convolution", "7x7 convolution to 3 filters", "mirrored border"}
-    everything = {*benchmark_naive.PAIRS, *benchmark_naive.CONSTRAINTS}
+    everything = {*naive.PAIRS, *naive.CONSTRAINTS}
     assert set(timed) == (everything - of_cpus if on_gpu else everything)

@@ -8,8 +8,9 @@ import statistics
 import pytest
 from absl import flags
 
-from tools import measuring, reproduce, reproduce_speed
-from tools.reproduce_suites import Row
+from tools.benchmark import measuring
+from tools.reproduce import __main__ as reproduce, speed
+from tools.reproduce.suites import Row
 
 TINY = ["--ngf=4", "--ndf=4", "--generator_blocks=1", "--crop_size_px=32", "--load_size_px=32"]
 MACHINE = {"cut_tf": "1", "CPU": "a, 2 cores"}
@@ -32,7 +33,7 @@ def test_ratios_are_those_of_the_same_repeat():
             Row("gcgan", "GcGAN")]
     results = [_result("cyclegan", 0, 2.0, 1000.0), _result("cut", 0, 1.0, 600.0), _result("cyclegan", 1, 4.0, 1000.0),
                _result("cut", 1, 3.0, 800.0), _result("gcgan", 2, 1.0, 900.0)]
-    lines = reproduce_speed.table(rows, results, ("s/step", "GB")).splitlines()
+    lines = speed.table(rows, results, ("s/step", "GB")).splitlines()
     assert lines[0] == ("| method | repeats | s/step | images/s | peak memory, MiB | time / CycleGAN's | paper | "
                         "memory / CycleGAN's | paper | paper: s/step | paper: GB |")
     assert lines[2:] == [
@@ -44,7 +45,7 @@ def test_ratios_are_those_of_the_same_repeat():
 
 
 def test_steps_are_timed_after_the_warm_up():
-    found = reproduce_speed.measure(["--method=paired", "--batch_size=2", "--ema_decay=0", *TINY], 3)
+    found = speed.measure(["--method=paired", "--batch_size=2", "--ema_decay=0", *TINY], 3)
     assert len(found["step_secs"]) == found["steps"] == 3
     assert found["step_sec"] == statistics.median(found["step_secs"])
     # Tracing takes seconds; a step of this network takes milliseconds.
@@ -57,7 +58,7 @@ def test_rows_take_turns_and_an_interrupted_suite_goes_on(tmp_path, monkeypatch,
     done, stops = [], [3]
 
     def measure(function, arguments, steps):
-        assert function is reproduce_speed.measure and steps == 3 and "--ngf=4" in arguments
+        assert function is speed.measure and steps == 3 and "--ngf=4" in arguments
         if len(done) in stops:
             stops.clear()
             raise KeyboardInterrupt

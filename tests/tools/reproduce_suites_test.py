@@ -21,8 +21,9 @@ from cut_tf.inference import Translator
 from cut_tf.methods import build_method
 from cut_tf.metrics.feature_extractors import feature_extractor
 from cut_tf.settings import Settings
-from tools import measuring, reproduce, reproduce_report, reproduce_rows, reproduce_runs
-from tools.reproduce_suites import SUITES, Row
+from tools.benchmark import measuring
+from tools.reproduce import __main__ as reproduce, report, rows as reproduce_rows, runs
+from tools.reproduce.suites import SUITES, Row
 
 MACHINE = {"cut_tf": "1", "CPU": "a, 2 cores"}
 
@@ -105,9 +106,9 @@ def test_rows_of_the_ablation_of_aecr_net():
 
 
 def test_a_suite_may_keep_all_its_checkpoints_and_lower_its_rate_from_the_start(tmp_path):
-    assert reproduce_runs.pace_flags(800)[1] == "--checkpoint_steps=100"
-    assert reproduce_runs.pace_flags(80, True)[-2:] == ["--checkpoint_steps=10", "--keep_checkpoints=8"]
-    assert reproduce_runs.run_flags(tmp_path, 80, 3, "scenes", 0)[-3:] == [
+    assert runs.pace_flags(800)[1] == "--checkpoint_steps=100"
+    assert runs.pace_flags(80, True)[-2:] == ["--checkpoint_steps=10", "--keep_checkpoints=8"]
+    assert runs.run_flags(tmp_path, 80, 3, "scenes", 0)[-3:] == [
         "--steps_per_epoch=10", "--constant_epochs=0", "--decay_epochs=8"]
 
 
@@ -121,7 +122,7 @@ def test_the_table_has_distances_and_the_papers_numbers():
                for seed, fid in enumerate((4.0, 8.0))]
     rows = [Row("cut", "CUT", paper=("45.5", "56.4")), Row("gcgan", "GcGAN")]
     results.append({**results[0], "row": "gcgan"})
-    assert reproduce_report.table(rows, results, ("FID a", "FID b")).splitlines() == [
+    assert report.table(rows, results, ("FID a", "FID b")).splitlines() == [
         "| method | seeds | FID | KID | FID, best | KID, best | steps | s/step | peak memory, MiB | paper: FID a | "
         "paper: FID b |", "|---|" + "---:|" * 10,
         "| CUT | 2 | 6.000 ± 2.828 | 0.50000 ± 0.00000 | 5.000 ± 2.828 | 0.25000 ± 0.00000 | 8 | 1.000 | 100 | 45.5 | "
@@ -159,8 +160,8 @@ def _run(tmp_path_factory, tiny_settings) -> tuple[Path, Settings]:
 def _found(run, tmp_path_factory) -> tuple[dict, Path]:
     """What is measured of that run, and the folder of its pictures."""
     pictures = tmp_path_factory.mktemp("pictures") / "new"
-    return reproduce_runs.evaluate("aecr", run[0], run[1].data, pictures,
-                                   reproduce_runs.Asked("random", True)), pictures
+    return runs.evaluate("aecr", run[0], run[1].data, pictures,
+                         runs.Asked("random", True)), pictures
 
 
 def _outputs(run: tuple[Path, Settings]) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -212,12 +213,12 @@ def _asked(monkeypatch) -> list:
     def evaluate(function, row, run, data, pictures, asked):
         seen.append((row, asked))
         pictures.mkdir(parents=True, exist_ok=True)
-        for index in range(reproduce_runs.PICTURES):
+        for index in range(runs.PICTURES):
             Image.new("RGB", (16, 16)).save(pictures / f"{index}.png")
         return {"metrics": {"fid": 2.0, "kid": 0.5}, "machine": MACHINE, "test_pictures": 1, "step_sec": 0.5}
 
     monkeypatch.setattr(measuring, "in_own_process", evaluate)
-    monkeypatch.setattr(reproduce_runs, "train", lambda *arguments: reproduce_runs.Trained(3.0, 500.0, 0))
+    monkeypatch.setattr(runs, "train", lambda *arguments: runs.Trained(3.0, 500.0, 0))
     return seen
 
 
@@ -233,7 +234,7 @@ def test_unpaired_pictures_are_compared_as_sets(asked, tmp_path, capsys):
     arguments = ["--suite=unpaired", f"--dataset={tmp_path / 'data'}", f"--output={tmp_path / 'out'}",
                  "--rows=input,gcgan", "--seeds=4", "--steps=8"]
     assert _main(*arguments) == 0
-    assert asked == [(name, reproduce_runs.Asked("random", True)) for name in ("input", "gcgan")]
+    assert asked == [(name, runs.Asked("random", True)) for name in ("input", "gcgan")]
     printed, text = capsys.readouterr().out, (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     line = "| GcGAN | 1 | 2.000 | 0.50000 | 8 | 0.500 | 500 | – | – | – |"
     assert line in printed and line in text and "Each method with the weights of its paper." in text

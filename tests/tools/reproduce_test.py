@@ -24,9 +24,10 @@ from cut_tf.data.image_files import read_image, write_png
 from cut_tf.errors import InputError
 from cut_tf.inference import Translator
 from cut_tf.settings import DataSettings
-from tools import measuring, reproduce, reproduce_budget, reproduce_report, reproduce_runs
-from tools.reproduce_budget import Cost
-from tools.reproduce_suites import Row
+from tools.benchmark import measuring
+from tools.reproduce import __main__ as reproduce, budget, report, runs
+from tools.reproduce.budget import Cost
+from tools.reproduce.suites import Row
 
 ROOT = Path(__file__).parents[2]
 TINY = [f"--set={item}" for item in (
@@ -65,7 +66,7 @@ def test_the_table_has_means_and_spreads_over_seeds():
         _result("input", None, 11.567, 0.61234, 21.0),
     ]
     # SSIM: mean 0.72, deviation sqrt((2 * 0.02^2 + 0.04^2) / 2) = 0.03464; CIEDE2000: sqrt((4 + 1 + 9) / 2) = 2.6458.
-    assert reproduce_report.table(rows, results).splitlines() == [
+    assert report.table(rows, results).splitlines() == [
         "| method | seeds | PSNR, dB | SSIM | CIEDE2000 | steps | s/step | peak memory, MiB |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
         "| hazy input | – | 11.57 | 0.6123 | 21.00 | – | – | – |",
@@ -75,21 +76,21 @@ def test_the_table_has_means_and_spreads_over_seeds():
 
 
 def test_a_table_without_a_finite_psnr_has_a_dash():
-    line = reproduce_report.table([Row("input", "same", trained=False)], [_result("input", None, None, 1.0, 0.0)])
+    line = report.table([Row("input", "same", trained=False)], [_result("input", None, None, 1.0, 0.0)])
     assert line.splitlines()[-1] == "| same | – | – | 1.0000 | 0.00 | – | – | – |"
 
 
 def test_steps_that_fit_into_a_budget():
     """3 seeds, 0.5 and 1.5 s a step, 10 and 20 s besides: 90 s and 6 s per step. 0.9 * 1000 - 90 = 810 = 135 * 6."""
     costs = [Cost(step_sec=0.5, fixed_sec=10), Cost(step_sec=1.5, fixed_sec=20)]
-    assert reproduce_budget.steps_within(1000, costs, seeds=3) == 128
-    assert reproduce_budget.steps_within(1000 + 6 / 0.9 + 1e-6, costs, seeds=3) == 136
-    assert reproduce_budget.steps_within(100, costs, seeds=3) == 8
+    assert budget.steps_within(1000, costs, seeds=3) == 128
+    assert budget.steps_within(1000 + 6 / 0.9 + 1e-6, costs, seeds=3) == 136
+    assert budget.steps_within(100, costs, seeds=3) == 8
 
 
 @pytest.mark.parametrize("steps, expected", [(1, 8), (8, 8), (15, 8), (16, 16), (803, 800)])
 def test_steps_are_whole_epochs(steps, expected):
-    assert reproduce_budget.whole_epochs(steps) == expected
+    assert budget.whole_epochs(steps) == expected
 
 
 def test_speed_is_the_median_without_the_first_note_of_each_process(tmp_path):
@@ -102,17 +103,17 @@ def test_speed_is_the_median_without_the_first_note_of_each_process(tmp_path):
                 tf.summary.scalar("loss/generator", 77.0, step=step)
         writer.close()
     first, second = sorted((tmp_path / "events").iterdir())
-    assert reproduce_runs.median_step_sec(tmp_path) == pytest.approx(2.5)  # of 1, 2, 9, 3
+    assert runs.median_step_sec(tmp_path) == pytest.approx(2.5)  # of 1, 2, 9, 3
     second.write_bytes(second.read_bytes()[:-5])  # killed while it wrote: without the last loss
-    assert reproduce_runs.median_step_sec(tmp_path) == pytest.approx(2.5)
+    assert runs.median_step_sec(tmp_path) == pytest.approx(2.5)
     second.unlink()
     first.rename(first.with_name("events.out.tfevents.1"))
-    assert reproduce_runs.median_step_sec(tmp_path) == pytest.approx(1.5)
+    assert runs.median_step_sec(tmp_path) == pytest.approx(1.5)
 
 
 def test_a_run_without_notes_of_its_speed_is_named(tmp_path):
     with pytest.raises(InputError, match="events: must have the speed"):
-        reproduce_runs.median_step_sec(tmp_path)
+        runs.median_step_sec(tmp_path)
 
 
 def test_the_grid_has_every_picture_under_its_label(tmp_path):
@@ -124,7 +125,7 @@ def test_the_grid_has_every_picture_under_its_label(tmp_path):
         for row, path in enumerate(paths):
             write_png(path, np.full([20, 600 if column == 2 else 40, 3], colours[row, column]))
         columns.append((f"a label of column {column}", paths))
-    reproduce_report.write_grid(tmp_path / "grid.png", columns)
+    report.write_grid(tmp_path / "grid.png", columns)
     grid = read_image(tmp_path / "grid.png")
     for row, column in np.ndindex(2, 3):
         found = (grid == colours[row, column]).all(-1)
@@ -135,9 +136,9 @@ def test_the_grid_has_every_picture_under_its_label(tmp_path):
 
 
 def test_a_failed_run_tells_its_last_lines_and_its_log(tmp_path):
-    with open(tmp_path / "lock", "ab") as lock, pytest.raises(reproduce_runs.RunError) as caught:
-        reproduce_runs.train(["--ngf=none"], tmp_path / "run", tmp_path / "run.log", 8, lambda child: None,
-                             lock.fileno())
+    with open(tmp_path / "lock", "ab") as lock, pytest.raises(runs.RunError) as caught:
+        runs.train(["--ngf=none"], tmp_path / "run", tmp_path / "run.log", 8, lambda child: None,
+                   lock.fileno())
     assert "exit code 1" in str(caught.value) and "--ngf" in str(caught.value)
     assert str(tmp_path / "run.log") in str(caught.value) and (tmp_path / "run.log").stat().st_size
 
@@ -148,7 +149,7 @@ class _Fakes:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.trained: list[list[str]] = []
         self.stop_at: dict[str, BaseException] = {}
-        monkeypatch.setattr(reproduce_runs, "train", self._train)
+        monkeypatch.setattr(runs, "train", self._train)
         monkeypatch.setattr(measuring, "in_own_process", self._evaluate)
 
     def _train(self, arguments, run, log, steps, started, lock):
@@ -156,13 +157,13 @@ class _Fakes:
         if run.name in self.stop_at:
             raise self.stop_at.pop(run.name)
         self.trained.append([run.name, *arguments])
-        return reproduce_runs.Trained(3.0, 500.0, 0)
+        return runs.Trained(3.0, 500.0, 0)
 
     def _evaluate(self, function, row, run, data, pictures, asked):
-        assert asked == reproduce_runs.Asked()
-        assert function is reproduce_runs.evaluate
+        assert asked == runs.Asked()
+        assert function is runs.evaluate
         pictures.mkdir(parents=True, exist_ok=True)
-        for index in range(reproduce_runs.PICTURES):
+        for index in range(runs.PICTURES):
             write_png(pictures / f"{index}.png", np.zeros([16, 16, 3], np.uint8))
         return {key: value for key, value in _result(row, None, 10.0, 0.5, 9.0, step_sec=0.5).items()
                 if key not in ("row", "seed")}
@@ -219,7 +220,7 @@ def test_an_interrupted_suite_goes_on(fakes, tmp_path, capsys, stopped):
 
 def test_a_failed_run_stops_the_suite(fakes, tmp_path, capsys):
     out = tmp_path / "out"
-    fakes.stop_at["odcr_seed0"] = reproduce_runs.RunError("odcr_seed0: training failed")
+    fakes.stop_at["odcr_seed0"] = runs.RunError("odcr_seed0: training failed")
     arguments = [f"--output={out}", "--rows=cut,odcr", "--seeds=0", "--steps=8", *TINY]
     assert _main(*arguments) == 1
     assert "error: odcr_seed0: training failed" in capsys.readouterr().err

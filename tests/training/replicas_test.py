@@ -34,7 +34,7 @@ def _best(run):
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", [("worker", "worker"), ("chief", "worker")], ids="-".join)
 def test_two_processes_equal_one_replica_and_keep_its_best_checkpoint(jobs, tmp_path, start_training, train,
-                                                                     checkpoint_values):
+                                                                      checkpoint_values):
     one, several = tmp_path / "one", tmp_path / "several"
     short = ("--steps_per_epoch=1", "--eval_steps=2", "--keep_checkpoints=1")
     code, output = train(one, *short)

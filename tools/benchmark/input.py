@@ -17,7 +17,7 @@ from cut_tf.data.pipeline import TrainingStream
 from cut_tf.methods import build_method
 from cut_tf.settings import Settings
 from cut_tf.training import distribution
-from tools import benchmark_step, measuring
+from tools.benchmark import measuring, step as benchmark_step
 
 _WARM_UP_BATCHES = 4
 _PICTURES, _WIDTH_PX, _HEIGHT_PX = 24, 480, 320

@@ -11,7 +11,7 @@ from cut_tf import compat
 from cut_tf.layers.convolution import Convolution
 from cut_tf.layers.deformable_convolution import DeformableConvolution
 from cut_tf.networks import POLICIES
-from tools import measuring
+from tools.benchmark import measuring
 
 # Name to layer, of (channels, dtype policy).
 LAYERS: dict[str, Callable[[int, str], keras.layers.Layer]] = {

@@ -15,7 +15,7 @@ Each run is a process of its own. Trained rows have the same number of steps: --
     OUTPUT/runs/ROW_seedK, logs/ROW_seedK.log   the run, and what it printed
     OUTPUT/plan.json                    what was asked for; other flags for the same folder are refused
 
-It may be interrupted or killed: the same command goes on, also within a run. `tools.reproduce_suites` has the tables.
+It may be interrupted or killed: the same command goes on, also within a run. `tools.reproduce.suites` has the tables.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from absl import flags
 
 from cut_tf import command_line
 from cut_tf.errors import InputError
-from tools import reproduce_runs
-from tools.reproduce_budget import EPOCHS
-from tools.reproduce_folder import Options
-from tools.reproduce_speed import SpeedReproduction
-from tools.reproduce_suites import SUITES
-from tools.reproduce_training import TrainingReproduction
+from tools.reproduce import runs
+from tools.reproduce.budget import EPOCHS
+from tools.reproduce.folder import Options
+from tools.reproduce.speed import SpeedReproduction
+from tools.reproduce.suites import SUITES
+from tools.reproduce.training import TrainingReproduction
 
 KINDS = {"training": TrainingReproduction, "speed": SpeedReproduction}
 _INTERRUPTED = 130
@@ -83,7 +83,7 @@ def main(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> in
         options = _options(flag_values)
         reproduction = KINDS[SUITES[options.suite].kind](options)
         done = reproduction.work()
-    except (InputError, reproduce_runs.RunError) as error:
+    except (InputError, runs.RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:

@@ -26,7 +26,7 @@ from cut_tf.methods.sincut import SinCUT
 from cut_tf.networks.patch_projector import PatchProjector, normalise, sample_patches
 from cut_tf.optimizers import Adam, LinearDecay
 from cut_tf.settings import DataSettings, LossSettings, NetworkSettings, Settings, TrainSettings
-from tools import check_parity_stylegan2, torch_weights
+from tools.check_parity import stylegan2, torch_weights
 
 _VECTORS = flags.DEFINE_string("vectors", None, "folder of .npz files", required=True)
 
@@ -113,7 +113,7 @@ def _network_settings(options: dict) -> NetworkSettings:
         "generator_norm": options.get("normG", "instance"), "discriminator_norm": options.get("normD", "instance"),
         "antialias_down": not options.get("no_antialias", False),
         "antialias_up": not options.get("no_antialias_up", False), "projector": projector,
-        "projector_width": options.get("netF_nc", 256), **check_parity_stylegan2.network_settings(options)})
+        "projector_width": options.get("netF_nc", 256), **stylegan2.network_settings(options)})
 
 
 def _check_generator(meta: dict, arrays: dict, row: Row) -> None:
@@ -180,7 +180,7 @@ def _check_gan_loss(meta: dict, arrays: dict, row: Row) -> None:
         row.compare(key, arrays[key], values if mode == "nonsaturating" else mean)
         row.compare(f"{key}.grad", arrays[f"{key}.grad"], tape.gradient(mean, scores))
     if any(key.startswith("netD.") for key in arrays):
-        check_parity_stylegan2.check_r1(meta, arrays, row)
+        stylegan2.check_r1(meta, arrays, row)
 
 
 def _check_learning_rate(meta: dict, arrays: dict, row: Row) -> None:
@@ -262,7 +262,7 @@ def _check_step(meta: dict, arrays: dict, row: Row) -> None:
     options = meta["options"]
     settings = _step_settings(options)
     method = (SinCUT if settings.network.generator == "stylegan2" else CUT)(settings)
-    tolerances = check_parity_stylegan2.TOLERANCES if settings.loss.r1_weight else {}
+    tolerances = stylegan2.TOLERANCES if settings.loss.r1_weight else {}
     method.compile(optimizers={
         name: RecordingAdam(options["lr"], options["beta1"], options["beta2"], name=f"{name}_adam")
         for name in _NETWORKS.values()}, run_eagerly=True)
@@ -282,7 +282,7 @@ def _check_step(meta: dict, arrays: dict, row: Row) -> None:
 
 def _check_sincut(meta: dict, arrays: dict, row: Row) -> None:
     options = meta["options"]
-    check_parity_stylegan2.check_networks(_network_settings(options), arrays, row)
+    stylegan2.check_networks(_network_settings(options), arrays, row)
     if any(key.startswith("step1.") for key in arrays):
         _check_step(meta, arrays, row)
 

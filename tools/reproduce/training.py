@@ -14,11 +14,12 @@ from cut_tf.data import open_dataset
 from cut_tf.data.image_files import write_png
 from cut_tf.errors import InputError
 from cut_tf.files import replace_file
-from tools import measuring, reproduce_report, reproduce_runs
-from tools.reproduce_budget import EPOCHS, Cost, steps_within, whole_epochs
-from tools.reproduce_folder import Options, Reproduction, as_json
-from tools.reproduce_report import result_name
-from tools.reproduce_suites import Row
+from tools.benchmark import measuring
+from tools.reproduce import report, runs
+from tools.reproduce.budget import EPOCHS, Cost, steps_within, whole_epochs
+from tools.reproduce.folder import Options, Reproduction, as_json
+from tools.reproduce.report import result_name
+from tools.reproduce.suites import Row
 
 _CALIBRATION_STEPS = 2 * EPOCHS
 
@@ -46,9 +47,9 @@ class TrainingReproduction(Reproduction):
             raise InputError(f"--dataset must have test pictures of both domains (testA and testB), found none in "
                              f"{options.dataset}")
         extractor = options.feature_extractor or self._suite.feature_extractor
-        self._asking = reproduce_runs.Asked(extractor, self._suite.checkpoints)
+        self._asking = runs.Asked(extractor, self._suite.checkpoints)
         if options.feature_extractor:
-            measuring.in_own_process(reproduce_runs.check_extractor, extractor)
+            measuring.in_own_process(runs.check_extractor, extractor)
 
     def _first_steps(self) -> int:
         if self._options.budget_minutes:
@@ -63,7 +64,7 @@ class TrainingReproduction(Reproduction):
         for name, domain in (("hazy", self._test.test_source), ("truth", self._test.test_target)):
             folder = self._output / "pictures" / name
             folder.mkdir(exist_ok=True)
-            for index in range(min(reproduce_runs.PICTURES, len(domain))):
+            for index in range(min(runs.PICTURES, len(domain))):
                 write_png(folder / f"{index}.png", domain.load(index))
 
     def _before(self, seed: int | None, lock: int) -> None:
@@ -82,8 +83,8 @@ class TrainingReproduction(Reproduction):
         return result
 
     def _evaluate(self, row: Row, run: Path | None, pictures: Path) -> dict[str, Any]:
-        return measuring.in_own_process(reproduce_runs.evaluate, row.name, run, self._data, pictures,
-                                             self._asking)
+        return measuring.in_own_process(runs.evaluate, row.name, run, self._data, pictures,
+                                        self._asking)
 
     def _trained_once(self, row: Row, run: Path, seed: int, lock: int) -> dict[str, Any]:
         """Trains to the end, or tells what that took before: evaluation may have been interrupted."""
@@ -93,15 +94,15 @@ class TrainingReproduction(Reproduction):
         return json.loads(path.read_text(encoding="utf-8"))
 
     def _train(self, row: Row, run: Path, seed: int, steps: int, lock: int) -> dict[str, Any]:
-        arguments = [*self._base, *reproduce_runs.pace_flags(steps, self._asking.checkpoints),
+        arguments = [*self._base, *runs.pace_flags(steps, self._asking.checkpoints),
                      *self._common[len(self._base):], *row.flags,
-                     *reproduce_runs.run_flags(run, steps, seed, self._options.dataset, self._suite.constant_epochs)]
+                     *runs.run_flags(run, steps, seed, self._options.dataset, self._suite.constant_epochs)]
 
         def note(child: int) -> None:
             (self._output / ".lock").write_text(f"{os.getpid()} {child}\n", encoding="ascii")
 
         log = self._output / "logs" / f"{run.name}.log"
-        return reproduce_runs.train(arguments, run, log, steps, note, lock)._asdict()
+        return runs.train(arguments, run, log, steps, note, lock)._asdict()
 
     def _calibrate(self, lock: int) -> None:
         """Measures the time of each trained row, and sets the number of steps by it."""
@@ -143,13 +144,13 @@ class TrainingReproduction(Reproduction):
         return result["train_sec"] + result["evaluate_sec"]
 
     def _report(self, results: list[dict[str, Any]]) -> tuple[str, list[str]]:
-        pictures, count = self._output / "pictures", min(reproduce_runs.PICTURES, len(self._test.test_source))
+        pictures, count = self._output / "pictures", min(runs.PICTURES, len(self._test.test_source))
         names = {"hazy": "hazy" if self._suite.needs_pairs else "source",
                  **{result_name(row.name, seed): row.label for row, seed in self._runs
                     if row.name != "input" and seed in (None, self._options.seeds[0])
                     and self._result_path(row, seed).exists()},
                  **({"truth": "truth"} if self._test.test_paired else {})}
-        reproduce_report.write_grid(self._output / "pictures.png", [
+        report.write_grid(self._output / "pictures.png", [
             (label, [pictures / name / f"{index}.png" for index in range(count)]) for name, label in names.items()])
-        return (reproduce_report.table(self._rows, results, self._suite.paper),
-                reproduce_report.training_notes(results, self._suite.source))
+        return (report.table(self._rows, results, self._suite.paper),
+                report.training_notes(results, self._suite.source))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cut_tf.settings import LossSettings
-from tools.reproduce_budget import CONSTANT_EPOCHS
+from tools.reproduce.budget import CONSTANT_EPOCHS
 
 
 class Row(NamedTuple):

@@ -18,7 +18,7 @@ from cut_tf.exported import SavedModelTranslator, TFLiteTranslator
 from cut_tf.inference import Translator
 from cut_tf.metrics.temporal import noise_gain
 from cut_tf.settings import NetworkSettings
-from tools import measuring
+from tools.benchmark import measuring
 
 # Standard deviation, in levels, of the noise of a phone's sensor in daylight.
 NOISE_LEVELS = 2.0

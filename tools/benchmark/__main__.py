@@ -32,17 +32,17 @@ from cut_tf import command_line
 from cut_tf.errors import InputError
 from cut_tf.layers.orthogonal import retraction, tangent_projection
 from cut_tf.networks import POLICIES
-from tools import (
-    benchmark_input,
-    benchmark_layers,
-    benchmark_losses,
-    benchmark_naive,
-    benchmark_report,
-    benchmark_scaling,
-    benchmark_step,
-    benchmark_tflite,
-    benchmark_translate,
+from tools.benchmark import (
+    input as benchmark_input,
+    layers as benchmark_layers,
+    losses as benchmark_losses,
     measuring,
+    naive,
+    report as benchmark_report,
+    scaling as benchmark_scaling,
+    step as benchmark_step,
+    tflite as benchmark_tflite,
+    translate as benchmark_translate,
 )
 
 _METHOD = flags.DEFINE_list("method", ["cut"], f"methods whose step is measured: {', '.join(benchmark_step.CASES)}")
@@ -189,7 +189,7 @@ def layers() -> Iterator[dict]:
     """Layers and losses against their naive forms; deformable convolution against an ordinary one, as in AECR-Net."""
     size_px, batch, ngf = _SIZE.value or 256, _BATCH.value or 1, _NGF.value or 64
     for precision in _known(_PRECISION.value, POLICIES, "precision"):
-        yield from benchmark_naive.rows(size_px, batch, ngf, precision, _REPEATS.value)
+        yield from naive.rows(size_px, batch, ngf, precision, _REPEATS.value)
         yield from benchmark_layers.rows(size_px, batch, ngf, precision, _REPEATS.value)
 
 
@@ -215,7 +215,7 @@ def _stiefel_line(row: dict) -> str:
 
 
 def _layer_line(row: dict) -> str:
-    return benchmark_naive.line(row) if "share_of_naive" in row else benchmark_layers.line(row)
+    return naive.line(row) if "share_of_naive" in row else benchmark_layers.line(row)
 
 
 COMMANDS = {"train_step": Command(train_step, benchmark_step.line),

@@ -31,7 +31,7 @@ from cut_tf.metrics import METRICS, ciede2000
 from cut_tf.metrics.distribution import DISTANCES, FeatureStatistics, statistics_of
 from cut_tf.metrics.feature_extractors import feature_extractor
 from cut_tf.settings import DataSettings
-from tools.reproduce_budget import CONSTANT_EPOCHS, EPOCHS
+from tools.reproduce.budget import CONSTANT_EPOCHS, EPOCHS
 
 PICTURES = 4
 # How untrained rows translate: uint8 [H, W, 3] to uint8 of the same shape.

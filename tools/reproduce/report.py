@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from cut_tf.data.image_files import read_image
 from cut_tf.errors import InputError
 from cut_tf.files import replace_file
-from tools.reproduce_suites import Row
+from tools.reproduce.suites import Row
 
 _WIDEST_PX = 256  # of a picture in the grid
 _GAP_PX = 4

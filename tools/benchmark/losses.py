@@ -13,7 +13,7 @@ from cut_tf.data import open_dataset
 from cut_tf.data.pipeline import TrainingStream
 from cut_tf.methods import build_method
 from cut_tf.settings import Settings
-from tools import benchmark_step, measuring
+from tools.benchmark import measuring, step as benchmark_step
 
 _PREFIX = "loss/"
 

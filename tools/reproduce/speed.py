@@ -20,10 +20,11 @@ import tensorflow as tf
 from cut_tf.errors import InputError
 from cut_tf.layers.kernels import on_gpu
 from cut_tf.methods import build_method
-from tools import measuring, reproduce_report, reproduce_runs
-from tools.reproduce_folder import Options, Reproduction
-from tools.reproduce_rows import settings_of
-from tools.reproduce_suites import Row
+from tools.benchmark import measuring
+from tools.reproduce import report, runs
+from tools.reproduce.folder import Options, Reproduction
+from tools.reproduce.rows import settings_of
+from tools.reproduce.suites import Row
 
 _STEPS = 5
 _WARM_UP_STEPS = 2
@@ -50,7 +51,7 @@ class SpeedReproduction(Reproduction):
 
     def _measure(self, row: Row, seed: int | None, lock: int) -> dict[str, Any]:
         return measuring.in_own_process(measure, [*self._common, *row.flags, f"--seed={seed}"],
-                                             self._plan["steps"])
+                                        self._plan["steps"])
 
     def _took_sec(self, result: Mapping[str, Any]) -> float | None:
         return result["took_sec"]
@@ -97,7 +98,7 @@ def measure(arguments: Sequence[str], steps: int) -> dict[str, Any]:
             times.append(time.perf_counter() - start)
     step_sec = statistics.median(times)
     return {"step_sec": step_sec, "step_secs": times, "images_per_sec": data.batch_size / step_sec,
-            "peak_memory_mib": peak_memory_mib(), "steps": steps, "metrics": {}, "machine": reproduce_runs.machine(),
+            "peak_memory_mib": peak_memory_mib(), "steps": steps, "metrics": {}, "machine": runs.machine(),
             "settings": json.loads(settings.to_json()), "took_sec": time.monotonic() - since}
 
 
@@ -109,7 +110,7 @@ def peak_memory_mib() -> float:
     # getrusage would tell that of the parent too, from before this process had its program.
     if not math.isnan(peak_mib):
         return peak_mib
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * reproduce_runs.RSS_UNIT / _MIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * runs.RSS_UNIT / _MIB
 
 
 def table(rows: Sequence[Row], results: Sequence[Mapping[str, Any]], paper: Sequence[str]) -> str:
@@ -122,7 +123,7 @@ def table(rows: Sequence[Row], results: Sequence[Mapping[str, Any]], paper: Sequ
     """
     reference = {result["seed"]: result for result in results if result["row"] == _REFERENCE}
     papers = {row.name: [float(text) for text in row.paper] for row in rows if row.paper}
-    spread, lines = reproduce_report.mean_and_spread, []
+    spread, lines = report.mean_and_spread, []
     for row in rows:
         found = [result for result in results if result["row"] == row.name]
         if not found:
@@ -136,6 +137,6 @@ def table(rows: Sequence[Row], results: Sequence[Mapping[str, Any]], paper: Sequ
             given = [papers[name][index] for name in (row.name, _REFERENCE) if name in papers]
             cells.append(f"{given[0] / given[1]:.3f}" if len(given) == 2 else "–")
         lines.append([*cells, *(row.paper or ["–"] * len(paper))])
-    return reproduce_report.markdown(
+    return report.markdown(
         ["method", "repeats", "s/step", "images/s", "peak memory, MiB", "time / CycleGAN's", "paper",
          "memory / CycleGAN's", "paper", *(f"paper: {heading}" for heading in paper)], lines)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from cut_tf import networks
 from cut_tf.losses.gradient_penalty import r1_penalty
 from cut_tf.settings import NetworkSettings
-from tools import torch_weights
+from tools.check_parity import torch_weights
 
 # The official generator has no option for them.
 _BLOCKS = 6

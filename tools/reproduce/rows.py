@@ -10,7 +10,7 @@ from absl import flags as absl_flags
 from cut_tf import flags
 from cut_tf.errors import InputError
 from cut_tf.settings import SECTIONS, Settings
-from tools.reproduce_suites import SUITES, Row
+from tools.reproduce.suites import SUITES, Row
 
 # What a suite decides itself, for each run.
 _OWN = ("method", "dataset", "run", "seed", "constant_epochs", "decay_epochs", "steps_per_epoch")

@@ -14,7 +14,7 @@ from cut_tf.layers.orthogonal import retraction, tangent_projection
 from cut_tf.layers.padding import mirror_borders
 from cut_tf.losses import patch_nce
 from cut_tf.networks.patch_projector import PatchProjector
-from tools import measuring
+from tools.benchmark import measuring
 
 _PATCHES, _WIDTH, _TEMPERATURE = 256, 256, 0.07
 _MASKED = -10.0

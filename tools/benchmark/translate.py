@@ -16,7 +16,7 @@ from cut_tf.export.tflite_conversion import convert
 from cut_tf.exported import SavedModelTranslator, TFLiteTranslator
 from cut_tf.inference import Translator
 from cut_tf.methods import build_method
-from tools import benchmark_step, measuring
+from tools.benchmark import measuring, step
 
 FORMS = ("Keras float32", "Keras bfloat16", "SavedModel float32", "SavedModel bfloat16", "TFLite float32")
 
@@ -38,7 +38,7 @@ def rows(forms: Sequence[str], sizes_px: Sequence[int], given: dict[str, Any], t
 
 def _rows_of(form: str, sizes_px: Sequence[int], given: dict[str, Any], threads: int, repeats: int) -> list[dict]:
     kind, precision = form.split()
-    settings = benchmark_step.settings_of("paired", {**given, "precision": precision})
+    settings = step.settings_of("paired", {**given, "precision": precision})
     model = build_method(settings)
     model.compile()
     found = []
@@ -57,7 +57,7 @@ def _rows_of(form: str, sizes_px: Sequence[int], given: dict[str, Any], threads:
             calls = {"picture": functools.partial(translate, picture), "product": product}
             times = measuring.interleaved(calls, repeats, warm_up=1)
             seconds = times["picture"]
-            work = benchmark_step.forward_gflop(translator.generator, [1, size_px, size_px, 3])
+            work = step.forward_gflop(translator.generator, [1, size_px, size_px, 3])
             ceiling = product_gflop / times["product"].median_sec
             found.append({"name": form, "size_px": size_px, **seconds._asdict(),
                           "peak_mib": measuring.peak_mib(on_cpu=kind == "TFLite") - before, "gflop": work,

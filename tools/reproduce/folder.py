@@ -16,10 +16,10 @@ import cut_tf
 from cut_tf import command_line
 from cut_tf.errors import InputError
 from cut_tf.files import replace_file
-from tools import reproduce_report
-from tools.reproduce_report import result_name
-from tools.reproduce_rows import flat, select_rows, set_flags, settings_of
-from tools.reproduce_suites import SUITES, Row
+from tools.reproduce import report
+from tools.reproduce.report import result_name
+from tools.reproduce.rows import flat, select_rows, set_flags, settings_of
+from tools.reproduce.suites import SUITES, Row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +176,7 @@ class Reproduction:
         return self._output / "results" / f"{result_name(row.name, seed)}.json"
 
     def _results(self) -> list[dict[str, Any]]:
-        return reproduce_report.read_results(self._output / "results")
+        return report.read_results(self._output / "results")
 
     def _time_left(self) -> str:
         """An estimate from the runs so far and the plan; empty if there is neither."""
@@ -202,7 +202,7 @@ class Reproduction:
         shown = {"title": self._title(), "command": self._options.command(), "same": self._same,
                  "base_flags": [*([f"--flagfile={self._asked['base']}"] if self._base else []),
                                 *self._common[len(self._base):]], "steps": self._plan["steps"]}
-        text = reproduce_report.page(self.table, notes, self._rows, results, len(self._runs), shown)
+        text = report.page(self.table, notes, self._rows, results, len(self._runs), shown)
         replace_file(self._output / "README.md", text.encode("utf-8", "surrogateescape"))
 
     def _title(self) -> str:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from cut_tf.layers.portable import portable_ops
 from cut_tf.methods import TranslationMethod, build_method
 from cut_tf.settings import SECTIONS, Settings
-from tools import measuring
+from tools.benchmark import measuring
 
 
 class Passes(NamedTuple):
@@ -44,7 +44,7 @@ _SINCUT = {"generator": "stylegan2", "discriminator": "stylegan2", "ngf": 10, "n
 CASES = {
     "cut": Case(Passes(2, 2, 2, 2, 1), {"method": "cut"}),
     "fastcut": Case(Passes(1, 1, 1, 2, 1), {"method": "cut", "nce_weight": 10.0, "nce_identity_weight": 0.0,
-                                           "flip_equivariance": True}),
+                                            "flip_equivariance": True}),
     "odcr": Case(Passes(2, 1, 2, 2, 1), {"method": "odcr", "nce_identity_weight": 0.0, "l1_identity_weight": 5.0}),
     "cyclegan": Case(Passes(6, 0, 0, 4, 2), {"method": "cyclegan"}),
     "gcgan": Case(Passes(4, 0, 0, 4, 2), {"method": "gcgan", "l1_identity_weight": 5.0}),

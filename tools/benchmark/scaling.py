@@ -12,7 +12,7 @@ import tensorflow as tf
 from cut_tf.methods import build_method
 from cut_tf.settings import Settings
 from cut_tf.training import distribution
-from tools import benchmark_step, measuring
+from tools.benchmark import measuring, step as benchmark_step
 
 _REPLICAS = 2
 

@@ -1,0 +1,1 @@
+"""Numbers of the official code against ours: `python -m tools.check_parity`."""

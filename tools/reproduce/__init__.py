@@ -1,0 +1,1 @@
+"""Tables of the papers, trained and measured here: `python -m tools.reproduce`."""
