@@ -14,11 +14,11 @@ __version__ = "0.2.0"
 
 _HOMES = {
     "CUT": "cut_tf.methods.cut",
-    "Translator": "cut_tf.inference",
+    "Translator": "cut_tf.translators.run",
     "TrainingStream": "cut_tf.data.pipeline",
     "open_dataset": "cut_tf.data",
     "build_method": "cut_tf.methods",
-    "LinearDecay": "cut_tf.optimizers",
+    "LinearDecay": "cut_tf.methods.optimizers",
     "Settings": "cut_tf.settings",
     "DataSettings": "cut_tf.settings",
     "NetworkSettings": "cut_tf.settings",

@@ -15,9 +15,9 @@ from absl import flags
 
 from cut_tf import command_line, devices
 from cut_tf.errors import InputError
-from cut_tf.metrics.distribution_report import check_distribution, evaluate_distribution
-from cut_tf.metrics.feature_extractors import INCEPTION, feature_extractor
-from cut_tf.metrics.folder_report import evaluate_folders
+from cut_tf.metrics.features import INCEPTION, feature_extractor
+from cut_tf.metrics.reports.distances import check_distribution, evaluate_distribution
+from cut_tf.metrics.reports.folder import evaluate_folders
 from cut_tf.metrics.segmentation import evaluate_labels
 from cut_tf.settings import TF32_HELP
 

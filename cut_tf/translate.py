@@ -20,11 +20,11 @@ from cut_tf import command_line, devices
 from cut_tf.baselines import BASELINES
 from cut_tf.data.image_files import WRITABLE_SUFFIXES, list_images, read_image, write_image
 from cut_tf.errors import InputError
-from cut_tf.exported import SavedModelTranslator, TFLiteTranslator
 from cut_tf.files import check_results
-from cut_tf.inference import SIZES, WEIGHTS, Translator
 from cut_tf.metrics.temporal import TemporalChange
 from cut_tf.settings import TF32_HELP
+from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator
+from cut_tf.translators.run import SIZES, WEIGHTS, Translator
 
 # Input, output and comparison of a picture.
 Job = tuple[Path, Path, Path]

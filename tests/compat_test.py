@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from cut_tf import compat
 from cut_tf.methods import build_method
-from cut_tf.optimizers import Adam
+from cut_tf.methods.optimizers import Adam
 
 # Recorded: a checkpoint of one stack is read by the other under these names.
 _GENERATOR = ("stem", "down1", "down2", "block1_conv1", "block1_conv2", "up1", "up2", "output")

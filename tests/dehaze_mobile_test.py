@@ -10,9 +10,9 @@ import tensorflow as tf
 from skimage.metrics import peak_signal_noise_ratio
 
 from cut_tf.data import open_dataset
-from cut_tf.exported import SavedModelTranslator, TFLiteTranslator
 from cut_tf.metrics.temporal import noise_gain
 from cut_tf.settings import DataSettings
+from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator
 
 BOX = Path(__file__).parents[1] / "saved_models" / "dehaze_mobile"
 _SCENES = 8

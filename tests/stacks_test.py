@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from cut_tf import compat
 from cut_tf.data.image_files import read_image
-from cut_tf.inference import Translator
 from cut_tf.methods import build_method
+from cut_tf.translators.run import Translator
 from tools import record_stack
 
 ROOT = Path(__file__).parents[1]

@@ -18,16 +18,16 @@ from absl import flags
 
 from cut_tf import command_line
 from cut_tf.data import open_dataset
-from cut_tf.data.source import Domain
+from cut_tf.data.domain import Domain
 from cut_tf.errors import InputError
 from cut_tf.export.options import ExportOptions, Size
-from cut_tf.export.saved_model import export_saved_model
-from cut_tf.export.tflite import export_tflite
-from cut_tf.exported import SavedModelTranslator, newest_version
+from cut_tf.export.saved_model.export import export_saved_model
+from cut_tf.export.tflite.export import export_tflite
 from cut_tf.files import replace_file
-from cut_tf.inference import Translator
 from cut_tf.metrics import METRICS
 from cut_tf.settings import DataSettings
+from cut_tf.translators.exported import SavedModelTranslator, newest_version
+from cut_tf.translators.run import Translator
 
 _PHOTOGRAPHS = flags.DEFINE_string("photographs", None, "folder of clear photographs to train on", required=True)
 _VAL = flags.DEFINE_string("val_photographs", None, "folder of clear photographs to measure on", required=True)

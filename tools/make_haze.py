@@ -3,8 +3,8 @@
 --split=train: the photographs are shuffled and divided into halves; one half goes to trainA, hazy, the other to trainB
 as it is, so that no scene is in both. --split=test: every photograph goes to testA, hazy, and to testB as it is.
 
-Depths are made up, or read from the folder --depth (`cut_tf.data.haze_recipe`, `cut_tf.data.depth_maps`). The other
-flags say how dense, how bright and how patchy the haze may be.
+Depths are made up, or read from the folder --depth (`cut_tf.data.haze.recipe`, `cut_tf.data.haze.depth_maps`). The
+other flags say how dense, how bright and how patchy the haze may be.
 
 haze_train.jsonl (or haze_test.jsonl) is the manifest: a line with the recipe, then one per picture, with its haze if it
 got one. haze_train.csv has the haze alone. Until all is done the pictures wait in a hidden folder of the output; the
@@ -33,8 +33,8 @@ from absl import flags
 
 import cut_tf
 from cut_tf import command_line
-from cut_tf.data.depth_maps import find_depth_maps
-from cut_tf.data.haze_recipe import HazeRecipe, divide, haze_photograph
+from cut_tf.data.haze.depth_maps import find_depth_maps
+from cut_tf.data.haze.recipe import HazeRecipe, divide, haze_photograph
 from cut_tf.data.image_files import list_images, read_image, write_png
 from cut_tf.errors import InputError
 from cut_tf.files import replace_file

@@ -26,13 +26,13 @@ from cut_tf import command_line, compat
 from cut_tf.data.image_files import write_png
 from cut_tf.errors import InputError
 from cut_tf.export.options import DEFAULTS
-from cut_tf.export.saved_model import save_version
-from cut_tf.inference import Translator
+from cut_tf.export.saved_model.export import save_version
 from cut_tf.layers.convolution import Convolution
 from cut_tf.layers.norm import InstanceNorm
 from cut_tf.methods import build_method
 from cut_tf.methods.base import TranslationMethod
 from cut_tf.settings import LossSettings, NetworkSettings, Settings, TrainSettings
+from cut_tf.translators.run import Translator
 
 STEPS = 2
 _PICTURE_PX = (34, 45)

@@ -15,7 +15,7 @@ from absl import flags
 
 from cut_tf import command_line
 from cut_tf.errors import InputError
-from cut_tf.metrics.style_report import report
+from cut_tf.metrics.reports.style import report
 
 _INPUT = flags.DEFINE_string("input", None, "picture that was translated", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "its translation, of the same size", required=True)

@@ -77,9 +77,13 @@ class Tree:
         self.locked = {re.sub(r"[-.]", "_", name.lower()) for name in
                        re.findall(r"^([\w.-]+)(?:\[.*\])?==", (root / LOCK).read_text(encoding="utf-8"), re.MULTILINE)}
 
+    def home(self, file: PurePosixPath) -> PurePosixPath:
+        """The folder whose BUILD file declares a file: for tests their own, else at most the second from the root."""
+        return file.parent if is_test_code(file) else PurePosixPath(*file.parent.parts[:2])
+
     def label(self, file: PurePosixPath) -> str:
         """The library or test that has a file in its srcs."""
-        folder, name = file.parent, file.stem
+        folder, name = self.home(file), file.stem
         if not is_test_code(file):
             if len(folder.parts) > 1:
                 name = folder.name
@@ -126,7 +130,7 @@ class Tree:
 
     def other_files(self, folder: PurePosixPath) -> Glob | None:
         """What a package has besides Python files, packages of its own and files about Bazel."""
-        packages = {file.parent for file in self.files} - {folder, *folder.parents}
+        packages = {self.home(file) for file in self.files} - {folder, *folder.parents}
         patterns, names = set(), set()
         for path in (self.root / folder).rglob("*"):
             inner = PurePosixPath(path.relative_to(self.root / folder).as_posix())
@@ -234,7 +238,7 @@ def _file_groups(tree: Tree, folder: PurePosixPath) -> Iterator[Target]:
     others = tree.other_files(folder)
     if others:
         yield Target("filegroup", "package_data", {"srcs": others})
-    below = {file.parent for file in tree.files if folder in file.parent.parents}
+    below = {tree.home(file) for file in tree.files if folder in tree.home(file).parents}
     labels = {f"//{child}:all_files" for child in below if not below.intersection(child.parents)}
     if str(folder) == _TESTS:
         # Who reads all tests, reads all that they name.
@@ -244,7 +248,7 @@ def _file_groups(tree: Tree, folder: PurePosixPath) -> Iterator[Target]:
 
 def _code(tree: Tree, folder: PurePosixPath) -> Iterator[Target]:
     """Libraries, tests and binaries of a folder."""
-    files, has_others = [file for file in tree.files if file.parent == folder], tree.other_files(folder) is not None
+    files, has_others = [file for file in tree.files if tree.home(file) == folder], tree.other_files(folder) is not None
     sources: dict[str, list[PurePosixPath]] = {}
     for file in files:
         sources.setdefault(tree.label(file), []).append(file)
@@ -253,7 +257,7 @@ def _code(tree: Tree, folder: PurePosixPath) -> Iterator[Target]:
         if has_others and (is_test_code(members[0]) or folder / "__init__.py" in members):
             data.add(f"//{folder}:package_data")
         yield Target("pytest_test" if is_test(members[0]) else "py_library", label.rpartition(":")[2], {
-            "srcs": {file.name for file in members}, "data": data,
+            "srcs": {str(file.relative_to(folder)) for file in members}, "data": data,
             "slow": is_test(members[0]) and _is_slow(tree.parsed[members[0]]),
             "deps": set().union(*(tree.dependencies(file) for file in members)) - {label}})
     for file in files:
@@ -335,12 +339,12 @@ def build_files(root: Path = ROOT) -> dict[Path, str]:
     if "//:docs" in data:
         targets.append(Target("filegroup", "docs", {"srcs": Glob([f"{_DOCS}/**"], [], [])}))
     texts = {root / "BUILD": _render(targets, exported=[name for name in tree.root_files if f"//:{name}" in data])}
-    for folder in sorted({file.parent for file in tree.files}):
+    for folder in sorted({tree.home(file) for file in tree.files}):
         targets = [*_file_groups(tree, folder), *_code(tree, folder)]
         if len(folder.parts) == 1:
             targets.append(_whole(tree, folder.name))
         # The tests of other folders run through them.
-        runners = [file.name for file in tree.files if file.parent == folder and is_test_code(file)
+        runners = [file.name for file in tree.files if tree.home(file) == folder and is_test_code(file)
                    and tree.is_program(file)]
         texts[root / folder / "BUILD"] = _render(targets, str(folder), runners)
     return texts

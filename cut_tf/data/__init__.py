@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cut_tf.data.checks import with_test_pairs_checked
-from cut_tf.data.folders import open_folder, open_two_folders
-from cut_tf.data.haze_layouts import open_haze
-from cut_tf.data.hazed_photographs import open_hazed
-from cut_tf.data.scenes import open_scenes
-from cut_tf.data.single_image import open_single
-from cut_tf.data.source import Domain, JoinedDomain, TranslationData
-from cut_tf.data.tfds_domains import open_tfds
+from cut_tf.data.domain import Domain, JoinedDomain, TranslationData
+from cut_tf.data.kinds.folders import open_folder, open_two_folders
+from cut_tf.data.kinds.haze import open_haze
+from cut_tf.data.kinds.hazed import open_hazed
+from cut_tf.data.kinds.scenes import open_scenes
+from cut_tf.data.kinds.single import open_single
+from cut_tf.data.kinds.tfds import open_tfds
 from cut_tf.errors import InputError
 from cut_tf.settings import DataSettings
 

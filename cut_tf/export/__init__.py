@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cut_tf.export.saved_model import export_saved_model
-from cut_tf.export.tflite import export_tflite
+from cut_tf.export.saved_model.export import export_saved_model
+from cut_tf.export.tflite.export import export_tflite
 
 # --format to the function that writes it: (Translator, output folder, ExportOptions) to the path written.
 FORMATS = {"saved_model": export_saved_model, "tflite": export_tflite}

@@ -10,12 +10,12 @@ from absl import flags
 from cut_tf import command_line, devices, images
 from cut_tf.errors import InputError
 from cut_tf.export import FORMATS
-from cut_tf.export.encoded_images import DEFAULT_PIXEL_LIMIT
 from cut_tf.export.options import ExportOptions, parse_sizes
-from cut_tf.export.tflite import SCENES
-from cut_tf.export.tflite_conversion import QUANTIZATIONS
-from cut_tf.inference import WEIGHTS, Translator
+from cut_tf.export.saved_model.encoded_images import DEFAULT_PIXEL_LIMIT
+from cut_tf.export.tflite.conversion import QUANTIZATIONS
+from cut_tf.export.tflite.export import SCENES
 from cut_tf.settings import TF32_HELP
+from cut_tf.translators.run import WEIGHTS, Translator
 
 _RUN = flags.DEFINE_string("run", None, "folder of the run", required=True)
 _FORMAT = flags.DEFINE_enum("format", "saved_model", tuple(FORMATS), "form of the export")
@@ -29,7 +29,7 @@ _SIZE = flags.DEFINE_string("size", "", "HxW[,HxW...] in pixels. saved_model: si
 _PIXEL_LIMIT = flags.DEFINE_integer("pixel_limit", DEFAULT_PIXEL_LIMIT, "refuse encoded pictures of more pixels "
                                     "(height times width), unseen", lower_bound=images.MIN_SIDE_PX**2)
 _QUANTIZE = flags.DEFINE_enum("quantize", "none", tuple(QUANTIZATIONS), "tflite: float16, weights; dynamic, weights in "
-                               "int8; int8, convolutions in int8")
+                              "int8; int8, convolutions in int8")
 _REPRESENTATIVE = flags.DEFINE_string("representative", SCENES, "tflite: typical inputs: scenes, a folder, or a "
                                       "dataset such as hazed:CLEAR_DIR; they decide on the quality, and on the ranges "
                                       "of int8")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from cut_tf import images
 from cut_tf.errors import InputError
-from cut_tf.export.encoded_images import DEFAULT_PIXEL_LIMIT
+from cut_tf.export.saved_model.encoded_images import DEFAULT_PIXEL_LIMIT
 
 
 class Size(NamedTuple):
@@ -28,8 +28,8 @@ class ExportOptions(NamedTuple):
       sizes: saved_model: sizes of the warm-up pictures, none makes no warm-up. tflite: input sizes, a file each; none
         makes one file that takes any size.
       pixel_limit: saved_model: greatest height times width of an encoded picture.
-      quantize: tflite: a key of `cut_tf.export.tflite.QUANTIZATIONS`.
-      representative: tflite: typical inputs, see `cut_tf.export.tflite`; what the quality gate and int8 look at.
+      quantize: tflite: a key of `cut_tf.export.tflite.export.QUANTIZATIONS`.
+      representative: tflite: typical inputs, see `cut_tf.export.tflite.export`; what the quality gate and int8 look at.
       allow_quality_loss: tflite: write the file even if it misses the gate's PSNR.
       license: tflite: of the weights, for the metadata inside the file.
     """

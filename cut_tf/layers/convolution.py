@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from cut_tf import compat
-from cut_tf.layers import few_filters, winograd
+from cut_tf.layers.fast import few_filters, winograd
 
 # Normal, not truncated, with the standard deviation 0.02 * sqrt(2 / (fan_in + fan_out)).
 XAVIER_GAIN = 0.02

@@ -14,10 +14,10 @@ from cut_tf import compat, images, networks
 from cut_tf.checkpoints import CheckpointStore, check_same_settings, write_settings
 from cut_tf.errors import InputError, NonFiniteError
 from cut_tf.methods.loss_scaling import LossScaling, put_back_unless
+from cut_tf.methods.optimizers import Adam
 from cut_tf.methods.regularization import build_regularization
 from cut_tf.methods.replicas import replica_count, step_variable
 from cut_tf.methods.step_terms import StepRecord, StepTerms, non_finite_message
-from cut_tf.optimizers import Adam
 from cut_tf.settings import Settings
 
 # Seeds of weights: a network of a run takes one of its ten.

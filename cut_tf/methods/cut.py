@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from cut_tf.losses import patch_nce
 from cut_tf.methods import base, replicas, unpaired
-from cut_tf.networks.patch_projector import PatchProjector, draw_patch_ids
+from cut_tf.networks.heads.patch_projector import PatchProjector, draw_patch_ids
 from cut_tf.settings import Settings
 
 # Purposes of random draws; see TranslationMethod.draw_seed. Patch ids use one number per term and layer.

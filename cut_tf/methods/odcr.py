@@ -12,10 +12,10 @@ import tensorflow as tf
 from cut_tf.errors import InputError
 from cut_tf.losses import weighted_patch_nce as wpnce
 from cut_tf.methods import base, cut, replicas
-from cut_tf.networks.feature_classifier import CLEAR, HAZY, Evidence, FeatureClassifier
-from cut_tf.networks.orthogonal_projector import OrthogonalPatchProjector
-from cut_tf.networks.patch_projector import normalise
-from cut_tf.optimizers import Adam
+from cut_tf.methods.optimizers import Adam
+from cut_tf.networks.heads.feature_classifier import CLEAR, HAZY, Evidence, FeatureClassifier
+from cut_tf.networks.heads.orthogonal_projector import OrthogonalPatchProjector
+from cut_tf.networks.heads.patch_projector import normalise
 from cut_tf.settings import Settings
 
 _FIRST_CLEAR_IDS = 300

@@ -10,9 +10,9 @@ import keras
 import tensorflow as tf
 
 from cut_tf import images, networks
-from cut_tf.inference import Translator
 from cut_tf.methods import base, replicas
 from cut_tf.settings import Settings
+from cut_tf.translators.run import Translator
 
 _NOISE = 0
 

@@ -8,10 +8,10 @@ import keras
 import tensorflow as tf
 
 from cut_tf.errors import InputError
-from cut_tf.inference import Translator
 from cut_tf.losses.contrastive_ratio import channel_means, layer_ratios, weighted_sum
 from cut_tf.networks.vgg_features import Features, depth_weights, random_features, vgg19_features
 from cut_tf.settings import LossSettings, Settings
+from cut_tf.translators.run import Translator
 
 # (output, positive, negative, same_scene) to named scalar terms.
 Regularize = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, bool], dict[str, tf.Tensor]]

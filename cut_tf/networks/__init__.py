@@ -6,12 +6,12 @@ import keras
 
 from cut_tf import registry
 from cut_tf.layers.kernels import plain_kernels as plain_kernels
-from cut_tf.networks.aecr_net import AECRNet
-from cut_tf.networks.mobile_generator import MobileGenerator
-from cut_tf.networks.patch_discriminator import PatchDiscriminator
-from cut_tf.networks.resnet_generator import ResnetGenerator
-from cut_tf.networks.stylegan2_discriminator import StyleGAN2Discriminator
-from cut_tf.networks.stylegan2_generator import StyleGAN2Generator
+from cut_tf.networks.discriminators.patch import PatchDiscriminator
+from cut_tf.networks.discriminators.stylegan2 import StyleGAN2Discriminator
+from cut_tf.networks.generators.aecrnet import AECRNet
+from cut_tf.networks.generators.mobile import MobileGenerator
+from cut_tf.networks.generators.resnet import ResnetGenerator
+from cut_tf.networks.generators.stylegan2 import StyleGAN2Generator
 from cut_tf.settings import NetworkSettings
 
 # --precision to Keras dtype policy.

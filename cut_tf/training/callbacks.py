@@ -15,7 +15,7 @@ import tensorflow as tf
 from cut_tf import compat
 from cut_tf.checkpoints import CheckpointStore
 from cut_tf.methods.base import TranslationMethod
-from cut_tf.metrics.distribution import DISTANCES
+from cut_tf.metrics.distances import DISTANCES
 from cut_tf.settings import Settings
 from cut_tf.training import evaluation
 from cut_tf.training.evaluation import Measure, TestSet, Translation

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from cut_tf.metrics import METRICS
-from cut_tf.metrics.distribution import DISTANCES, statistics_of
-from cut_tf.metrics.feature_extractors import FeatureExtractor
+from cut_tf.metrics.distances import DISTANCES, statistics_of
+from cut_tf.metrics.features import FeatureExtractor
 
 # A compiled generator: uint8 [1, H, W, 3] to uint8 of the same shape.
 Translation = Callable[[np.ndarray], tf.Tensor]

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from cut_tf.checkpoints import CheckpointStore, run_and_step
 from cut_tf.data.checks import first_lines
+from cut_tf.data.domain import Domain
 from cut_tf.data.pipeline import TrainingStream
-from cut_tf.data.source import Domain
 from cut_tf.errors import InputError
 from cut_tf.files import replace_file
 from cut_tf.settings import Settings

@@ -15,18 +15,18 @@ from cut_tf import registry
 from cut_tf.checkpoints import CheckpointStore, check_same_settings, write_settings
 from cut_tf.data import open_dataset
 from cut_tf.data.checks import check_least_side
+from cut_tf.data.domain import TranslationData
 from cut_tf.data.image_files import write_image
 from cut_tf.data.pipeline import TrainingStream, load_test_images
-from cut_tf.data.source import TranslationData
 from cut_tf.errors import InputError
-from cut_tf.inference import compile_generator
 from cut_tf.methods import METHODS, TranslationMethod, build_method
-from cut_tf.metrics.distribution import DISTANCES, MIN_IMAGES
-from cut_tf.metrics.feature_extractors import FeatureExtractor, feature_extractor
-from cut_tf.optimizers import SCHEDULES
+from cut_tf.methods.optimizers import SCHEDULES
+from cut_tf.metrics.distances import DISTANCES, MIN_IMAGES
+from cut_tf.metrics.features import FeatureExtractor, feature_extractor
 from cut_tf.settings import Settings
 from cut_tf.training import callbacks, distribution, evaluation, lost_processes, run_inputs
 from cut_tf.training.evaluation import TestSet
+from cut_tf.translators.run import compile_generator
 
 _LOG = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 from skimage.metrics import peak_signal_noise_ratio
 
 from cut_tf.baselines import BASELINES, dark_channel
-from cut_tf.data.scenes import open_scenes
+from cut_tf.data.kinds.scenes import open_scenes
 from cut_tf.settings import DataSettings
 
 ROOT = Path(__file__).parents[2]

@@ -12,9 +12,9 @@ import pytest
 import tensorflow as tf
 
 from cut_tf.export.options import ExportOptions, Size
-from cut_tf.export.saved_model import export_saved_model
-from cut_tf.inference import Translator
+from cut_tf.export.saved_model.export import export_saved_model
 from cut_tf.methods import build_method
+from cut_tf.translators.run import Translator
 
 # For stand_in_servers.py, which the tests of this folder share.
 sys.path.append(str(Path(__file__).parent))

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from cut_tf.data import DATASETS, open_dataset
+from cut_tf.data.domain import Domain, TranslationData
 from cut_tf.data.pipeline import TrainingStream
-from cut_tf.data.source import Domain, TranslationData
 from cut_tf.errors import InputError
 from cut_tf.settings import DataSettings
 

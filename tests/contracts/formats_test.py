@@ -13,9 +13,9 @@ from cut_tf import files
 from cut_tf.errors import InputError
 from cut_tf.export import FORMATS
 from cut_tf.export.options import ExportOptions
-from cut_tf.exported import SavedModelTranslator, TFLiteTranslator
-from cut_tf.inference import Translator
 from cut_tf.methods import build_method
+from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator
+from cut_tf.translators.run import Translator
 
 # What translates with the export, found in its folder.
 _READERS = {"saved_model": SavedModelTranslator,

@@ -9,12 +9,12 @@ import tensorflow as tf
 
 from cut_tf import networks
 from cut_tf.errors import InputError
-from cut_tf.export import tflite_conversion
-from cut_tf.export.saved_model import ServingModule
-from cut_tf.exported import TFLiteTranslator
+from cut_tf.export.saved_model.export import ServingModule
+from cut_tf.export.tflite import conversion
 from cut_tf.images import MIN_SIDE_PX
 from cut_tf.networks import GENERATORS
 from cut_tf.settings import NetworkSettings
+from cut_tf.translators.exported import TFLiteTranslator
 
 _SIZES = ((MIN_SIDE_PX, MIN_SIDE_PX), (17, 33), (40, 23))
 # Stages of the official sequences have numbers below this.
@@ -123,7 +123,7 @@ def test_a_saved_model_draws_the_same(generator, tmp_path):
 @every_generator
 def test_a_tflite_file_for_any_size_draws_the_same(generator):
     pytest.importorskip("ai_edge_litert", reason="the extra mobile (ai-edge-litert) is not installed")
-    model, _ = tflite_conversion.convert(generator, None, "none", [_pictures(24, 32)])
+    model, _ = conversion.convert(generator, None, "none", [_pictures(24, 32)])
     translator = TFLiteTranslator(model)
     for size in _SIZES:
         picture = _pictures(*size)

@@ -15,11 +15,11 @@ import tensorflow as tf
 
 from cut_tf import compat
 from cut_tf.export.options import ExportOptions
-from cut_tf.export.saved_model import save_version
-from cut_tf.inference import Translator
+from cut_tf.export.saved_model.export import save_version
 from cut_tf.methods import METHODS, TranslationMethod, build_method
-from cut_tf.optimizers import Adam
+from cut_tf.methods.optimizers import Adam
 from cut_tf.settings import Settings
+from cut_tf.translators.run import Translator
 
 _SIDE_PX = 32
 _BASE = {"batch_size": 2, "generator_blocks": 0, "discriminator_layers": 1, "nce_layers": "0,8", "ema_decay": 0.5,

@@ -7,7 +7,7 @@ import pytest
 from skimage import color, metrics as reference
 
 from cut_tf.metrics import ERRORS, METRICS
-from cut_tf.metrics.protocol import MEASURES
+from cut_tf.metrics.reports.protocol import MEASURES
 
 _LEVELS = 255
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from cut_tf.data import open_dataset
+from cut_tf.data.domain import TranslationData
 from cut_tf.data.pipeline import TrainingStream
-from cut_tf.data.source import TranslationData
 from cut_tf.settings import DataSettings
 
 _SIDE_PX = 32

@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from cut_tf import images
 from cut_tf.data import pipeline
+from cut_tf.data.domain import CachedDomain, MemoryBudget, Origin, TranslationData
 from cut_tf.data.pipeline import TrainingStream
-from cut_tf.data.source import CachedDomain, MemoryBudget, Origin, TranslationData
 from cut_tf.errors import InputError
 from cut_tf.settings import DataSettings
 

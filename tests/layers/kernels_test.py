@@ -9,11 +9,12 @@ import pytest
 import tensorflow as tf
 
 from cut_tf import compat
-from cut_tf.layers import few_filters, kernels, padding, winograd
+from cut_tf.layers import kernels, padding
 from cut_tf.layers.convolution import Convolution
+from cut_tf.layers.fast import few_filters, winograd
+from cut_tf.layers.fast.recomputation import Remade
 from cut_tf.layers.norm import EPSILON, InstanceNorm
-from cut_tf.layers.recomputation import Remade
-from cut_tf.networks import resnet_generator
+from cut_tf.networks.generators import resnet
 
 # Mirrored borders or none, then a convolution: (input side, channels, filters, kernel side, zeros around).
 _CONVOLUTIONS = {"winograd": (64, 128, 128, 3, 1), "winograd, no borders": (66, 128, 128, 3, 0),
@@ -122,10 +123,10 @@ def test_instance_norm_is_its_formula_in_float64(how, relu, request, monkeypatch
 @pytest.mark.parametrize("recompute", [False, True])
 def test_a_residual_block_is_its_formula_in_float64(recompute, monkeypatch):
     """With a ReLU of a round corner: next to a kink, rounding decides about the slope."""
-    monkeypatch.setattr(resnet_generator, "norm_relu", lambda norm, pixels, training: tf.nn.softplus(
+    monkeypatch.setattr(resnet, "norm_relu", lambda norm, pixels, training: tf.nn.softplus(
         norm(pixels, training=training)))
-    calls = _counted(monkeypatch, (winograd, "convolution_3x3"), (resnet_generator, "recomputed"), (Remade, "again"))
-    block = resnet_generator.ResidualBlock(128, "instance", (0, 1), "block", "float32", recompute)
+    calls = _counted(monkeypatch, (winograd, "convolution_3x3"), (resnet, "recomputed"), (Remade, "again"))
+    block = resnet.ResidualBlock(128, "instance", (0, 1), "block", "float32", recompute)
     pictures = _noise(1, 64, 64, 128)
     block.build(pictures.shape)
     kernels_of_block = [tf.convert_to_tensor(conv.convolution.kernel) for conv in (block.conv1, block.conv2)]

@@ -10,7 +10,7 @@ from scipy import linalg
 
 from cut_tf import compat
 from cut_tf.layers.orthogonal import OnStiefel, OrthogonalDense, orthogonality_error, retraction, tangent_projection
-from cut_tf.optimizers import Adam
+from cut_tf.methods.optimizers import Adam
 
 SHAPES = [(8, 8), (16, 5), (5, 16), (3, 3), (256, 64), (128, 256)]
 

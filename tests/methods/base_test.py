@@ -14,7 +14,7 @@ from cut_tf import compat, images
 from cut_tf.errors import InputError
 from cut_tf.methods import build_method
 from cut_tf.methods.cut import CUT
-from cut_tf.optimizers import Adam
+from cut_tf.methods.optimizers import Adam
 from cut_tf.settings import Settings
 
 # ---- replicas --------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from cut_tf import images
 from cut_tf.losses import patch_nce
 from cut_tf.methods import build_method, cut
 from cut_tf.methods.cut import CUT, Draws
-from cut_tf.networks.resnet_generator import ResnetGenerator
+from cut_tf.networks.generators.resnet import ResnetGenerator
 from tools.check_parity.__main__ import check_file
 
 

@@ -15,7 +15,7 @@ from cut_tf import compat, networks
 from cut_tf.errors import NonFiniteError
 from cut_tf.losses import gradient_penalty
 from cut_tf.methods import TranslationMethod, build_method, distancegan, loss_scaling
-from cut_tf.optimizers import LinearDecay
+from cut_tf.methods.optimizers import LinearDecay
 
 _COUNTED = ("step", "loss_scale", "finite_steps")
 _GAINS = {"generator": 0.8123, "backward_generator": 1.0717, "discriminator": 0.6, "backward_discriminator": 0.4}

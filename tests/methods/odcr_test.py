@@ -14,8 +14,8 @@ from cut_tf.layers.orthogonal import orthogonality_error
 from cut_tf.losses import patch_nce
 from cut_tf.methods import build_method
 from cut_tf.methods.odcr import ODCR
-from cut_tf.networks.patch_projector import normalise
-from cut_tf.optimizers import Adam
+from cut_tf.methods.optimizers import Adam
+from cut_tf.networks.heads.patch_projector import normalise
 from cut_tf.settings import Settings
 
 _ODCR = {"method": "odcr", "nce_identity_weight": 0.0, "l1_identity_weight": 5.0, "nce_layers": "0,4,8"}

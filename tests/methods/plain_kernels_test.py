@@ -8,9 +8,10 @@ import tensorflow as tf
 from method_steps import numbers
 
 from cut_tf import compat
-from cut_tf.layers import few_filters, kernels, padding, winograd
+from cut_tf.layers import kernels, padding
+from cut_tf.layers.fast import few_filters, winograd
 from cut_tf.methods import build_method
-from cut_tf.networks import resnet_generator
+from cut_tf.networks.generators import resnet
 from cut_tf.settings import DataSettings, Settings, TrainSettings
 
 
@@ -70,7 +71,7 @@ def test_a_step_of_the_papers_size_is_that_of_plain_kernels(kinks, monkeypatch):
     alone, so weights are compared where the gradient is no rounding error.
     """
     if not kinks:
-        monkeypatch.setattr(resnet_generator, "norm_relu", _softened)
+        monkeypatch.setattr(resnet, "norm_relu", _softened)
     calls = []
     for module, name in ((winograd, "convolution_3x3"), (few_filters, "convolution")):
         original = getattr(module, name)

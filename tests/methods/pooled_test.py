@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cut_tf.inference import Translator
 from cut_tf.methods import distancegan, replicas
 from cut_tf.methods.pooled import ImagePool
+from cut_tf.translators.run import Translator
 
 _METHODS = {"cyclegan": {}, "gcgan": {"l1_identity_weight": 5.0}, "distancegan": {"distance": "pairs"}}
 _GAINS = {

@@ -11,7 +11,7 @@ import tensorflow as tf
 from cut_tf.errors import InputError
 from cut_tf.methods import build_method
 from cut_tf.methods.sincut import SinCUT
-from cut_tf.networks.stylegan2_generator import StyleGAN2Generator
+from cut_tf.networks.generators.stylegan2 import StyleGAN2Generator
 
 _SINCUT = {"method": "sincut", "generator": "stylegan2", "discriminator": "stylegan2", "stylegan2_size_px": 32,
            "ngf": 1, "ndf": 1, "generator_blocks": 2, "gan_mode": "nonsaturating", "r1_weight": 1.0, "nce_weight": 4.0,

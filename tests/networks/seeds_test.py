@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from cut_tf import compat, networks
-from cut_tf.networks.feature_classifier import FeatureClassifier
-from cut_tf.networks.orthogonal_projector import OrthogonalPatchProjector
-from cut_tf.networks.patch_projector import PatchProjector
+from cut_tf.networks.heads.feature_classifier import FeatureClassifier
+from cut_tf.networks.heads.orthogonal_projector import OrthogonalPatchProjector
+from cut_tf.networks.heads.patch_projector import PatchProjector
 from cut_tf.settings import NetworkSettings
 
 _TINY = {"ngf": 4, "ndf": 4, "generator_blocks": 1, "discriminator_layers": 2, "stylegan2_size_px": 16}

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cut_tf import images, inference
+from cut_tf import images
 from cut_tf.errors import InputError
 from cut_tf.networks import build_discriminator, build_generator
 from cut_tf.settings import NetworkSettings
+from cut_tf.translators import run
 
 _TINY = NetworkSettings(generator="stylegan2", discriminator="stylegan2", generator_blocks=2, stylegan2_size_px=32,
                         ngf=1, ndf=1)
@@ -104,14 +105,14 @@ def test_a_pixel_sees_no_further_than_it_says(blocks, halvings):
 
 def test_tiles_give_the_whole_picture(generator):
     """reach 16, tiles of 24 px: edges, corners and an odd size. A level of difference is rounding."""
-    translate = inference.compile_generator(generator)
+    translate = run.compile_generator(generator)
     picture = np.random.default_rng(0).integers(0, 256, (75, 60, 3), dtype=np.uint8)
-    whole = inference.translate_in_tiles(translate, picture, None)
+    whole = run.translate_in_tiles(translate, picture, None)
     assert whole.std() > 20
-    tiles = inference.translate_in_tiles(translate, picture, generator.reach_px, tile_px=24)
+    tiles = run.translate_in_tiles(translate, picture, generator.reach_px, tile_px=24)
     assert np.abs(tiles.astype(int) - whole).max() <= 1
     # The test sees seams where there are some.
-    seams = inference.translate_in_tiles(translate, picture, 2, tile_px=24)
+    seams = run.translate_in_tiles(translate, picture, 2, tile_px=24)
     assert np.abs(seams.astype(int) - whole).max() > 10
 
 

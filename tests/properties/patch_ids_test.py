@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, strategies as st
 from scipy import stats
 
-from cut_tf.networks.patch_projector import draw_patch_ids
+from cut_tf.networks.heads.patch_projector import draw_patch_ids
 
 _draw = tf.function(draw_patch_ids, input_signature=[tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int32),
                                                      tf.TensorSpec([2], tf.int32)])

@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import event, given
 from PIL import Image
 
-from cut_tf.export.encoded_images import decode_within
+from cut_tf.export.saved_model.encoded_images import decode_within
 from tests.properties.pictures import damaged, encoded
 
 _LIMIT = 400

@@ -84,6 +84,12 @@ def _file(label: str) -> Path:
     return ROOT / label[2:].replace(":", "/").lstrip("/")
 
 
+def _label(path: Path) -> str:
+    """Of a file: that of the next folder above that has a BUILD file."""
+    package = next(folder for folder in path.parents if (folder / "BUILD").is_file())
+    return f"//{package.relative_to(ROOT).as_posix()}:{path.relative_to(package).as_posix()}"
+
+
 @functools.cache
 def _locked() -> dict[str, str]:
     """Versions of the packages of the lock that are for its Python, here."""
@@ -151,8 +157,7 @@ def _missing_dependencies(label: str, targets: dict[str, dict]) -> Iterator[str]
             top = name.split(".")[0]
             file = _module_file(name, path)
             if file is not None:
-                source_label = f"//{file.parent.relative_to(ROOT).as_posix()}:{file.name}"
-                home = homes.get(source_label, source_label)
+                home = homes.get(_label(file), _label(file))
                 # The whole package stands for the names that it loads when they are used.
                 if not direct & {home, *([f"//{top}:{top}"] if home == f"//{top}:package" else [])}:
                     yield f"{label}: {source} imports {name}, so it needs {home}"
@@ -172,14 +177,13 @@ def _unreachable_packages(label: str, targets: dict[str, dict]) -> Iterator[str]
         folders = [folder for folder in _file(source).parents if folder.is_relative_to(ROOT) and folder != ROOT]
         names = ["__init__.py", *(["conftest.py"] if targets[label]["rule"] == "pytest_test" else [])]
         for path in (folder / name for folder in folders for name in names):
-            if path.is_file() and f"//{path.parent.relative_to(ROOT).as_posix()}:{path.name}" not in reached:
+            if path.is_file() and _label(path) not in reached:
                 yield f"{label} does not reach {path.relative_to(ROOT)}"
 
 
 def _wrong_sources(targets: dict[str, dict]) -> Iterator[str]:
     # Bazel puts an environment and a start beside a test that it runs.
-    present = {f"//{path.parent.relative_to(ROOT).as_posix()}:{path.name}" for name in FOLDERS
-               for path in (ROOT / name).rglob("*.py")
+    present = {_label(path) for name in FOLDERS for path in (ROOT / name).rglob("*.py")
                if not re.search(r"_stage2_bootstrap\.py$|/_[^/]*\.venv/", path.as_posix())}
     listed = [source for target in targets.values() if target["rule"] in LIBRARIES for source in target["srcs"]]
     yield from (f"{source} is in no library" for source in sorted(present - set(listed)))
@@ -187,8 +191,8 @@ def _wrong_sources(targets: dict[str, dict]) -> Iterator[str]:
     tests = {source for target in targets.values() if target["rule"] == "pytest_test" for source in target["srcs"]}
     yield from (f"{source} is a test or is declared as one, not both" for source in sorted(
         tests ^ {source for source in present if source.endswith("_test.py")}))
-    mains = {f"//{path.parent.relative_to(ROOT).as_posix()}:{path.name}" for name in ("cut_tf", "tools")
-             for path in (ROOT / name).rglob("*.py") if "\nif __name__ ==" in path.read_text(encoding="utf-8")}
+    mains = {_label(path) for name in ("cut_tf", "tools") for path in (ROOT / name).rglob("*.py")
+             if "\nif __name__ ==" in path.read_text(encoding="utf-8")}
     binaries = {_absolute(target["main"], label[2:].partition(":")[0]): target for label, target in targets.items()
                 if target["rule"] == "py_binary"}
     yield from (f"{main} is a program or is declared as one, not both" for main in sorted(mains ^ set(binaries)))
@@ -222,7 +226,7 @@ def test_build_files_declare_what_is_there():
 
 @pytest.mark.parametrize("attribute, label, value, problem", [
     ("deps", "//cut_tf:images", "@pypi//numpy", "imports numpy"),
-    ("deps", "//cut_tf:inference", "//cut_tf/networks:networks", "needs //cut_tf/networks:networks"),
+    ("deps", "//cut_tf/translators:translators", "//cut_tf/networks:networks", "needs //cut_tf/networks:networks"),
     ("deps", "//cut_tf:errors", "//cut_tf:package", "//cut_tf:errors does not reach cut_tf/__init__.py"),
     ("deps", "//tests/methods:cut_test", "//tests/methods:conftest", "does not reach tests/methods/conftest.py"),
     ("deps", "//cut_tf:train", "//cut_tf:train_lib", "does not depend on the library"),

@@ -13,17 +13,16 @@ COMMON = {"cut_tf", "errors", "settings", "registry", "images", "compat", "devic
 ALLOWED = {
     "layers": set(),
     "losses": set(),
-    "optimizers": set(),
     "networks": {"layers"},
     "checkpoints": set(),
-    "methods": {"networks", "losses", "optimizers", "checkpoints", "inference"},
+    "methods": {"networks", "losses", "checkpoints", "translators"},
     "data": set(),
-    "metrics": {"data", "inference", "exported"},
+    "metrics": {"data", "translators", "translators.exported"},
     "baselines": {"data"},
-    "inference": {"networks", "data", "checkpoints"},
-    "exported": set(),
-    "export": {"networks", "layers", "data", "inference", "exported"},
-    "training": {"methods", "data", "metrics", "inference", "optimizers", "checkpoints"},
+    "translators": {"networks", "layers", "data", "checkpoints"},
+    "translators.exported": set(),
+    "export": {"networks", "layers", "data", "translators", "translators.exported"},
+    "training": {"methods", "data", "metrics", "translators", "checkpoints"},
     "flags": {"methods", "networks"},
     "command_line": set(),
     "client": {"data"},
@@ -35,7 +34,10 @@ MODULES = sorted(path.relative_to(ROOT).as_posix() for folder in ("cut_tf", "too
 
 def _room(module: str) -> str:
     parts = module.split(".")
-    return parts[1] if len(parts) > 1 else "cut_tf"
+    if len(parts) == 1:
+        return "cut_tf"
+    inner = ".".join(parts[1:3])
+    return inner if inner in ALLOWED else parts[1]
 
 
 def _imports(path: Path) -> set[str]:

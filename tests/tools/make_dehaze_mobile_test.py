@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cut_tf.exported import SavedModelTranslator, TFLiteTranslator
+from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator
 
 ROOT = Path(__file__).parents[2]
 _TINY = ["--constant_epochs=1", "--decay_epochs=0", "--steps_per_epoch=1", "--scenes_images=2", "--scenes_size_px=32",

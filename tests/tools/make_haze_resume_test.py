@@ -17,7 +17,7 @@ from clear_photographs import file_names, photograph
 from PIL import Image
 
 import cut_tf
-from cut_tf.data.haze_recipe import HazeRecipe
+from cut_tf.data.haze.recipe import HazeRecipe
 from cut_tf.data.image_files import write_png
 from cut_tf.errors import InputError
 from tools import make_haze

@@ -17,8 +17,9 @@ from clear_photographs import file_names, photograph
 from PIL import Image
 
 import cut_tf
-from cut_tf.data import haze, open_dataset
-from cut_tf.data.haze_recipe import HazeRecipe, add_random_haze, divide
+from cut_tf.data import open_dataset
+from cut_tf.data.haze import scattering
+from cut_tf.data.haze.recipe import HazeRecipe, add_random_haze, divide
 from cut_tf.data.image_files import read_image
 from cut_tf.errors import InputError
 from cut_tf.settings import DataSettings
@@ -94,13 +95,13 @@ def test_the_table_tells_the_haze_of_each_picture(photographs, tmp_path):
     for name, beta, red, green, blue, seed in rows:
         clear, hazy = (read_image(tmp_path / "out" / domain / name) / 255 for domain in ("testB", "testA"))
         airlight = np.array([float(red), float(green), float(blue)])
-        least, most = haze.AIRLIGHT_RANGE
+        least, most = scattering.AIRLIGHT_RANGE
         assert seed == "3" and float(beta) > 0 and (airlight >= least).all() and (airlight <= most).all()
         # I - A = (J - A) t with one t in [0, 1] for the three channels of a pixel.
         share = ((hazy - airlight) * (clear - airlight)).sum(-1) / ((clear - airlight) ** 2).sum(-1)
         assert share.min() > -0.05 and share.max() < 1.05
         np.testing.assert_allclose(hazy, clear * share[..., None] + airlight * (1 - share[..., None]), atol=1 / 255)
-        low, high = haze.MEDIAN_TRANSMISSION_RANGE
+        low, high = scattering.MEDIAN_TRANSMISSION_RANGE
         assert low - 0.02 < np.median(share) < high + 0.02
         assert share[:3].mean() < share[-3:].mean(), "haze is denser towards the top"
 

@@ -17,10 +17,10 @@ from cut_tf import command_line
 from cut_tf.data import open_dataset
 from cut_tf.data.image_files import read_image, write_png
 from cut_tf.errors import InputError
-from cut_tf.inference import Translator
 from cut_tf.methods import build_method
-from cut_tf.metrics.feature_extractors import feature_extractor
+from cut_tf.metrics.features import feature_extractor
 from cut_tf.settings import Settings
+from cut_tf.translators.run import Translator
 from tools.benchmark import measuring
 from tools.reproduce import __main__ as reproduce, report, rows as reproduce_rows, runs
 from tools.reproduce.suites import SUITES, Row

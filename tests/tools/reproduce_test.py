@@ -22,8 +22,8 @@ from skimage.metrics import peak_signal_noise_ratio
 from cut_tf.data import open_dataset
 from cut_tf.data.image_files import read_image, write_png
 from cut_tf.errors import InputError
-from cut_tf.inference import Translator
 from cut_tf.settings import DataSettings
+from cut_tf.translators.run import Translator
 from tools.benchmark import measuring
 from tools.reproduce import __main__ as reproduce, budget, report, runs
 from tools.reproduce.budget import Cost

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cut_tf.metrics.feature_extractors import FeatureExtractor
+from cut_tf.metrics.features import FeatureExtractor
 from cut_tf.training import evaluation
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from cut_tf.errors import InputError, NonFiniteError
 from cut_tf.methods import build_method
 from cut_tf.methods.cut import Draws
-from cut_tf.metrics.distribution import DISTANCES, Distance
+from cut_tf.metrics.distances import DISTANCES, Distance
 from cut_tf.settings import Settings
 from cut_tf.training import callbacks, trainer
 

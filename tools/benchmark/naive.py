@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from cut_tf.layers import few_filters, winograd
 from cut_tf.layers.blur_pool import BlurDown, BlurUp
+from cut_tf.layers.fast import few_filters, winograd
 from cut_tf.layers.norm import EPSILON, InstanceNorm
 from cut_tf.layers.orthogonal import retraction, tangent_projection
 from cut_tf.layers.padding import mirror_borders
 from cut_tf.losses import patch_nce
-from cut_tf.networks.patch_projector import PatchProjector
+from cut_tf.networks.heads.patch_projector import PatchProjector
 from tools.benchmark import measuring
 
 _PATCHES, _WIDTH, _TEMPERATURE = 256, 256, 0.07

@@ -11,13 +11,13 @@ import numpy as np
 
 from cut_tf import images, networks
 from cut_tf.export.options import DEFAULTS, Size
-from cut_tf.export.saved_model import save_version
-from cut_tf.export.tflite import representative_pictures
-from cut_tf.export.tflite_conversion import QUANTIZATIONS, convert, psnr_db
-from cut_tf.exported import SavedModelTranslator, TFLiteTranslator
-from cut_tf.inference import Translator
+from cut_tf.export.saved_model.export import save_version
+from cut_tf.export.tflite.conversion import QUANTIZATIONS, convert, psnr_db
+from cut_tf.export.tflite.export import representative_pictures
 from cut_tf.metrics.temporal import noise_gain
 from cut_tf.settings import NetworkSettings
+from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator
+from cut_tf.translators.run import Translator
 from tools.benchmark import measuring
 
 # Standard deviation, in levels, of the noise of a phone's sensor in daylight.

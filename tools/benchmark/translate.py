@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from cut_tf.export.options import DEFAULTS, Size
-from cut_tf.export.saved_model import save_version
-from cut_tf.export.tflite_conversion import convert
-from cut_tf.exported import SavedModelTranslator, TFLiteTranslator
-from cut_tf.inference import Translator
+from cut_tf.export.saved_model.export import save_version
+from cut_tf.export.tflite.conversion import convert
 from cut_tf.methods import build_method
+from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator
+from cut_tf.translators.run import Translator
 from tools.benchmark import measuring, step
 
 FORMS = ("Keras float32", "Keras bfloat16", "SavedModel float32", "SavedModel bfloat16", "TFLite float32")

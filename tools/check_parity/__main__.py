@@ -22,9 +22,9 @@ from absl import flags
 from cut_tf import command_line, compat, devices, networks
 from cut_tf.losses import adversarial, patch_nce
 from cut_tf.methods.cut import CUT, Draws
+from cut_tf.methods.optimizers import Adam, LinearDecay
 from cut_tf.methods.sincut import SinCUT
-from cut_tf.networks.patch_projector import PatchProjector, normalise, sample_patches
-from cut_tf.optimizers import Adam, LinearDecay
+from cut_tf.networks.heads.patch_projector import PatchProjector, normalise, sample_patches
 from cut_tf.settings import DataSettings, LossSettings, NetworkSettings, Settings, TrainSettings
 from tools.check_parity import stylegan2, torch_weights
 

@@ -11,11 +11,11 @@ import tensorflow as tf
 from cut_tf import compat
 from cut_tf.layers.convolution import Convolution, TransposedConvolution
 from cut_tf.layers.stylegan2 import ResidualBlock as StyleGAN2Block
-from cut_tf.networks.patch_discriminator import PatchDiscriminator
-from cut_tf.networks.patch_projector import PatchProjector
-from cut_tf.networks.resnet_generator import ResidualBlock, ResnetGenerator
-from cut_tf.networks.stylegan2_discriminator import StyleGAN2Discriminator
-from cut_tf.networks.stylegan2_generator import StyleGAN2Generator
+from cut_tf.networks.discriminators.patch import PatchDiscriminator
+from cut_tf.networks.discriminators.stylegan2 import StyleGAN2Discriminator
+from cut_tf.networks.generators.resnet import ResidualBlock, ResnetGenerator
+from cut_tf.networks.generators.stylegan2 import StyleGAN2Generator
+from cut_tf.networks.heads.patch_projector import PatchProjector
 
 # Position of convolutions and norms in the official residual block.
 _BLOCK_PARTS = (("1", "conv1"), ("2", "norm1"), ("5", "conv2"), ("6", "norm2"))

@@ -23,14 +23,14 @@ from cut_tf import compat
 from cut_tf.baselines import BASELINES
 from cut_tf.checkpoints import CheckpointStore
 from cut_tf.data import open_dataset
+from cut_tf.data.domain import TranslationData
 from cut_tf.data.image_files import write_png
-from cut_tf.data.source import TranslationData
 from cut_tf.errors import InputError
-from cut_tf.inference import Translator
 from cut_tf.metrics import METRICS, ciede2000
-from cut_tf.metrics.distribution import DISTANCES, FeatureStatistics, statistics_of
-from cut_tf.metrics.feature_extractors import feature_extractor
+from cut_tf.metrics.distances import DISTANCES, FeatureStatistics, statistics_of
+from cut_tf.metrics.features import feature_extractor
 from cut_tf.settings import DataSettings
+from cut_tf.translators.run import Translator
 from tools.reproduce.budget import CONSTANT_EPOCHS, EPOCHS
 
 PICTURES = 4

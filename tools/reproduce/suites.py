@@ -38,7 +38,7 @@ class Suite(NamedTuple):
       bases: flagfiles of what all rows share, for --dataset=scenes and for others.
       constant_epochs: how many of the EPOCHS epochs of a run have the full learning rate.
       needs_pairs: whether the test pictures must be pairs.
-      feature_extractor: of FID and KID, as in `cut_tf.metrics.feature_extractors`; empty to leave them out.
+      feature_extractor: of FID and KID, as in `cut_tf.metrics.features`; empty to leave them out.
       checkpoints: whether FID and KID are measured at each kept checkpoint too.
     """
 

@@ -1,0 +1,1 @@
+"""Haze over photographs: scattering, its random recipe, depth maps, the dataset builder."""

@@ -1,0 +1,114 @@
+"""Datasets in folders: PATH with trainA, trainB, testA, testB, or two folders A,B of any names."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from cut_tf import images
+from cut_tf.data.checks import NAMED_AT_MOST
+from cut_tf.data.domain import Origin, TranslationData
+from cut_tf.data.image_files import list_images, read_image, read_size
+from cut_tf.data.transforms import Preprocessing
+from cut_tf.errors import InputError
+from cut_tf.settings import DataSettings
+
+
+class FolderDomain:
+    """The image files of one folder, sorted by name."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = list(paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, index: int) -> str:
+        return self.paths[index].name
+
+    def load(self, index: int) -> np.ndarray:
+        return read_image(self.paths[index])
+
+    def size(self, index: int) -> tuple[int, int]:
+        return read_size(self.paths[index])
+
+    def origin(self, index: int) -> Origin:
+        return Origin(str(self.paths[index]), self.paths[index].stat().st_size)
+
+    def key(self, index: int) -> Hashable:
+        return self.paths[index]
+
+
+def open_folder(settings: DataSettings) -> TranslationData:
+    """`--dataset=PATH`: trainA is the source, trainB the target; testA and testB are optional.
+
+    Training or test split count as paired if every file of A has one of the same stem in B and the other way round.
+    """
+    root = Path(settings.dataset)
+    if not root.is_dir():
+        raise InputError(f"--dataset must be a folder with trainA and trainB, found no folder {root}")
+    source, target = _domain(root / "trainA", settings), _domain(root / "trainB", settings)
+    tests = [_domain(root / name, settings, training=False) if (root / name).is_dir() else None
+             for name in ("testA", "testB")]
+    paired = None not in tests and _same_stems(*tests)
+    description = f"{root}: {len(source)} source, {len(target)} target, " + (
+        "no test split" if tests[0] is None else
+        f"{len(tests[0])} test images, {'paired by their file names' if paired else 'not paired'}")
+    pairs = (source, target) if _same_stems(source, target) else None
+    return TranslationData(source, target, tests[0], tests[1], paired, description, pairs)
+
+
+def open_two_folders(settings: DataSettings) -> TranslationData:
+    """`--dataset=A,B`: two folders for training, no test split."""
+    parts = [Path(part) for part in settings.dataset.split(",")]
+    if len(parts) != 2:
+        raise InputError(f"--dataset must be one folder or two separated by a comma, found {settings.dataset!r}")
+    source, target = (_domain(part, settings) for part in parts)
+    description = f"{parts[0]}: {len(source)} source, {parts[1]}: {len(target)} target, no test split"
+    return TranslationData(source, target, None, None, False, description)
+
+
+def check_headers(folder: Path, paths: Sequence[Path], settings: DataSettings, training: bool = True) -> None:
+    """Checks the headers of image files of one folder; decodes nothing.
+
+    Args:
+      folder: where the files lie, for the message.
+      paths: the files.
+      settings: the preprocessing, whose smallest size in pixels counts for training only.
+      training: whether the files are cropped for training.
+
+    Raises:
+      InputError: naming up to NAMED_AT_MOST files that are no readable image or too small, and the reason for each.
+    """
+    preprocessing = Preprocessing.of(settings) if training else None
+    with ThreadPoolExecutor() as pool:
+        problems = [problem for problem in pool.map(lambda path: _problem(path, preprocessing), paths) if problem]
+    if problems:
+        more = f"\n  and {len(problems) - NAMED_AT_MOST} more" if len(problems) > NAMED_AT_MOST else ""
+        raise InputError(f"{folder}: {len(problems)} of {len(paths)} images cannot be used:\n  "
+                         + "\n  ".join(problems[:NAMED_AT_MOST]) + more)
+
+
+def _domain(folder: Path, settings: DataSettings, training: bool = True) -> FolderDomain:
+    paths = list_images(folder)
+    check_headers(folder, paths, settings, training)
+    return FolderDomain(paths)
+
+
+def _problem(path: Path, preprocessing: Preprocessing | None) -> str:
+    """What is wrong with a file as far as its header tells, or an empty string. Nothing is decoded."""
+    try:
+        width, height = read_size(path)
+    except InputError as error:
+        return str(error)
+    if min(width, height) < images.MIN_SIDE_PX:
+        return f"{path}: sides must be at least {images.MIN_SIDE_PX} px, found {width}x{height}"
+    rule = preprocessing.too_small(width, height) if preprocessing else ""
+    return f"{path}: {rule}, found {width}x{height}" if rule else ""
+
+
+def _same_stems(source: FolderDomain, target: FolderDomain) -> bool:
+    return [path.stem for path in source.paths] == [path.stem for path in target.paths]

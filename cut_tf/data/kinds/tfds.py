@@ -1,0 +1,123 @@
+"""`--dataset=tfds:NAME`: CycleGAN-like datasets of TensorFlow Datasets, such as tfds:cycle_gan/horse2zebra.
+
+Each example of theirs is an `image`. Where examples are pairs instead, of a `source` and a `target`, as those of our
+own tfds:haze_pairs are (`cut_tf.data.haze.tfds_builder`), training takes the sources of trainA and the targets of
+trainB, and the test split consists of the pairs of testA.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from cut_tf.data.domain import Origin, TranslationData
+from cut_tf.data.image_files import decode_image, image_size
+from cut_tf.errors import InputError
+from cut_tf.settings import DataSettings
+
+_MOST_RETRIES = 4
+_SPLITS = ("trainA", "trainB", "testA", "testB")
+# The split and the feature of each domain, in the order of TranslationData. The order of examples is another in every
+# split, so both sides of the test pairs come from one.
+_IMAGES = tuple((split, "image") for split in _SPLITS)
+_PAIRS = (("trainA", "source"), ("trainB", "target"), ("testA", "source"), ("testA", "target"), ("trainA", "target"))
+
+
+class EncodedDomain:
+    """Encoded pictures in a temporary file, decoded when asked for: a large dataset must not fill the memory.
+
+    Args:
+      name: dataset and split.
+      encoded: files of pictures, in order; each is looked at once.
+    """
+
+    def __init__(self, name: str, encoded: Iterable[bytes]) -> None:
+        self._name = name
+        # It has no name, and is gone with the process.
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the domain)
+        self._ends = [0]
+        self._lock = threading.Lock()
+        for data in encoded:
+            self._file.write(data)
+            self._ends.append(self._ends[-1] + len(data))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def name(self, index: int) -> str:
+        return f"{self._name}_{index:05d}.jpg"
+
+    def load(self, index: int) -> np.ndarray:
+        return decode_image(self._encoded(index), self._place(index))
+
+    def size(self, index: int) -> tuple[int, int]:
+        return image_size(self._encoded(index), self._place(index))
+
+    def origin(self, index: int) -> Origin:
+        return Origin(self._place(index), self._ends[index + 1] - self._ends[index])
+
+    def key(self, index: int) -> int:
+        return index
+
+    def _place(self, index: int) -> str:
+        return f"tfds:{self._name} image {index}"
+
+    def _encoded(self, index: int) -> bytes:
+        start, end = self._ends[index], self._ends[index + 1]
+        with self._lock:  # place and read belong together
+            self._file.seek(start)
+            return self._file.read(end - start)
+
+
+def open_tfds(settings: DataSettings) -> TranslationData:
+    """Loads the four splits, downloading them if TensorFlow Datasets has not got them yet.
+
+    Raises:
+      InputError: if the dataset is unknown, cannot be downloaded, or has not the splits of a CycleGAN dataset.
+    """
+    name = settings.dataset.split(":", 1)[1]
+    try:
+        import tensorflow_datasets as tfds  # slow to import, and needed by this dataset only
+
+
+        builder = tfds.builder(name)
+        missing = [split for split in _SPLITS[:2] if split not in builder.info.splits] if builder.info.splits else []
+        if missing:
+            raise InputError(f"--dataset=tfds:{name} must have the splits trainA and trainB, "
+                             f"found {sorted(builder.info.splits)}")
+        wanted = _PAIRS if {"source", "target"} <= set(builder.info.features or ()) else _IMAGES
+        with _few_retries():
+            loaded = tfds.load(name, split=[split for split, _ in wanted],
+                               decoders={feature: tfds.decode.SkipDecoding() for _, feature in wanted})
+    except InputError:
+        raise
+    except Exception as error:  # the library raises many kinds: unknown name, no network, no disk, bad checksum
+        # The message for an unknown name goes on with the names of all the datasets there are.
+        reason = str(error).split("\nAvailable datasets:")[0]
+        raise InputError(f"--dataset=tfds:{name} cannot be loaded: {type(error).__name__}: {reason}") from error
+    domains = [EncodedDomain(f"{name}/{split}", (bytes(example[feature].numpy()) for example in examples))
+               for (split, feature), examples in zip(wanted, loaded)]
+    for split, domain in zip(_SPLITS[:2], domains):
+        if not len(domain):
+            raise InputError(f"--dataset=tfds:{name} has no images in split {split}")
+    description = f"tfds:{name}: " + ", ".join(f"{len(domain)} {split}" for split, domain in zip(_SPLITS, domains[:4]))
+    paired = wanted is _PAIRS
+    return TranslationData(*domains[:4], test_paired=paired, description=description,
+                           pairs=(domains[0], domains[4]) if paired else None)
+
+
+@contextlib.contextmanager
+def _few_retries() -> Iterator[None]:
+    """TFDS has no setting for how often it tries: ten times are 200 seconds without a network."""
+    from tensorflow_datasets.core.download import downloader
+
+    before = downloader.MAX_RETRIES
+    downloader.MAX_RETRIES = min(before, _MOST_RETRIES)
+    try:
+        yield
+    finally:
+        downloader.MAX_RETRIES = before

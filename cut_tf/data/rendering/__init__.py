@@ -1,0 +1,1 @@
+"""Rendered street and park scenes with their depth."""

@@ -1,0 +1,156 @@
+"""A generator as a SavedModel, in the numbered folders that TF Serving watches."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cut_tf import images
+from cut_tf.errors import InputError
+from cut_tf.export.options import DEFAULTS, ExportOptions
+from cut_tf.export.saved_model.encoded_images import DEFAULT_PIXEL_LIMIT, translate_encoded
+from cut_tf.export.saved_model.serving_files import model_name, write_serving_files
+from cut_tf.export.saved_model.warm_up import check_warm_up, write_warm_up
+from cut_tf.layers.padding import crop_to, repeat_to
+from cut_tf.translators.exported import is_version
+from cut_tf.translators.run import Translator
+
+_LOG = logging.getLogger(__name__)
+# Height and width of the pictures on which the export is compared with the generator; not all are multiples of 4.
+_CHECKED_SIZES_PX = ((64, 64), (37, 50))
+_MOST_LEVELS = 1
+
+
+class ServingModule(tf.Module):
+    """What is saved: the generator's weights and its signatures; no Keras, so both stacks can write and load it.
+
+    Args:
+      generator: float32 [B, H, W, 3] in [-1, 1] to the same.
+      pixel_limit: greatest height times width of an encoded picture.
+    """
+
+    def __init__(self, generator: keras.Model, pixel_limit: int = DEFAULT_PIXEL_LIMIT) -> None:
+        super().__init__(name="generator")
+        # The variables alone are tracked: that makes the smallest graph.
+        self._weights = list(generator.variables)
+        self._call = generator.call
+        self._pixel_limit = pixel_limit
+
+    def _translate_floats(self, pixels: tf.Tensor) -> tf.Tensor:
+        output = self._call(repeat_to(pixels, images.MIN_SIDE_PX), training=False)
+        return crop_to(tf.cast(output, tf.float32), pixels)
+
+    def _translate_bytes(self, pixels: tf.Tensor) -> tf.Tensor:
+        return images.to_bytes(self._translate_floats(images.from_bytes(pixels)))
+
+    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """The three ways to call the model.
+
+        serving_default: `image_bytes`, string [B] of JPEG, PNG, BMP or GIF (first frame), sizes may differ, to
+        `output_bytes`, string [B] of PNG. image: uint8 [B, H, W, 3] to the same, any H, W. image_float: float32 in
+        [-1, 1] to the same. Names of encoded pictures end in `_bytes`, which TF Serving's REST interface writes as
+        base64.
+        """
+        shape = [None, None, None, 3]
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+        def encoded(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"output_bytes": translate_encoded(image_bytes, self._translate_bytes, self._pixel_limit)}
+
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8, "image")])
+        def image(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"image": self._translate_bytes(pixels)}
+
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, "image")])
+        def image_float(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"image": self._translate_floats(pixels)}
+
+        return {"serving_default": encoded.get_concrete_function(), "image": image.get_concrete_function(),
+                "image_float": image_float.get_concrete_function()}
+
+
+def next_version(folder: Path) -> int:
+    """One more than the largest number among the names in `folder`, or 1."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return max([int(name) for name in names if is_version(name)], default=0) + 1
+
+
+def export_saved_model(translator: Translator, folder: Path, options: ExportOptions = DEFAULTS) -> Path:
+    """Writes the model's next version, and beside its folder what TF Serving needs (see `serving_files`).
+
+    Args:
+      translator: the trained generator.
+      folder: of the model; made if it is not there. Its last part becomes the model's name.
+      options: sizes of the warm-up pictures and pixel limit.
+
+    Returns:
+      The folder of the new version.
+
+    Raises:
+      InputError: for sizes that the model would refuse, if tensorflow-serving-api is missing and needed, if the
+        folder's name is no model name, and for the reasons of `save_version`.
+    """
+    model_name(folder)
+    check_warm_up(options.sizes, options.pixel_limit)
+    return save_version(translator, folder, options, beside=write_serving_files)
+
+
+def save_version(translator: Translator, folder: Path, options: ExportOptions,
+                 beside: Callable[[Path], Callable[[], None]] | None = None) -> Path:
+    """Writes `folder/<next version>`: aside first, compared with the generator, then renamed.
+
+    Args:
+      translator: the trained generator.
+      folder: of the model; made if it is not there.
+      options: sizes of the warm-up pictures, checked already, and pixel limit.
+      beside: called with `folder` just before the version appears; what it raises keeps the version from appearing.
+        What it returns is called once the version is there.
+
+    Returns:
+      The folder of the new version.
+
+    Raises:
+      InputError: if the disk refuses, or the saved model draws other pictures; nothing is left in `folder`.
+    """
+    path = folder / str(next_version(folder))
+    aside = folder / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        module = ServingModule(translator.generator, options.pixel_limit)
+        tf.saved_model.save(module, str(aside), signatures=module.signatures())
+        levels = largest_difference(aside, translator)
+        if levels > _MOST_LEVELS:
+            raise InputError(f"--output={folder}: the exported model must draw the generator's pictures within "
+                             f"{_MOST_LEVELS} level, found {levels} levels of difference; nothing was written")
+        write_warm_up(aside, model_name(folder), options.sizes)
+        announce = beside(folder) if beside is not None else None
+        os.rename(aside, path)
+    except (OSError, tf.errors.OpError) as error:
+        raise InputError(f"--output={folder} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    if announce is not None:
+        announce()
+    sizes = " and ".join(f"{height}x{width}" for height, width in _CHECKED_SIZES_PX)
+    _LOG.info("same pixels within %d level(s) of 255 as the generator, checked on noise of %s px", levels, sizes)
+    return path
+
+
+def largest_difference(saved_model: Path, translator: Translator) -> int:
+    """Largest difference in levels of 0..255 between a SavedModel's pictures and the generator's, on noise."""
+    image = tf.saved_model.load(str(saved_model)).signatures["image"]
+    rng = np.random.default_rng(0)
+    differences = []
+    for height, width in _CHECKED_SIZES_PX:
+        picture = rng.integers(0, 256, [height, width, 3], np.uint8)
+        found = image(image=tf.constant(picture[None]))["image"].numpy()[0]
+        differences.append(np.abs(found.astype(int) - translator(picture)).max())
+    return int(max(differences))

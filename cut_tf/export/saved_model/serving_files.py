@@ -1,0 +1,119 @@
+"""What TF Serving needs beside the models: its configuration, a docker compose file and a README, one set per folder.
+
+A model folder holds numbered versions; the folder around it, such as saved_models/, holds these files and may hold
+several models. Every file starts with a digest of the rest, so that a file that somebody changed is known and left
+alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from cut_tf.errors import InputError
+from cut_tf.export.saved_model.serving_texts import (
+    BATCHING,
+    COMPOSE,
+    MODEL_ENTRY,
+    MODELS_HEAD,
+    MODELS_TAIL,
+    MONITORING,
+    README,
+)
+from cut_tf.files import replace_file
+
+MODELS_CONFIG = "models.config"
+_LOG = logging.getLogger(__name__)
+# What REST addresses, gRPC and text protos all take without escapes.
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HEAD = ("Written by python -m cut_tf.export, which leaves this file alone once it has been changed. sha256 of the "
+         "lines below: ")
+_SIGNED = re.compile(r"[^\n]*" + re.escape(_HEAD) + r"([0-9a-f]{64})[^\n]*\n(.*)", re.DOTALL)
+_ENTRY_NAME = re.compile(r'^ *name: "([^"]+)"$', re.MULTILINE)
+
+
+def model_name(folder: Path) -> str:
+    """Name by which TF Serving will serve the model in `folder`: the folder's own.
+
+    Raises:
+      InputError: unless it consists of letters, digits, dots, hyphens and underscores.
+    """
+    name = _absolute(folder).name
+    if not _MODEL_NAME.fullmatch(name):
+        raise InputError(f"--output must end in the model's name: letters, digits, dots, hyphens and underscores, of "
+                         f"which the first is a letter or digit, found {name!r}")
+    return name
+
+
+def write_serving_files(folder: Path) -> Callable[[], None]:
+    """Writes or updates the files beside a model's folder, each atomically, but for models.config.
+
+    models.config gets the model added and loses models whose folder is gone; files that somebody else wrote or changed
+    stay as they are, which is logged, with the lines to add if models.config does not name the model.
+
+    Args:
+      folder: of the model, which exists.
+
+    Returns:
+      What writes models.config. Call it once the model's version is there: a server serves what that file names.
+
+    Raises:
+      InputError: if the folder's name is no model name, or a file cannot be written.
+      OSError: if a file cannot be read.
+    """
+    name, parent = model_name(folder), _absolute(folder).parent
+    texts = {"batching.config": _signed(BATCHING), "monitoring.config": _signed(MONITORING),
+             "docker-compose.yml": _signed(COMPOSE),
+             "README.md": _signed(README.replace("MODEL", name), "<!-- ", " -->")}
+    foreign = [file for file, text in texts.items() if not _write_own(parent / file, text)]
+    if foreign:
+        _LOG.info("left alone in %s, since they are not as this command writes them: %s", parent, ", ".join(foreign))
+    config = parent / MODELS_CONFIG
+    _own_text(config)  # if it cannot be read, say so now
+    return lambda: _add_model(config, name)
+
+
+def _absolute(folder: Path) -> Path:
+    """Without following links: a link's own name and place count."""
+    return Path(os.path.abspath(folder))
+
+
+def _signed(text: str, start: str = "# ", end: str = "") -> str:
+    return f"{start}{_HEAD}{hashlib.sha256(text.encode()).hexdigest()}{end}\n{text}"
+
+
+def _own_text(path: Path) -> str | None:
+    """What follows the first line of a file that is as `_signed` made it; empty if there is no file; else None."""
+    if not path.exists():
+        return ""
+    found = _SIGNED.fullmatch(path.read_bytes().decode("utf-8", errors="replace"))
+    return found[2] if found and hashlib.sha256(found[2].encode()).hexdigest() == found[1] else None
+
+
+def _write_own(path: Path, text: str) -> bool:
+    """Writes the file unless somebody else did; whether it now has that text."""
+    own = _own_text(path)
+    if own is None:
+        return False
+    if not text.endswith(f"\n{own}") or not own:  # a file that stays the same keeps its time
+        replace_file(path, text.encode())
+    return True
+
+
+def _add_model(path: Path, name: str) -> None:
+    """Names the model in models.config, or tells how if that file is somebody else's."""
+    own = _own_text(path)
+    entry = MODEL_ENTRY.replace("MODEL", name)
+    if own is None:
+        named = re.search(rf"name\s*:\s*([\"']){re.escape(name)}\1", path.read_text(encoding="utf-8", errors="replace"))
+        if not named:
+            _LOG.warning("%s was changed by hand and is left alone; for TF Serving to serve the model, add to its "
+                         "model_config_list:\n%s", path, entry.rstrip("\n"))
+        return
+    names = {known for known in _ENTRY_NAME.findall(own) if (path.parent / known).is_dir()} | {name}
+    entries = "".join(MODEL_ENTRY.replace("MODEL", each) for each in sorted(names))
+    _write_own(path, _signed(f"{MODELS_HEAD}{entries}{MODELS_TAIL}"))

@@ -1,0 +1,192 @@
+"""From a generator to the bytes of a TFLite file, float or quantised. Built-in operations only."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from cut_tf import images
+from cut_tf.errors import InputError
+from cut_tf.export.options import Size
+from cut_tf.export.tflite import report
+from cut_tf.layers.padding import crop_to, repeat_to
+from cut_tf.layers.portable import portable_ops
+from cut_tf.translators.exported import IMAGE, TFLiteTranslator
+
+# Name of the one signature of a file.
+SIGNATURE = "image_float"
+# Below float32's rounding; JSON has no infinity for pictures that are equal.
+_LEAST_ERROR = 4e-20
+_INT8_LEAST_DB = 35.0
+# What other pictures may lose more than those that judge.
+_INT8_MARGIN_DB = 3.0
+# Of the typical pictures, so many judge, without having a part in the ranges: at least one, at most this share.
+_JUDGING_SHARE = 0.3
+
+
+class Quantization(NamedTuple):
+    """How weights and arithmetic are made smaller.
+
+    Attributes:
+      apply: (float model's bytes, generator's frozen SavedModel folder, pictures float32 [1, H, W, 3]) to the bytes.
+      least_psnr_db: the gate: PSNR against the generator, of float32 values in [-1, 1] with peak 2.
+    """
+
+    apply: Callable[[bytes, str, Sequence[np.ndarray]], bytes]
+    least_psnr_db: float
+
+
+def _none(model: bytes, folder: str, pictures: Sequence[np.ndarray]) -> bytes:
+    return model
+
+
+def _float16(model: bytes, folder: str, pictures: Sequence[np.ndarray]) -> bytes:
+    """Weights in float16; the arithmetic stays float32 on CPUs, and becomes float16 on GPUs."""
+    return _convert(folder, optimize=True, types=[tf.float16])
+
+
+def _dynamic(model: bytes, folder: str, pictures: Sequence[np.ndarray]) -> bytes:
+    """Weights in int8; activations of convolutions are quantised by what each picture needs."""
+    return _convert(folder, optimize=True)
+
+
+def _int8(model: bytes, folder: str, pictures: Sequence[np.ndarray]) -> bytes:
+    """Convolutions in int8 with ranges found on most of `pictures`; all else, norms above all, stays float32.
+
+    So do the most sensitive convolutions, as few as the gate needs on the other pictures.
+    """
+    static = _StaticInt8(model, pictures)
+    # One at a time first: how much each convolution alone costs.
+    order = sorted(static.convolutions, key=lambda name: static.psnr_db([name]), reverse=True)
+    best, fewest, most = order[:1], 1, len(order)
+    while fewest <= most:
+        tried = (fewest + most + 1) // 2
+        if static.psnr_db(order[:tried]) >= _INT8_LEAST_DB + _INT8_MARGIN_DB:
+            best, fewest = order[:tried], tried + 1
+        else:
+            most = tried - 1
+    return static.quantized(best)
+
+
+class _StaticInt8:
+    """Quantises any set of a model's convolutions, with the same ranges each time."""
+
+    def __init__(self, model: bytes, pictures: Sequence[np.ndarray]) -> None:
+        try:
+            from ai_edge_quantizer import qtyping, quantizer
+        except ImportError as error:
+            raise InputError("--quantize=int8 needs ai-edge-quantizer: pip install 'cut_tf[mobile]' "
+                             f"({error})") from error
+        judging = max(1, int(_JUDGING_SHARE * len(pictures)))
+        self._model, self._pictures, self._quantizer = model, pictures[-judging:], quantizer.Quantizer
+        self._kinds = [qtyping.TFLOperationName.CONV_2D, qtyping.TFLOperationName.DEPTHWISE_CONV_2D,
+                       qtyping.TFLOperationName.CONV_2D_TRANSPOSE]
+        self.convolutions = report.outputs_of(model, [kind.value for kind in self._kinds])
+        runner = TFLiteTranslator(model)
+        self._expected = [runner.translate_floats(picture) for picture in self._pictures]
+        self._ranges = self._recipe(self.convolutions).calibrate(
+            {SIGNATURE: [{IMAGE: picture} for picture in pictures[:-judging] or pictures]})
+
+    def _recipe(self, names: Sequence[str]) -> object:
+        recipe = self._quantizer(self._model)
+        for name in names:
+            for kind in self._kinds:
+                recipe.add_static_config(f"^{re.escape(name)}", kind, activation_num_bits=8, weight_num_bits=8)
+        return recipe
+
+    def quantized(self, names: Sequence[str]) -> bytes:
+        """The model with the convolutions that write these tensors in int8."""
+        result = self._recipe(names).quantize(self._ranges, enable_progress_bar=False, enable_progress_report=False)
+        return bytes(result.quantized_model)
+
+    def psnr_db(self, names: Sequence[str]) -> float:
+        """Of `quantized(names)` against the model, on the pictures that judge."""
+        runner = TFLiteTranslator(self.quantized(names))
+        return psnr_db(self._expected, [runner.translate_floats(picture) for picture in self._pictures])
+
+
+def psnr_db(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
+    """PSNR in dB over all pictures together, of float32 values in [-1, 1] with peak 2; 200 if all are equal."""
+    errors = [np.mean(np.square(one.astype(np.float64) - other)) for one, other in zip(expected, found)]
+    return 10 * float(np.log10(4 / max(np.mean(errors), _LEAST_ERROR)))
+
+
+# --quantize to what it does and what it must keep.
+QUANTIZATIONS = {
+    "none": Quantization(_none, 90.0),
+    "float16": Quantization(_float16, 60.0),
+    "dynamic": Quantization(_dynamic, 45.0),
+    "int8": Quantization(_int8, _INT8_LEAST_DB),
+}
+
+
+def convert(generator: keras.Model, size: Size | None, quantize: str,
+            pictures: Sequence[np.ndarray]) -> tuple[bytes, bytes]:
+    """The float32 file, and the one that `quantize` makes of it.
+
+    Args:
+      generator: float32 [B, H, W, 3] in [-1, 1] to the same, any size.
+      size: of the input; any if None.
+      quantize: a key of QUANTIZATIONS.
+      pictures: typical inputs, float32 [1, H, W, 3] in [-1, 1] of that size.
+
+    Raises:
+      InputError: if the generator has operations that TFLite has not, or a package is missing.
+    """
+    with tempfile.TemporaryDirectory(prefix="cut_tf_tflite_") as folder, _quiet():
+        _save_frozen(generator, size, folder)
+        plain = _convert(folder)
+        return plain, QUANTIZATIONS[quantize].apply(plain, folder, pictures)
+
+
+def _save_frozen(generator: keras.Model, size: Size | None, folder: str) -> None:
+    """A SavedModel whose weights are constants: the converter would keep variables as such."""
+    spec = tf.TensorSpec([1, *(size or (None, None)), 3], tf.float32, IMAGE)
+
+    def translate(image: tf.Tensor) -> tf.Tensor:
+        output = generator.call(repeat_to(image, images.MIN_SIDE_PX), training=False)
+        return crop_to(tf.cast(output, tf.float32), image)
+
+    with portable_ops():
+        traced = tf.function(translate, input_signature=[spec]).get_concrete_function()
+    frozen = convert_variables_to_constants_v2(traced)
+    module = tf.Module()
+    module.translate = tf.function(lambda image: {IMAGE: frozen(image)[0]}, input_signature=[spec])
+    tf.saved_model.save(module, folder, signatures={SIGNATURE: module.translate})
+
+
+def _convert(folder: str, optimize: bool = False, types: Sequence[tf.DType] = ()) -> bytes:
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if optimize:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = list(types)
+    try:
+        return converter.convert()
+    except Exception as error:  # the converter raises errors of its own, which share no base with others
+        reason = str(error).strip().split("\n")
+        named = [line for line in reason if "TF Select ops" in line or "Custom ops" in line] or reason[:1]
+        raise InputError(f"--format=tflite: the generator cannot be converted: {named[0][:300]}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The converter tells its developers much on stdout and in TensorFlow's log."""
+    log = logging.getLogger("tensorflow")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        log.setLevel(level)

@@ -1,0 +1,151 @@
+"""A generator as TFLite files for phones, each with a report, each as good as its gate says."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+import cut_tf
+from cut_tf import images
+from cut_tf.data import open_dataset
+from cut_tf.data.image_files import list_images
+from cut_tf.data.kinds.folders import FolderDomain
+from cut_tf.errors import InputError
+from cut_tf.export.options import DEFAULTS, ExportOptions, Size
+from cut_tf.export.tflite import report as tflite_report
+from cut_tf.export.tflite.conversion import QUANTIZATIONS, convert, psnr_db
+from cut_tf.export.tflite.metadata import Description, with_metadata
+from cut_tf.files import replace_file
+from cut_tf.settings import DataSettings
+from cut_tf.translators.exported import TFLiteTranslator, interpreter_class
+from cut_tf.translators.run import Translator
+
+# Half of the representative pictures find the ranges of int8, the other half are for the gate.
+_PICTURES = 40
+# Of pictures for files that take any size.
+_ANY_SIDE_PX = 256
+SCENES = "scenes"
+
+
+def export_tflite(translator: Translator, folder: Path, options: ExportOptions = DEFAULTS) -> Path:
+    """Writes `<folder name>_<HxW or any>_<quantize>.tflite` and a .json report of each size into `folder`.
+
+    Args:
+      translator: the trained generator.
+      folder: made if it is not there.
+      options: sizes, quantisation, representative pictures, licence.
+
+    Returns:
+      `folder`.
+
+    Raises:
+      InputError: if a file is there already, pictures or packages are missing, the generator cannot be converted, or a
+        file misses the PSNR that its quantisation must keep (`options.allow_quality_loss`); nothing is written then.
+    """
+    interpreter_class()
+    folder = Path(os.path.abspath(folder))
+    sizes = options.sizes or (None,)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output must be a folder, found the file {folder}")
+    names = [f"{folder.name}_{size or 'any'}_{options.quantize}" for size in sizes]
+    for name in names:
+        for path in (folder / f"{name}.tflite", folder / f"{name}.json"):
+            if path.exists():
+                raise InputError(f"--output={folder}: {path} is there already and is not replaced; remove it or name "
+                                 "another folder")
+    try:
+        results = {name: _build(translator, size, options) for name, size in zip(names, sizes)}
+    except OSError as error:  # of the folder for temporary files
+        raise InputError(f"--format=tflite: the generator cannot be converted: {error}") from error
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, (model, report) in results.items():
+            for path, data in ((folder / f"{name}.tflite", model),
+                               (folder / f"{name}.json", (json.dumps(report, indent=2) + "\n").encode())):
+                replace_file(path, data)
+                written.append(path)
+    except (InputError, OSError) as error:
+        for path in written:
+            path.unlink()
+        raise InputError(f"--output={folder} cannot be written: {error}") from error
+    return folder
+
+
+def _build(translator: Translator, size: Size | None, options: ExportOptions) -> tuple[bytes, dict[str, object]]:
+    pictures = representative_pictures(options.representative, size)
+    ranges, gate = pictures[0::2], pictures[1::2]
+    plain, model = convert(translator.generator, size, options.quantize, ranges)
+    described = with_metadata(model, _description(translator, options))
+    runner = TFLiteTranslator(described)
+    psnr = psnr_db([np.asarray(translator.generator(picture, training=False), np.float32) for picture in gate],
+                   [runner.translate_floats(picture) for picture in gate])
+    least_db = QUANTIZATIONS[options.quantize].least_psnr_db
+    if psnr < least_db and not options.allow_quality_loss:
+        layers = tflite_report.costly_layers(plain, model, gate[0])
+        raise InputError(
+            f"--quantize={options.quantize}: PSNR against the generator must be at least {least_db:g} dB on "
+            f"{len(gate)} pictures of {options.representative}, found {psnr:.1f} dB; most is lost in "
+            f"{', '.join(layers) or 'no layer that both files have'}. --allow_quality_loss writes it all the same")
+    report = {
+        "input": {"shape": [1, *(size or (None, None)), 3], "type": "float32", "values": "RGB in [-1, 1]: "
+                  "(level - 127.5) / 127.5"},
+        "output": {"type": "float32", "values": "RGB in [-1, 1], of the input's size"},
+        "method": translator.settings.train.method, "generator": translator.settings.network.generator,
+        "step": translator.step, "quantize": options.quantize, "bytes": len(described), "license": options.license,
+        "psnr_db": round(psnr, 2), "least_psnr_db": least_db, "pictures": f"{len(gate)} of {options.representative}",
+        "versions": {"cut_tf": cut_tf.__version__, "tensorflow": tf.__version__, "python": platform.python_version()},
+        **tflite_report.operations(described, None if size else (_ANY_SIDE_PX, _ANY_SIDE_PX)),
+        "gpu_delegate": tflite_report.gpu_compatibility(described),
+    }
+    return described, report
+
+
+def _description(translator: Translator, options: ExportOptions) -> Description:
+    settings = translator.settings
+    return Description("cut_tf", f"Image-to-image translation: {settings.network.generator} generator trained by "
+                       f"{settings.train.method} on {Path(settings.data.dataset).name or settings.data.dataset}, "
+                       f"{translator.step} steps; quantisation {options.quantize}", str(translator.step),
+                       options.license)
+
+
+def representative_pictures(source: str | Path, size: Size | None, count: int = _PICTURES) -> list[np.ndarray]:
+    """Typical inputs of one size, cut from the middle of pictures.
+
+    Args:
+      source: scenes for rendered hazy ones; a dataset as of --dataset, such as hazed:CLEAR_DIR, whose test or else
+        training inputs are taken; or a folder of pictures.
+      size: in pixels; 256x256 if None.
+      count: at most so many, spread over the pictures.
+
+    Returns:
+      float32 [1, H, W, 3] in [-1, 1] each.
+
+    Raises:
+      InputError: if there are fewer than two pictures, or one cannot be read.
+    """
+    size = size or Size(_ANY_SIDE_PX, _ANY_SIDE_PX)
+    if str(source) == SCENES or ":" in str(source):
+        data = open_dataset(DataSettings(dataset=str(source), preprocess="none", scenes_size_px=max(size)))
+        domain = data.test_source or data.source
+    else:
+        domain = FolderDomain(list_images(Path(source)))
+    if len(domain) < 2:
+        raise InputError(f"--representative must name two pictures or more, found {len(domain)} in {source}")
+    found = [domain.load(index) for index in np.linspace(0, len(domain) - 1, min(count, len(domain)), dtype=int)]
+    return [images.from_bytes(_cut(picture, size)[None]).numpy() for picture in found]
+
+
+def _cut(picture: np.ndarray, size: Size) -> np.ndarray:
+    """The middle of uint8 [h, w, 3]; enlarged first if it is smaller than `size`."""
+    scale = max(size.height_px / picture.shape[0], size.width_px / picture.shape[1], 1.0)
+    if scale > 1.0:
+        sides = [max(round(side * scale), least) for side, least in zip(picture.shape[:2], size)]
+        picture = tf.cast(tf.round(tf.image.resize(picture, sides, "bilinear")), tf.uint8).numpy()
+    top, left = (picture.shape[0] - size.height_px) // 2, (picture.shape[1] - size.width_px) // 2
+    return picture[top:top + size.height_px, left:left + size.width_px]

@@ -1,0 +1,1 @@
+"""Metrics of whole folders: tables, CSV and JSON files."""

@@ -1,0 +1,190 @@
+"""Metrics of a folder of predictions, for each image and as mean and deviation.
+
+Against a folder of targets: PSNR, SSIM, CIEDE2000, MSE. Against the folder of the inputs that they were made from: the
+measures of `no_reference`.
+
+How files are paired: by stem, so that `a.png` goes with `a.jpg`. A prediction without a target of its own stem goes
+with the longest stem that is left when numbers behind underscores are cut off its end, as in RESIDE, where
+`0012_0.8_0.2` is one of several hazy versions of `0012`; its input has its own stem. Targets without a prediction are
+counted in the report; they are not an error.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import textwrap
+from pathlib import Path
+
+import numpy as np
+
+from cut_tf.data.image_files import list_images, read_image
+from cut_tf.errors import InputError
+from cut_tf.metrics import ERRORS, METRICS
+from cut_tf.metrics.no_reference import no_reference_scores
+from cut_tf.metrics.reports.file_pairs import check_sizes, pair_files
+from cut_tf.metrics.reports.files import check_report_files, finite, told, write_report
+from cut_tf.metrics.reports.protocol import MEASURES, decoder, protocol
+from cut_tf.metrics.ssim import WINDOW_PX
+
+_LINE_WIDTH = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageScore:
+    """One prediction: its file name, its size in pixels, its measures by their names in `protocol.MEASURES`.
+
+    Measures may be infinite or NaN: PSNR of identical pictures, contrast gain of a flat input.
+    """
+
+    name: str
+    width: int
+    height: int
+    values: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """Mean and population standard deviation (numpy's std, ddof=0) over `count` finite values; NaN if there is none."""
+
+    mean: float
+    std: float
+    count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The scores of a folder, in the order of the predictions' names.
+
+    Attributes:
+      images: one entry per prediction, one at least, all with the same measures.
+      unpaired_targets: number of targets that no prediction belongs to.
+      target_border_px: what was cut off each side of the targets.
+    """
+
+    images: tuple[ImageScore, ...]
+    unpaired_targets: int = 0
+    target_border_px: int = 0
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of the measures, in the order in which they are shown."""
+        return tuple(name for name in MEASURES if name in self.images[0].values)
+
+    @property
+    def identical(self) -> int:
+        """Number of predictions that equal their target in every pixel."""
+        return sum(math.isinf(image.values.get("psnr", 0.0)) for image in self.images)
+
+    def summary(self, measure: str) -> Summary:
+        """Mean and deviation of a measure over the images whose value is finite."""
+        values = np.array([image.values[measure] for image in self.images], np.float64)
+        values = values[np.isfinite(values)]
+        if not values.size:
+            return Summary(math.nan, math.nan, 0)
+        return Summary(float(values.mean()), float(values.std()), int(values.size))
+
+    def table(self) -> str:
+        """Text to print: a row per measure with mean, standard deviation and number of images, and the protocol."""
+        lines = [f"{'measure':<21} {'mean':>9} {'std':>9} {'images':>7} {'better':>7}"]
+        for name in self.measures:
+            summary, (label, digits, better) = self.summary(name), MEASURES[name]
+            lines.append(f"{label:<21} {summary.mean:>9.{digits}f} {summary.std:>9.{digits}f} {summary.count:>7} "
+                         f"{better:>7}")
+        if self.identical:
+            lines.append(f"identical to their target, so without a finite PSNR: {self.identical}")
+        if self.unpaired_targets:
+            lines.append(f"targets without a prediction: {self.unpaired_targets}")
+        lines += [textwrap.fill(text, _LINE_WIDTH) for text in protocol(self.measures, self.target_border_px)]
+        return "\n".join(lines)
+
+    def to_csv(self) -> str:
+        """A line per image under a header line; values that are not finite are written as `inf` and `nan`."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["name", "width", "height", *self.measures])
+        for image in self.images:
+            writer.writerow([image.name, image.width, image.height, *(image.values[name] for name in self.measures)])
+        return text.getvalue()
+
+    def to_json(self) -> str:
+        """The whole report; values that are not finite are null, identical images are counted in `identical`."""
+        values: dict[str, object] = {"protocol": " ".join(protocol(self.measures, self.target_border_px)),
+                                     "decoder": decoder(), "count": len(self.images)}
+        if "psnr" in self.measures:
+            values.update(identical=self.identical, unpaired_targets=self.unpaired_targets)
+        for name in self.measures:
+            summary = self.summary(name)
+            values[name] = {"mean": finite(summary.mean), "std": finite(summary.std), "count": summary.count}
+        values["images"] = [{"name": image.name, "width": image.width, "height": image.height,
+                             **{name: finite(image.values[name]) for name in self.measures}}
+                            for image in self.images]
+        return json.dumps(values, indent=2, allow_nan=False) + "\n"
+
+
+def evaluate_folders(pred_dir: Path, target_dir: Path | None, csv_path: Path | None = None,
+                     json_path: Path | None = None, progress: bool = True, input_dir: Path | None = None,
+                     target_border_px: int = 0) -> Report:
+    """Measures every image of `pred_dir`; the module's docstring says how files are paired.
+
+    Names, sizes and output folders are checked before the first metric is computed.
+
+    Args:
+      pred_dir: folder of predictions.
+      target_dir: folder of targets, or None: no metric of pairs then.
+      csv_path: where to write a line per image (name, width, height, measures), if anywhere.
+      json_path: where to write the whole report, if anywhere.
+      progress: whether to tell on stderr, now and then, how far it is.
+      input_dir: folder of the predictions' inputs, or None: no measure without a target then.
+      target_border_px: pixels to cut off each side of the targets, which must have the predictions' size then.
+
+    Returns:
+      The report; both files are written by then, each atomically.
+
+    Raises:
+      InputError: if there is neither target nor input, a folder has no images, two of its files share a stem, a
+        prediction has no target or input, sizes differ or are below 11 px with targets, a file is damaged, or an
+        output cannot be written.
+    """
+    _check_arguments(target_dir, input_dir, csv_path, json_path, target_border_px)
+    predictions = list_images(pred_dir)
+    none: list[Path | None] = [None] * len(predictions)
+    targets, sources, unpaired = none, none, 0
+    if target_dir is not None:
+        files = list_images(target_dir)
+        targets = pair_files(predictions, files, shorten=True)
+        unpaired = len(files) - len(set(targets))
+        check_sizes(predictions, targets, "target", target_border_px, WINDOW_PX)
+    if input_dir is not None:
+        sources = pair_files(predictions, list_images(input_dir), shorten=False)
+        check_sizes(predictions, sources, "input")
+    scores = [_score(prediction, target, source, target_border_px) for prediction, target, source in
+              told(zip(predictions, targets, sources), len(predictions), "compared", progress)]
+    report = Report(tuple(scores), unpaired, target_border_px)
+    write_report(report, csv_path, json_path)
+    return report
+
+
+def _check_arguments(target_dir: Path | None, input_dir: Path | None, csv_path: Path | None, json_path: Path | None,
+                     target_border_px: int) -> None:
+    if target_dir is None and input_dir is None:
+        raise InputError("--target or --input must be a folder, found neither")
+    if target_border_px < 0 or (target_border_px and target_dir is None):
+        raise InputError(f"--target_border_px must be zero or more, and zero without --target, found "
+                         f"{target_border_px}")
+    check_report_files(csv_path, json_path)
+
+
+def _score(prediction_file: Path, target_file: Path | None, source_file: Path | None, border_px: int) -> ImageScore:
+    prediction, values = read_image(prediction_file), {}
+    height, width = prediction.shape[:2]
+    if target_file is not None:
+        target = read_image(target_file)[border_px:border_px + height, border_px:border_px + width]
+        for name, metric in {**METRICS, **ERRORS}.items():
+            values[name] = float(metric(prediction[None], target[None])[0])
+    if source_file is not None:
+        values.update(no_reference_scores(prediction, read_image(source_file)))
+    return ImageScore(prediction_file.name, width, height, values)

@@ -1,0 +1,1 @@
+"""Generators: [B, H, W, 3] in [-1, 1] to the same shape."""

@@ -1,0 +1,231 @@
+"""The ResNet generator of CUT and CycleGAN, with named encoder features.
+
+Johnson et al. 2016 by way of Zhu et al. 2017; anti-aliased sampling as in the official code of CUT (ECCV 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from cut_tf.errors import InputError
+from cut_tf.layers.blur_pool import BlurDown, BlurUp
+from cut_tf.layers.convolution import Convolution, TransposedConvolution, seeds_from
+from cut_tf.layers.fast.recomputation import Remade, recomputed
+from cut_tf.layers.norm import build_norm, cancels_bias, conv_has_bias, norm_relu
+from cut_tf.layers.padding import ReflectionPadding, crop_to, pad_to_multiple
+from cut_tf.settings import NetworkSettings
+
+_DOWNSAMPLINGS = 2
+MULTIPLE_PX = 2**_DOWNSAMPLINGS
+
+
+class ResidualBlock(keras.layers.Layer):
+    """x + norm(conv(pad(relu(norm(conv(pad(x))))))) with 3x3 convolutions and mirrored borders: shape kept."""
+
+    def __init__(self, filters: int, norm: str, seeds: tuple[int, int], name: str, dtype: str,
+                 recompute: bool = False) -> None:
+        super().__init__(name=name, dtype=dtype)
+        bias = conv_has_bias(norm)
+        self._adds_bias = not cancels_bias(norm)
+        self._remakes = norm == "instance"
+        self._recompute = recompute
+        self.pad = ReflectionPadding(1, dtype=dtype)
+        self.conv1 = Convolution(filters, 3, seed=seeds[0], use_bias=bias, name=f"{name}_conv1", dtype=dtype)
+        self.norm1 = build_norm(norm, f"{name}_norm1", dtype)
+        self.conv2 = Convolution(filters, 3, seed=seeds[1], use_bias=bias, name=f"{name}_conv2", dtype=dtype)
+        self.norm2 = build_norm(norm, f"{name}_norm2", dtype)
+
+    def build(self, input_shape: tuple) -> None:
+        for layer in (self.conv1, self.norm1, self.conv2, self.norm2):
+            layer.build(input_shape)
+        self.built = True
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        if training and self._recompute:
+            return recomputed(self._of_kernels)(inputs, *(tf.convert_to_tensor(conv.convolution.kernel)
+                                                          for conv in (self.conv1, self.conv2)))
+        hidden = Remade(self.conv1(self.pad(inputs), adds_bias=self._adds_bias))
+        hidden = hidden.then(lambda pixels: norm_relu(self.norm1, pixels, training)).then(self.pad)
+        again = hidden.again if training and self._remakes else None
+        return inputs + self.norm2(self.conv2(hidden.value, adds_bias=self._adds_bias, again=again), training=training)
+
+    def _of_kernels(self, inputs: tf.Tensor, kernel1: tf.Tensor, kernel2: tf.Tensor) -> tf.Tensor:
+        """The block as a function of all that has a gradient: kernels, and neither biases nor the norms' weights."""
+        hidden = self.conv1.with_kernel(self.pad(inputs), kernel1)
+        hidden = self.pad(norm_relu(self.norm1, hidden, training=True))
+        return inputs + self.norm2(self.conv2.with_kernel(hidden, kernel2), training=True)
+
+
+class Stage(NamedTuple):
+    """One step of the generator. Its position in the sequence is the official layer number."""
+
+    name: str
+    kind: str  # pad, conv, norm, relu, blur, block, up or tanh
+    layer: keras.layers.Layer
+    channels: int
+
+
+class ResnetGenerator(keras.Model):
+    """Translates [B, H, W, 3] in [-1, 1] to the same shape and range, for any H, W of at least 16.
+
+    Sizes that are not a multiple of 4 are mirrored up to one and cropped back. Stages are numbered as in the official
+    sequence; with anti-aliasing 0 is the mirrored RGB input, 4 and 8 the two strided convolutions before their norm,
+    12 to 20 the residual blocks.
+
+    Args:
+      settings: width (ngf), number of blocks, norm and anti-aliasing.
+      seed: seed of the weights.
+      dtype: Keras dtype policy, e.g. float32 or mixed_bfloat16.
+
+    Attributes:
+      stages: all steps, in order.
+      reach_px: how far from a pixel those lie that its result depends on, a multiple of 4; None with instance norm,
+        whose statistics depend on all of the picture.
+    """
+
+    def __init__(self, settings: NetworkSettings, seed: int = 0, dtype: str = "float32",
+                 name: str = "generator") -> None:
+        super().__init__(name=name)
+        self._settings = settings
+        self._policy = dtype
+        self._seeds = seeds_from(seed)
+        self.stages = self._build_stages()
+        self.stage_layers = [stage.layer for stage in self.stages]
+        # The ends see 21 px at most. Each block has two 3x3 convolutions at a quarter of the resolution.
+        reach = 24 + 2 * MULTIPLE_PX * settings.generator_blocks
+        self.reach_px = None if settings.generator_norm == "instance" else reach
+
+    def _conv(self, name: str, filters: int, kernel_px: int, stride_px: int, padding_px: int, bias: bool) -> Stage:
+        layer = Convolution(filters, kernel_px, seed=next(self._seeds), stride_px=stride_px, padding_px=padding_px,
+                            use_bias=bias, name=name, dtype=self._policy)
+        return Stage(name, "conv", layer, filters)
+
+    def _norm_relu(self, name: str, filters: int) -> list[Stage]:
+        norm = build_norm(self._settings.generator_norm, f"{name}_norm", self._policy)
+        relu = keras.layers.Activation("relu", name=f"{name}_relu", dtype=self._policy)
+        return [Stage(f"{name}_norm", "norm", norm, filters), Stage(f"{name}_relu", "relu", relu, filters)]
+
+    def _build_stages(self) -> list[Stage]:
+        settings, policy = self._settings, self._policy
+        bias = conv_has_bias(settings.generator_norm)
+        stages = [Stage("input", "pad", ReflectionPadding(3, name="input", dtype=policy), 3),
+                  self._conv("stem", settings.ngf, 7, 1, 0, bias), *self._norm_relu("stem", settings.ngf)]
+        filters = settings.ngf
+        for number in range(1, _DOWNSAMPLINGS + 1):
+            filters *= 2
+            stride_px = 1 if settings.antialias_down else 2
+            stages += [self._conv(f"down{number}", filters, 3, stride_px, 1, bias),
+                       *self._norm_relu(f"down{number}", filters)]
+            if settings.antialias_down:
+                stages.append(Stage(f"down{number}_blur", "blur", BlurDown(dtype=policy), filters))
+        for number in range(1, settings.generator_blocks + 1):
+            block = ResidualBlock(filters, settings.generator_norm, (next(self._seeds), next(self._seeds)),
+                                  f"block{number}", policy, settings.recompute_blocks)
+            stages.append(Stage(f"block{number}", "block", block, filters))
+        for number in range(1, _DOWNSAMPLINGS + 1):
+            filters //= 2
+            stages += self._up(f"up{number}", filters, bias)
+        stages += [Stage("output_pad", "pad", ReflectionPadding(3, dtype=policy), filters),
+                   self._conv("output", 3, 7, 1, 0, True),
+                   Stage("output_tanh", "tanh", keras.layers.Activation("tanh", dtype="float32"), 3)]
+        return stages
+
+    def _up(self, name: str, filters: int, bias: bool) -> list[Stage]:
+        if self._settings.antialias_up:
+            stages = [Stage(f"{name}_blur", "up", BlurUp(dtype=self._policy), 2 * filters),
+                      self._conv(name, filters, 3, 1, 1, bias)]
+        else:
+            layer = TransposedConvolution(filters, seed=next(self._seeds), use_bias=bias, name=name,
+                                          dtype=self._policy)
+            stages = [Stage(name, "conv", layer, filters)]
+        return stages + self._norm_relu(name, filters)
+
+    def build(self, input_shape: tuple) -> None:
+        channels = input_shape[-1]
+        for stage in self.stages:
+            stage.layer.build((None, None, None, channels))
+            channels = stage.channels
+        self.built = True
+
+    def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        return self.translate_with_features(images, (), training)[0]
+
+    def translate_with_features(self, images: tf.Tensor, layers: Sequence[int],
+                                training: bool | None = None) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Translates, and keeps the features that `encode` would give for the same images.
+
+        Args:
+          images: [B, H, W, 3] in [-1, 1].
+          layers: stage numbers, growing.
+          training: for batch norm.
+
+        Returns:
+          The translation [B, H, W, 3] in [-1, 1] and one feature map [B, H_l, W_l, C_l] per layer.
+        """
+        images = tf.convert_to_tensor(images)
+        output, features = self._run(images, layers, len(self.stages), training)
+        output = crop_to(output, images)
+        return output, features
+
+    def encode(self, images: tf.Tensor, layers: Sequence[int], training: bool | None = None) -> list[tf.Tensor]:
+        """Features after the given stages, [B, H_l, W_l, C_l] each; stops after the last of them."""
+        return self._run(tf.convert_to_tensor(images), layers, layers[-1] + 1, training)[1]
+
+    def _run(self, images: tf.Tensor, layers: Sequence[int], stop: int,
+             training: bool | None) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        hidden = Remade(pad_to_multiple(images, MULTIPLE_PX))
+        remakes = training and self._settings.generator_norm == "instance"
+        features = {}
+        for index, stage in enumerate(self.stages[:stop]):
+            if stage.kind == "norm" and index + 1 < stop and index not in layers:
+                hidden = hidden.then(lambda pixels, norm=stage.layer: norm_relu(norm, pixels, training))
+            elif stage.kind == "norm":
+                hidden = hidden.then(lambda pixels, norm=stage.layer: norm(pixels, training=training))
+            elif stage.kind == "block":
+                hidden = Remade(stage.layer(hidden.value, training=training))
+            elif stage.kind == "relu" and index - 1 not in layers:
+                pass  # done with the norm before it
+            elif isinstance(stage.layer, Convolution):
+                adds_bias = index in layers or not self._bias_is_cancelled_after(index)
+                hidden = Remade(stage.layer(hidden.value, adds_bias=adds_bias, again=hidden.again if remakes else None))
+            elif stage.kind == "conv":
+                hidden = Remade(stage.layer(hidden.value))
+            else:
+                hidden = hidden.then(stage.layer)
+            features.update({tapped: hidden.value for tapped in self._tapped_here(index, layers)})
+        return hidden.value, [features[layer] for layer in layers]
+
+    def _bias_is_cancelled_after(self, index: int) -> bool:
+        """Whether a norm follows stage `index` that takes away what is the same for all pixels of a channel."""
+        return self.stages[index + 1].kind == "norm" and cancels_bias(self._settings.generator_norm)
+
+    def _tapped_here(self, index: int, layers: Sequence[int]) -> list[int]:
+        """The requested layers whose feature is the output of stage `index`.
+
+        The official ReLU works in place: a tapped norm that a ReLU follows (and the convolution before it, if the
+        norm does nothing) is seen after the ReLU, unless encoding stops before it, at the last tapped layer.
+        """
+        aliases = [index]
+        if layers and self.stages[index].kind == "relu" and index <= layers[-1]:
+            aliases.append(index - 1)
+            if self._settings.generator_norm == "none":
+                aliases.append(index - 2)
+        return [layer for layer in aliases if layer in layers]
+
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Raises InputError if a layer number is not that of a stage."""
+        if layers[-1] >= len(self.stages):
+            raise InputError(f"--nce_layers must be below {len(self.stages)}, the number of stages of this "
+                             f"generator, found {layers[-1]}")
+
+    def feature_names(self, layers: Sequence[int]) -> list[str]:
+        """Readable names of features, such as `04_down1`, for TensorBoard and messages."""
+        return [f"{layer:02d}_{self.stages[layer].name}" for layer in layers]
+
+    def feature_channels(self, layers: Sequence[int]) -> list[int]:
+        """Channels C_l of each feature."""
+        return [self.stages[layer].channels for layer in layers]

@@ -1,0 +1,1 @@
+"""Networks on features that training alone needs: patch projectors, feature classifier."""

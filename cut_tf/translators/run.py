@@ -1,0 +1,142 @@
+"""The trained generator of a run, ready to translate pictures of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from cut_tf import compat, images, networks
+from cut_tf.checkpoints import CheckpointStore, run_and_step
+from cut_tf.data.transforms import Preprocessing
+from cut_tf.errors import InputError
+from cut_tf.networks.generators.resnet import ResnetGenerator
+from cut_tf.settings import Settings
+from cut_tf.translators.tiles import ResnetTiles
+from cut_tf.windows import row_bands
+
+WEIGHTS = ("best", "last", "ema")
+SIZES = ("native", "train")
+# Tiles of larger pictures: about half a GB of features for each, with SinCUT's generator.
+TILE_PX = 512
+# Pixels of the largest picture that CUT's ResNet translates as a whole. It takes 1.7 KB for each of them.
+MOST_PIXELS_AT_ONCE = 2**20
+# Pixels of the largest picture for generators that average over all of it and have no tiles. They take 140 B (mobile)
+# and 1 KB (aecrnet) for each of them: 9 GB for the largest.
+MOST_PIXELS = {"mobile": 2**26, "aecrnet": 2**23}
+
+
+class Translator:
+    """Translates uint8 pictures with the generator of a run.
+
+    Generators without instance norm know how far they see, `reach_px`. They translate large pictures in tiles, with the
+    same result as without, in a memory that does not depend on the picture's size. ResNets with instance norm do so
+    from MOST_PIXELS_AT_ONCE pixels on, by `ResnetTiles`. The others refuse pictures of more than MOST_PIXELS pixels.
+
+    Args:
+      run: folder of the run, or DIR@STEP for one of its checkpoints.
+      weights: best, the checkpoint with the best metric; ema, the newest one; both with the running means of the
+        weights if the run kept them; last, the newest one's raw weights. ema if empty.
+      size: native translates at the picture's own size; train resizes to the size that training saw first, and the
+        result back to the picture's size.
+
+    Raises:
+      InputError: if the folder is no run, or has no such weights.
+    """
+
+    def __init__(self, run: str | Path, weights: str = "", size: str = "native") -> None:
+        run, step = run_and_step(run)
+        path = run / "settings.json"
+        if not path.is_file():
+            raise InputError(f"--run must be the folder of a run, found no settings.json in {run}")
+        self.settings = Settings.from_json(path.read_text(encoding="utf-8"), str(path))
+        keeps_means = self.settings.train.ema_decay > 0
+        if weights == "ema" and not keeps_means:
+            raise InputError(f"--weights=ema needs a run with --ema_decay above 0, found 0 in {path}")
+        store = CheckpointStore(run, keep=1, writes=False)
+        if step is not None and weights == "best":
+            raise InputError(f"--weights must be ema or last with --run=DIR@STEP, found best with {run}@{step}")
+        self.step = store.find(weights or "ema") if step is None else store.check(step)
+        self.generator = networks.build_generator(self.settings.network,
+                                                  dtype=networks.POLICIES[self.settings.train.precision])
+        prefix = "ema_generator" if keeps_means and weights != "last" else "generator"
+        named = compat.named_weights(self.generator)
+        store.restore({f"{prefix}/{name}": variable for name, variable in named.items()}, self.step, partial=True)
+        self._preprocessing = Preprocessing.of(self.settings.data) if size == "train" else None
+        self._compiled = compile_generator(self.generator)
+        sees_all = getattr(self.generator, "reach_px", None) is None
+        self._tiles = ResnetTiles(self.generator) if sees_all and isinstance(self.generator, ResnetGenerator) else None
+
+    @property
+    def traces(self) -> int:
+        """How many times the generator was compiled: once, whatever sizes it has met."""
+        return self._compiled.experimental_get_tracing_count()
+
+    def __call__(self, picture: np.ndarray, where: str = "picture") -> np.ndarray:
+        """Translates one picture.
+
+        Args:
+          picture: uint8 [H, W, 3].
+          where: its name, for messages.
+
+        Returns:
+          uint8 [H, W, 3].
+
+        Raises:
+          InputError: if a side is below images.MIN_SIDE_PX, or the picture too large for this generator.
+        """
+        images.check_image(picture, where)
+        seen = picture if self._preprocessing is None else self._preprocessing.resize(picture)
+        output = self._translated(seen, where)
+        if output.shape == picture.shape:
+            return output
+        size = (picture.shape[1], picture.shape[0])
+        return np.asarray(Image.fromarray(output).resize(size, Image.Resampling.BICUBIC))
+
+    def _translated(self, picture: np.ndarray, where: str) -> np.ndarray:
+        pixels, reach_px = picture.shape[0] * picture.shape[1], getattr(self.generator, "reach_px", None)
+        if self._tiles is not None and pixels > MOST_PIXELS_AT_ONCE:
+            return self._tiles(picture)
+        name = self.settings.network.generator
+        if pixels > MOST_PIXELS.get(name, pixels):
+            raise InputError(f"{where}: pictures must have at most {MOST_PIXELS[name]} pixels for --generator={name}, "
+                             f"found {picture.shape[1]}x{picture.shape[0]}; --size=train makes it smaller")
+        return translate_in_tiles(self._compiled, picture, reach_px)
+
+
+def translate_in_tiles(translate: Callable[[np.ndarray], tf.Tensor], picture: np.ndarray, reach_px: int | None,
+                       tile_px: int = TILE_PX) -> np.ndarray:
+    """Translates a picture in tiles that overlap by what a generator sees around them.
+
+    Args:
+      translate: uint8 [1, H, W, 3] to uint8 of the same shape.
+      picture: uint8 [H, W, 3].
+      reach_px: how far from a pixel those lie that its result depends on; a multiple of the generator's downsampling.
+        None if all of the picture counts, which is then translated as a whole.
+      tile_px: side of a tile without its surroundings; a multiple of the generator's downsampling.
+
+    Returns:
+      uint8 [H, W, 3].
+    """
+    if reach_px is None or max(picture.shape[:2]) <= tile_px:
+        return translate(picture[None]).numpy()[0]
+    output = np.empty_like(picture)
+    for rows, inside_rows, band in row_bands(picture.shape[0], reach_px, tile_px):
+        for columns, inside_columns, strip in row_bands(picture.shape[1], reach_px, tile_px):
+            tile = translate(picture[rows, columns][None]).numpy()[0]
+            output[band, strip] = tile[inside_rows, inside_columns]
+    return output
+
+
+def compile_generator(generator: keras.Model) -> tf.types.experimental.GenericFunction:
+    """uint8 [1, H, W, 3] to uint8 of the same shape, traced once for all sizes."""
+
+    @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)])
+    def translate(picture: tf.Tensor) -> tf.Tensor:
+        return images.to_bytes(generator(images.from_bytes(picture), training=False))
+
+    return translate

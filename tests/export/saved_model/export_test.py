@@ -1,0 +1,139 @@
+"""The exported SavedModel against the generator; versions; nothing half written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cut_tf.errors import InputError
+from cut_tf.export import FORMATS
+from cut_tf.export.options import ExportOptions
+from cut_tf.export.saved_model import export
+from cut_tf.methods import build_method
+from cut_tf.translators.run import Translator
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny_settings):
+    """A saved run whose raw weights and running means draw different pictures."""
+    method = build_method(tiny_settings())
+    method.compile()
+    for gain, network in ((10.0, method.generator), (20.0, method.ema_generator)):
+        for weight in network.weights:
+            weight.assign(weight * gain)
+    folder = tmp_path_factory.mktemp("export") / "run"
+    method.save(folder)
+    return folder
+
+
+def _picture(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize("weights, size", [("ema", (17, 41)), ("last", (32, 32))])
+def test_signatures_draw_the_generators_pictures(run, tmp_path, weights, size):
+    translator = Translator(run, weights)
+    path = export.export_saved_model(translator, tmp_path / "model")
+    assert path == tmp_path / "model" / "1"
+    signatures = tf.saved_model.load(str(path)).signatures
+    picture = _picture(*size)
+    batch = np.stack([picture, picture[:, ::-1]])
+    found = signatures["image"](image=tf.constant(batch))["image"].numpy()
+    assert found.dtype == np.uint8 and found.shape == batch.shape and found.std() > 5
+    for one, source in zip(found, batch):
+        assert np.abs(one.astype(int) - translator(source)).max() <= 1
+    floats = signatures["image_float"](image=tf.constant(batch / 127.5 - 1.0, tf.float32))["image"].numpy()
+    assert np.abs((floats + 1.0) * 127.5 - found).max() <= 1.0
+
+
+def test_encoded_pictures_of_any_mix_of_sizes(run, tmp_path):
+    translator = Translator(run)
+    path = export.export_saved_model(translator, tmp_path / "model", ExportOptions(pixel_limit=41 * 50))
+    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+    pictures = [_picture(17, 41), _picture(41, 50)]
+    found = serve(image_bytes=tf.constant([tf.io.encode_png(picture).numpy() for picture in pictures]))["output_bytes"]
+    for png, picture in zip(found, pictures):
+        assert np.abs(tf.io.decode_png(png).numpy().astype(int) - translator(picture)).max() <= 1
+    with pytest.raises(tf.errors.InvalidArgumentError, match="element 0: must have at most 2050 pixels, found 50x42"):
+        serve(image_bytes=tf.constant([tf.io.encode_png(_picture(42, 50)).numpy()]))
+
+
+@pytest.mark.parametrize("size", [(1, 1), pytest.param((3, 20), marks=pytest.mark.slow),
+                                  pytest.param((15, 15), marks=pytest.mark.slow)])
+def test_pictures_below_the_least_side_keep_their_size(run, tmp_path, size):
+    path = export.export_saved_model(Translator(run), tmp_path / "model")
+    found = tf.saved_model.load(str(path)).signatures["image"](image=tf.constant(_picture(*size)[None]))["image"]
+    assert found.shape == (1, *size, 3)
+
+
+@pytest.mark.slow
+def test_signatures_take_any_size(run, tmp_path):
+    path = export.export_saved_model(Translator(run), tmp_path / "model")
+    for name, signature in tf.saved_model.load(str(path)).signatures.items():
+        _, inputs = signature.structured_input_signature
+        if name == "serving_default":
+            assert inputs["image_bytes"].shape.as_list() == [None] and inputs["image_bytes"].dtype == tf.string
+        else:
+            assert inputs["image"].shape.as_list() == [None, None, None, 3], name
+
+
+def test_every_export_is_the_next_version(run, tmp_path):
+    (tmp_path / "7").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "²").mkdir()
+    translator = Translator(run)
+    assert export.export_saved_model(translator, tmp_path).name == "8"
+    assert export.export_saved_model(translator, tmp_path).name == "9"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["7", "8", "9", "notes", "²"]
+
+
+def test_a_model_that_draws_other_pictures_is_not_kept(run, tmp_path, monkeypatch):
+    translator = Translator(run)
+    other = Translator(run, "last")
+    monkeypatch.setattr(export, "ServingModule", lambda _, limit, real=export.ServingModule: real(
+        other.generator, limit))
+    with pytest.raises(InputError, match=r"within 1 level, found \d+ levels of difference; nothing was written"):
+        export.export_saved_model(translator, tmp_path / "model")
+    assert list((tmp_path / "model").iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing(run, tmp_path, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export.os, "rename", full)
+    with pytest.raises(InputError, match="--output=.* cannot be written: .*No space left"):
+        export.export_saved_model(Translator(run), tmp_path / "model")
+    assert list((tmp_path / "model").iterdir()) == []
+
+
+def _export(*flags: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "cut_tf.export", *flags], cwd=ROOT, text=True, timeout=900,
+                          env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, capture_output=True)
+
+
+@pytest.mark.slow
+def test_command_exports_and_names_what_it_wrote(run, tmp_path):
+    done = _export(f"--run={run}", "--format=saved_model", f"--output={tmp_path / 'model'}", "--weights=last")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"written: {tmp_path / 'model' / '1'}"
+    assert (tmp_path / "model" / "1" / "saved_model.pb").is_file()
+
+
+def test_command_refuses_a_folder_that_is_no_run(tmp_path):
+    done = _export(f"--run={tmp_path}", f"--output={tmp_path / 'model'}")
+    assert done.returncode == 2
+    assert f"error: --run must be the folder of a run, found no settings.json in {tmp_path}" in done.stderr
+    assert not (tmp_path / "model").exists()
+
+
+def test_every_format_has_its_function():
+    assert all(callable(write) for write in FORMATS.values())
