@@ -20,10 +20,6 @@ _HOMES = {
     "build_method": "cut_tf.methods",
     "LinearDecay": "cut_tf.methods.optimizers",
     "Settings": "cut_tf.settings",
-    "DataSettings": "cut_tf.settings",
-    "NetworkSettings": "cut_tf.settings",
-    "LossSettings": "cut_tf.settings",
-    "TrainSettings": "cut_tf.settings",
     "InputError": "cut_tf.errors",
     "NonFiniteError": "cut_tf.errors",
 }

@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
             raise InputError(f"arguments must be flags, found {argv[1:]}")
         settings = flags.settings_from()
         if not _DRY_RUN.value:
-            print(*devices.report(settings.train.num_virtual_devices), sep="\n")
+            print(*devices.report(settings.devices.num_virtual_devices), sep="\n")
         print(settings.to_json(), end="", flush=True)
         if _DRY_RUN.value:
             return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 import cut_tf
 from cut_tf import command_line
 from cut_tf.errors import InputError
-from cut_tf.settings import SECTIONS
+from cut_tf.settings import FIELDS
 from tests import warm_process
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +40,7 @@ def test_every_command_knows_its_version(tmp_path):
 
 def test_help_lists_the_settings_and_what_all_commands_share(tmp_path):
     done = _run(tmp_path, "cut_tf.train", "--help")
-    for field in (field for section in SECTIONS for field in dataclasses.fields(section.type_)):
+    for field in FIELDS.values():
         assert re.search(rf"^  --(\[no\])?{field.name}:", done.stdout, re.MULTILINE), field.name
     assert "--[no]version:" in done.stdout and "--[no]dry_run:" in done.stdout
     assert "--[no]version:" in _run(tmp_path, "tools.update_build", "--help").stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from collections.abc import Callable
@@ -48,16 +47,10 @@ def testdata() -> Path:
 @pytest.fixture(scope="session")
 def tiny_settings() -> Callable[..., object]:
     """tiny_settings(**overrides): Settings of a run that takes seconds; overrides by the name of the field."""
-    from cut_tf.settings import SECTIONS, Settings
+    from cut_tf.settings import Settings
 
     def make(**overrides: object) -> Settings:
-        values = {**_TINY, **overrides}
-        sections = {}
-        for section in SECTIONS:
-            names = [field.name for field in dataclasses.fields(section.type_) if field.name in values]
-            sections[section.name] = dataclasses.replace(section.type_(), **{name: values.pop(name) for name in names})
-        assert not values, f"no settings are called {sorted(values)}"
-        return Settings(**sections)
+        return Settings.of(**{**_TINY, **overrides})
 
     return make
 

@@ -11,7 +11,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from cut_tf.data import open_dataset
 from cut_tf.metrics.temporal import noise_gain
-from cut_tf.settings import DataSettings
+from cut_tf.settings import Settings
 from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator
 
 BOX = Path(__file__).parents[1] / "saved_models" / "dehaze_mobile"
@@ -23,7 +23,7 @@ _MOST_NOISE_GAIN = 1.5
 @pytest.fixture(scope="module")
 def scenes():
     """Hazy test scenes, which no training has seen, and the clear ones: uint8 [256, 256, 3] each."""
-    data = open_dataset(DataSettings(dataset="scenes", preprocess="none", scenes_size_px=256))
+    data = open_dataset(Settings.of(dataset="scenes", preprocess="none", scenes_size_px=256))
     return [(data.test_source.load(index), data.test_target.load(index)) for index in range(_SCENES)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -14,11 +13,10 @@ from cut_tf import flags
 from cut_tf.errors import InputError
 from cut_tf.methods import METHODS
 from cut_tf.networks import GENERATORS
-from cut_tf.settings import SECTIONS, Settings
+from cut_tf.settings import FIELDS, Settings
 
 ROOT = Path(__file__).parents[1]
 FLAGFILES = sorted((ROOT / "cut_tf" / "flagfiles").glob("*.flags"))
-FIELDS = {field.name: field for section in SECTIONS for field in dataclasses.fields(section.type_)}
 
 
 def _defined() -> absl_flags.FlagValues:
@@ -51,19 +49,17 @@ def test_values_arrive_in_their_settings():
         "--nce_weight=10", "--flip_equivariance", "--run=/tmp/run with space", "--learning_rate=1e-4", "--seed=7"))
     assert (settings.data.dataset, settings.data.batch_size, settings.data.flip) == (
         "tfds:cycle_gan/horse2zebra", 4, False)
-    assert settings.network.generator_norm == "batch"
-    assert (settings.loss.nce_weight, settings.loss.flip_equivariance) == (10.0, True)
-    assert (settings.train.run, settings.train.learning_rate, settings.train.seed) == ("/tmp/run with space", 1e-4, 7)
+    assert settings.generator.generator_norm == "batch"
+    assert (settings.patch_nce.nce_weight, settings.mirroring.flip_equivariance) == (10.0, True)
+    assert (settings.train.run, settings.train.seed) == ("/tmp/run with space", 7)
+    assert settings.optimizer.learning_rate == 1e-4
 
 
 def test_settings_and_flags_round_trip():
     """Every saved setting can be given as a flag: a run can be repeated from its settings.json."""
-    changed = Settings(
-        data=dataclasses.replace(Settings().data, preprocess="scale_width", scenes_images=3, flip=False),
-        loss=dataclasses.replace(Settings().loss, gan_mode="wgangp", temperature=0.2, nce_layers="0,4"),
-        train=dataclasses.replace(Settings().train, ema_decay=0.0, xla=True))
-    arguments = [f"--{name}={value}" for section in dataclasses.asdict(changed).values()
-                 for name, value in section.items()]
+    changed = Settings.of(preprocess="scale_width", scenes_images=3, flip=False, gan_mode="wgangp", temperature=0.2,
+                          nce_layers="0,4", ema_decay=0.0, xla=True)
+    arguments = [f"--{name}={value}" for name, value in changed.flat().items()]
     assert flags.settings_from(_parsed(*arguments)) == changed
 
 
@@ -132,16 +128,17 @@ def test_the_commands_of_the_flagfiles_work(path, monkeypatch):
 def test_fastcut_flagfile_has_the_numbers_of_the_paper():
     path = ROOT / "cut_tf" / "flagfiles" / "fastcut_horse2zebra.flags"
     settings = flags.settings_from(_parsed(f"--flagfile={path}"))
-    assert (settings.loss.nce_weight, settings.loss.nce_identity_weight) == (10.0, 0.0)
-    assert settings.loss.flip_equivariance is True
-    assert (settings.train.constant_epochs, settings.train.decay_epochs) == (150, 50)
+    assert (settings.patch_nce.nce_weight, settings.patch_nce.nce_identity_weight) == (10.0, 0.0)
+    assert settings.mirroring.flip_equivariance is True
+    assert (settings.optimizer.constant_epochs, settings.optimizer.decay_epochs) == (150, 50)
 
 
 def test_cut_flagfile_has_the_numbers_of_the_paper():
     path = ROOT / "cut_tf" / "flagfiles" / "cut_horse2zebra.flags"
     settings = flags.settings_from(_parsed(f"--flagfile={path}"))
-    assert settings.network == Settings().network and settings.loss == Settings().loss
-    assert (settings.train.constant_epochs, settings.train.decay_epochs, settings.data.batch_size) == (200, 200, 1)
+    assert set(settings.changed()) == {"dataset"}
+    assert (settings.optimizer.constant_epochs, settings.optimizer.decay_epochs) == (200, 200)
+    assert settings.data.batch_size == 1
 
 
 @pytest.mark.parametrize("method, own", [("cyclegan", []), ("gcgan", ["l1_identity_weight"]), ("distancegan", [])])

@@ -25,7 +25,7 @@ from cut_tf.export.saved_model.export import export_saved_model
 from cut_tf.export.tflite.export import export_tflite
 from cut_tf.files import replace_file
 from cut_tf.metrics import METRICS
-from cut_tf.settings import DataSettings
+from cut_tf.settings import Settings
 from cut_tf.translators.exported import SavedModelTranslator, newest_version
 from cut_tf.translators.run import Translator
 
@@ -109,17 +109,17 @@ def _card(translator: Translator, saved_model: Path, command: Sequence[str]) -> 
     return _CARD.format(weights=translator.generator.count_params(), command=" ".join(command), commit=commit,
                         steps=translator.step, method=settings.train.method, seed=settings.train.seed,
                         photographs=len(open_dataset(tests["hazed photographs"]).pairs[0]) //
-                        tests["hazed photographs"].haze_variants, noise=settings.loss.source_noise_levels,
+                        tests["hazed photographs"].hazed.haze_variants, noise=settings.regression.source_noise_levels,
                         rows=rows, files=files, run=_RUN.value, license=_LICENSE.value, source=_SOURCE.value)
 
 
-def _tests() -> dict[str, DataSettings]:
+def _tests() -> dict[str, Settings]:
     """The test pairs by the name that the card gives them."""
-    return {"scenes": DataSettings(dataset="scenes", preprocess="none", scenes_size_px=_SIZE.height_px),
-            "hazed photographs": DataSettings(dataset=f"hazed:{_PHOTOGRAPHS.value},{_VAL.value}", preprocess="none")}
+    return {"scenes": Settings.of(dataset="scenes", preprocess="none", scenes_size_px=_SIZE.height_px),
+            "hazed photographs": Settings.of(dataset=f"hazed:{_PHOTOGRAPHS.value},{_VAL.value}", preprocess="none")}
 
 
-def _tables(saved_model: Path, tests: dict[str, DataSettings]) -> tuple[str, str]:
+def _tables(saved_model: Path, tests: dict[str, Settings]) -> tuple[str, str]:
     """Rows of the card's two tables: pictures, and files."""
     rows = []
     for name, data_settings in tests.items():

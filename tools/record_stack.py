@@ -31,7 +31,7 @@ from cut_tf.layers.convolution import Convolution
 from cut_tf.layers.norm import InstanceNorm
 from cut_tf.methods import build_method
 from cut_tf.methods.base import TranslationMethod
-from cut_tf.settings import LossSettings, NetworkSettings, Settings, TrainSettings
+from cut_tf.settings import Settings
 from cut_tf.translators.run import Translator
 
 STEPS = 2
@@ -43,11 +43,9 @@ _GAIN = 8.0
 
 def recorded_settings() -> Settings:
     """A tiny CUT with every kind of state that differs between the stacks."""
-    return Settings(
-        network=NetworkSettings(ngf=4, ndf=4, generator_blocks=1, discriminator_layers=2, projector_width=8,
-                                discriminator_norm="spectral"),
-        loss=LossSettings(nce_layers="0,4,8", num_patches=16),
-        train=TrainSettings(ema_decay=0.5, learning_rate=1e-3))
+    return Settings.of(ngf=4, ndf=4, generator_blocks=1, discriminator_layers=2, projector_width=8,
+                       discriminator_norm="spectral", nce_layers="0,4,8", num_patches=16, ema_decay=0.5,
+                       learning_rate=1e-3)
 
 
 def batch(step: int) -> dict[str, tf.Tensor]:

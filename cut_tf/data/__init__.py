@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from cut_tf.data.kinds.scenes import open_scenes
 from cut_tf.data.kinds.single import open_single
 from cut_tf.data.kinds.tfds import open_tfds
 from cut_tf.errors import InputError
-from cut_tf.settings import DataSettings
+from cut_tf.settings import Settings
 
 DATASETS = {"scenes": open_scenes, "tfds": open_tfds, "haze": open_haze, "hazed": open_hazed,
             "single": open_single, "two_folders": open_two_folders, "folder": open_folder}
@@ -23,17 +22,17 @@ DATASETS = {"scenes": open_scenes, "tfds": open_tfds, "haze": open_haze, "hazed"
 _JOIN = "+"
 
 
-def open_dataset(settings: DataSettings) -> TranslationData:
-    """Opens `settings.dataset`; checks folders and file headers, decodes no picture.
+def open_dataset(settings: Settings) -> TranslationData:
+    """Opens `settings.data.dataset`; checks folders and file headers, decodes no picture.
 
     Raises:
       InputError: if the dataset is not there or not usable; the message says what was looked for. Or if the pictures of
         a test pair differ in size.
     """
-    parts = settings.dataset.split(_JOIN)
-    if len(parts) == 1 or Path(settings.dataset).is_dir():
+    parts = settings.data.dataset.split(_JOIN)
+    if len(parts) == 1 or Path(settings.data.dataset).is_dir():
         return _open_one(settings)
-    return join([_open_one(dataclasses.replace(settings, dataset=part)) for part in parts])
+    return join([_open_one(settings.having(dataset=part)) for part in parts])
 
 
 def join(parts: Sequence[TranslationData]) -> TranslationData:
@@ -55,15 +54,15 @@ def _joined(sides: Sequence[Domain | None]) -> JoinedDomain | None:
     return JoinedDomain(present) if present else None
 
 
-def _open_one(settings: DataSettings) -> TranslationData:
-    name = settings.dataset
+def _open_one(settings: Settings) -> TranslationData:
+    name = settings.data.dataset
     if name == "scenes":
         kind = "scenes"
     elif name.startswith(("tfds:", "haze:", "hazed:", "single:")):
         kind = name.split(":")[0]
     else:
         kind = "two_folders" if "," in name else "folder"
-    if settings.crop_border_px and (kind != "haze" or "," not in name):
+    if settings.haze.crop_border_px and (kind != "haze" or "," not in name):
         raise InputError(f"--crop_border_px must be 0 unless --dataset=haze:TRAIN_DIR,TEST_DIR, "
-                         f"found {settings.crop_border_px} with --dataset={name}")
-    return with_test_pairs_checked(DATASETS[kind](settings), settings)
+                         f"found {settings.haze.crop_border_px} with --dataset={name}")
+    return with_test_pairs_checked(DATASETS[kind](settings), settings.data)

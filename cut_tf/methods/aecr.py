@@ -20,7 +20,7 @@ class AECR(Paired):
     progress_terms = ("loss/generator", "loss/l1", "loss/contrastive")
 
     def __init__(self, settings: Settings) -> None:
-        if not settings.loss.contrastive_weight:
+        if not settings.contrastive.contrastive_weight:
             raise InputError("--contrastive_weight must be more than zero with --method=aecr (0.1 in the paper; "
-                             f"--method=paired is the same without), found {settings.loss.contrastive_weight}")
+                             f"--method=paired is the same without), found {settings.contrastive.contrastive_weight}")
         super().__init__(settings)

@@ -59,12 +59,12 @@ class TranslationMethod(keras.Model):
     def __init__(self, settings: Settings) -> None:
         super().__init__(name=settings.train.method)
         self.settings = settings
-        self.policy = networks.POLICIES[settings.train.precision]
+        self.policy = networks.POLICIES[settings.devices.precision]
         self.regularize = build_regularization(settings)
         self.networks = self._build_networks()
         self.ema_generator = self._build_ema()
         self.step = step_variable(0, tf.int64)
-        self.loss_scaling = LossScaling(settings.train.precision == "float16")
+        self.loss_scaling = LossScaling(settings.devices.precision == "float16")
         self.optimizers_by_network = {}
         self.step_logs = StepTerms((), tf.zeros([0]))
         self.input_wait_sec = 0.0
@@ -79,7 +79,7 @@ class TranslationMethod(keras.Model):
         raise NotImplementedError
 
     def _build_ema(self) -> keras.Model | None:
-        if not self.settings.train.ema_decay:
+        if not self.settings.optimizer.ema_decay:
             return None
         ema = self._new_generator("ema_generator")
         ema.trainable = False
@@ -115,18 +115,18 @@ class TranslationMethod(keras.Model):
         Raises:
           InputError: if `optimizers` names a network that the method has not.
         """
-        train = self.settings.train
+        adam = self.settings.optimizer
         given = dict(optimizers or {})
         unknown = sorted(set(given) - set(self.networks))
         if unknown:
             raise InputError(f"optimizers must name networks of {self.name} ({', '.join(self.networks)}), "
                              f"found {', '.join(unknown)}")
-        rate = train.learning_rate if learning_rate is None else learning_rate
+        rate = adam.learning_rate if learning_rate is None else learning_rate
         with self.distribute_strategy.scope():
             for name, network in self.networks.items():
                 if not network.trainable_variables:
                     continue
-                optimizer = given.get(name) or Adam(rate, train.beta_1, train.beta_2, name=f"{name}_adam")
+                optimizer = given.get(name) or Adam(rate, adam.beta_1, adam.beta_2, name=f"{name}_adam")
                 compat.build_optimizer(optimizer, network.trainable_variables)
                 self.optimizers_by_network[name] = optimizer
             compat.compile_keras_model(self, self.optimizers_by_network["generator"], run_eagerly)
@@ -201,13 +201,13 @@ class TranslationMethod(keras.Model):
           Named scalar terms.
         """
         before = [tf.convert_to_tensor(variable) for variable in self._undone_by_overflow()]
-        with networks.plain_kernels(self.settings.train.plain_kernels):
+        with networks.plain_kernels(self.settings.devices.plain_kernels):
             terms = self._take_step(batch) if draws is None else self._take_step(batch, draws)
         step = self.step.assign_add(1)
         if self.ema_generator is not None:
             count = tf.cast(step, tf.float32)
             # Young means forget faster, or the random first weights would stay in them for thousands of steps.
-            decay = tf.minimum(self.settings.train.ema_decay, (1.0 + count) / (10.0 + count))
+            decay = tf.minimum(self.settings.optimizer.ema_decay, (1.0 + count) / (10.0 + count))
             tf.distribute.get_replica_context().merge_call(self._move_ema, args=(decay,))
         if self.loss_scaling.used:
             terms["metric/loss_scale"] = tf.identity(self.loss_scaling.scale)
@@ -319,7 +319,7 @@ class TranslationMethod(keras.Model):
     def _compiled_step(self) -> tuple[Callable, list[str]]:
         """A step of all replicas, from a batch to the values of its terms [N], and their names, known once it ran."""
         strategy, names = self.distribute_strategy, []
-        step = tf.function(self.train_step, jit_compile=True) if self.settings.train.xla else self.train_step
+        step = tf.function(self.train_step, jit_compile=True) if self.settings.devices.xla else self.train_step
 
         def step_of_replica(batch: object) -> tf.Tensor:
             terms = step(batch)

@@ -69,8 +69,8 @@ class CUT(unpaired.UnpairedMethod):
         self.layers_compared = self.compared_layers()
         self.feature_names = self.generator.feature_names(self.layers_compared)
         self.queues = {}
-        if settings.loss.negatives in _EXTERNAL_LOGITS:
-            length = max(settings.loss.num_patches - 1, 1)
+        if settings.patch_nce.negatives in _EXTERNAL_LOGITS:
+            length = max(settings.patch_nce.num_patches - 1, 1)
             for name in ("nce", "nce_identity"):
                 self.queues[name] = KeyQueue(length, self.networks["projector"].widths)
 
@@ -84,11 +84,11 @@ class CUT(unpaired.UnpairedMethod):
 
     def compared_layers(self) -> tuple[int, ...]:
         """Stages of the generator whose features are compared."""
-        return self.settings.loss.layers()
+        return self.settings.patch_nce.layers()
 
     def _new_projector(self, channels: list[int], seed: int) -> keras.Model:
-        network = self.settings.network
-        return PatchProjector(channels, network.projector_width, seed, use_mlp=network.projector == "mlp")
+        projector = self.settings.projector
+        return PatchProjector(channels, projector.projector_width, seed, use_mlp=projector.projector == "mlp")
 
     def _embed(self, features: list[tf.Tensor], patch_ids: list[tf.Tensor]) -> list[tf.Tensor]:
         """Unit vectors [B, P_l, C] of the patches with these ids, per layer."""
@@ -97,7 +97,7 @@ class CUT(unpaired.UnpairedMethod):
     @property
     def uses_identity(self) -> bool:
         """Whether target images are translated too."""
-        return self.settings.loss.nce_identity_weight > 0 or self.settings.loss.l1_identity_weight > 0
+        return self.settings.patch_nce.nce_identity_weight > 0 or self.settings.identity.l1_identity_weight > 0
 
     def _take_step(self, batch: dict[str, tf.Tensor], draws: Draws | None = None) -> dict[str, tf.Tensor]:
         """As `train_step`; `loss/generator` is the visible weighted sum of the generator's terms."""
@@ -119,13 +119,13 @@ class CUT(unpaired.UnpairedMethod):
         return terms
 
     def _draw_flip(self) -> tf.Tensor:
-        if not self.settings.loss.flip_equivariance:
+        if not self.settings.mirroring.flip_equivariance:
             return tf.constant(False)
         return tf.random.stateless_uniform([], self.draw_seed(_FLIP), alg="philox") < 0.5
 
     def _mirror(self, pictures: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:
         """Mirrors [B, H, W, C] left-right if `flip`; a no-op in the graph without flip equivariance."""
-        if not self.settings.loss.flip_equivariance:
+        if not self.settings.mirroring.flip_equivariance:
             return pictures
         return tf.cond(flip, lambda: tf.reverse(pictures, [2]), lambda: pictures)
 
@@ -146,7 +146,7 @@ class CUT(unpaired.UnpairedMethod):
 
     def _encode(self, parts: list[tf.Tensor]) -> list[list[tf.Tensor]]:
         """Features of every part. With batch norm parts do not see each other, as in the official code."""
-        if not self._together(parts) or self.settings.network.generator_norm == "batch":
+        if not self._together(parts) or self.settings.generator.generator_norm == "batch":
             return [self.generator.encode(part, self.layers_compared, training=True) for part in parts]
         return _split_features(self.generator.encode(tf.concat(parts, 0), self.layers_compared, training=True),
                                len(parts))
@@ -158,28 +158,27 @@ class CUT(unpaired.UnpairedMethod):
         The generator has just encoded the real images, and keys carry no gradient, so those features serve again,
         except in a mirrored step, and with batch norm, whose statistics depend on what else is in the batch.
         """
-        if self.settings.network.generator_norm == "batch":
+        if self.settings.generator.generator_norm == "batch":
             return self._encode(real)
-        if not self.settings.loss.flip_equivariance:
+        if not self.settings.mirroring.flip_equivariance:
             return features
         return tf.cond(flip, lambda: self._encode(real), lambda: features)
 
     def _generator_terms(self, outputs: list[tf.Tensor], seen: list[tf.Tensor]) -> dict[str, tf.Tensor]:
-        loss = self.settings.loss
-        terms = {"loss/gan": self._gan_term(outputs[0])}
-        if loss.l1_identity_weight:
-            terms["loss/l1_identity"] = loss.l1_identity_weight * tf.reduce_mean(tf.abs(outputs[1] - seen[1]))
+        terms, weight = {"loss/gan": self._gan_term(outputs[0])}, self.settings.identity.l1_identity_weight
+        if weight:
+            terms["loss/l1_identity"] = weight * tf.reduce_mean(tf.abs(outputs[1] - seen[1]))
         return terms
 
     def _contrast(self, outputs: list[tf.Tensor], keys: list[list[tf.Tensor]], flip: tf.Tensor,
                   draws: Draws | None) -> dict[str, tf.Tensor]:
         """Both PatchNCE terms, weighted, and their values and accuracies per layer."""
-        loss = self.settings.loss
-        if not (loss.nce_weight or loss.nce_identity_weight):
+        nce = self.settings.patch_nce
+        if not (nce.nce_weight or nce.nce_identity_weight):
             return {"loss/nce": tf.constant(0.0)}
-        names = [("nce", loss.nce_weight, draws and draws.source_ids)]
-        if loss.nce_identity_weight:
-            names.append(("nce_identity", loss.nce_identity_weight, draws and draws.target_ids))
+        names = [("nce", nce.nce_weight, draws and draws.source_ids)]
+        if nce.nce_identity_weight:
+            names.append(("nce_identity", nce.nce_identity_weight, draws and draws.target_ids))
         terms = {}
         for (name, weight, ids), queries, part_keys in zip(names, self._encode(outputs[:len(names)]), keys):
             queries = [self._mirror(feature, flip) for feature in queries]
@@ -204,23 +203,23 @@ class CUT(unpaired.UnpairedMethod):
 
     def _draw_ids(self, first_purpose: int, features: list[tf.Tensor], num_patches: int = 0) -> list[tf.Tensor]:
         """Patch ids per layer; `num_patches` of the settings if 0."""
-        num_patches = num_patches or self.settings.loss.num_patches
+        num_patches = num_patches or self.settings.patch_nce.num_patches
         return [draw_patch_ids(tf.shape(feature)[1] * tf.shape(feature)[2], num_patches,
                                self.draw_seed(first_purpose + index)) for index, feature in enumerate(features)]
 
     def _logits(self, name: str, layer: int, query: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         """[B, P, 1 + N] with negatives from where the settings say; other images of all replicas count."""
-        loss = self.settings.loss
-        if loss.negatives == "internal":
-            return patch_nce.internal_logits(query, key, loss.temperature, loss.num_negatives)
+        nce = self.settings.patch_nce
+        if nce.negatives == "internal":
+            return patch_nce.internal_logits(query, key, nce.temperature, nce.num_negatives)
         own = tf.reshape(key, [-1, key.shape[-1]])
         pool = tf.distribute.get_replica_context().all_gather(own, axis=0)
-        if loss.negatives == "minibatch":
+        if nce.negatives == "minibatch":
             first = replicas.replica_index() * tf.shape(own)[0]
-            return patch_nce.minibatch_logits(query, key, loss.temperature, pool, first)
+            return patch_nce.minibatch_logits(query, key, nce.temperature, pool, first)
         queue = self.queues[name]
-        logits = _EXTERNAL_LOGITS[loss.negatives](query, key, queue.keys[layer], queue.present[layer],
-                                                  loss.temperature)
+        logits = _EXTERNAL_LOGITS[nce.negatives](query, key, queue.keys[layer], queue.present[layer],
+                                                 nce.temperature)
         queue.push(layer, pool)
         return logits
 

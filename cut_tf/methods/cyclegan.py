@@ -33,19 +33,19 @@ class CycleGAN(pooled.PooledMethod):
 
     def _objective(self, batch: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor],
                                                                dict[str, tuple[tf.Tensor, tf.Tensor]]]:
-        loss, source, target = self.settings.loss, batch["source"], batch["target"]
-        identity_weight = loss.cycle_weight * loss.cycle_identity_weight
+        settings, source, target = self.settings, batch["source"], batch["target"]
+        identity_weight = settings.cyclegan.cycle_weight * settings.cyclegan.cycle_identity_weight
         # What is translated and what should stay as it is go through a generator together.
         fake_target, *same_target = self._translate("generator", [source, target] if identity_weight else [source])
         fake_source, *same_source = self._translate("backward_generator",
                                                     [target, source] if identity_weight else [target])
         terms = {"loss/gan": self._gan_term(fake_target),
                  "loss/backward_gan": self._gan_term(fake_source, "backward_discriminator")}
-        if loss.cycle_weight:
+        if settings.cyclegan.cycle_weight:
             cycled_source = self.networks["backward_generator"](fake_target, training=True)
             cycled_target = self.networks["generator"](fake_source, training=True)
-            terms["loss/cycle_source"] = loss.cycle_weight * pooled.l1(cycled_source, source)
-            terms["loss/cycle_target"] = loss.cycle_weight * pooled.l1(cycled_target, target)
+            terms["loss/cycle_source"] = settings.cyclegan.cycle_weight * pooled.l1(cycled_source, source)
+            terms["loss/cycle_target"] = settings.cyclegan.cycle_weight * pooled.l1(cycled_target, target)
         if identity_weight:
             terms["loss/identity_source"] = identity_weight * pooled.l1(same_source[0], source)
             terms["loss/identity_target"] = identity_weight * pooled.l1(same_target[0], target)

@@ -34,7 +34,7 @@ class DistanceGAN(pooled.PooledMethod):
 
     def __init__(self, settings: Settings) -> None:
         batch_size = settings.data.batch_size
-        if settings.loss.distance == "pairs" and batch_size < 2:
+        if settings.distancegan.distance == "pairs" and batch_size < 2:
             raise InputError(f"--batch_size must be 2 or more with --distance=pairs, found {batch_size}; "
                              "--distance=self compares the halves of single images")
         super().__init__(settings)
@@ -47,17 +47,18 @@ class DistanceGAN(pooled.PooledMethod):
 
     def _objective(self, batch: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor],
                                                                dict[str, tuple[tf.Tensor, tf.Tensor]]]:
-        loss, source, target = self.settings.loss, batch["source"], batch["target"]
-        fake, *same = self._translate("generator", [source, target] if loss.l1_identity_weight else [source])
-        terms = {"loss/gan": self._gan_term(fake), "loss/distance": loss.distance_weight * self._distance_loss(
+        source, target, identity_weight = batch["source"], batch["target"], self.settings.identity.l1_identity_weight
+        fake, *same = self._translate("generator", [source, target] if identity_weight else [source])
+        weight = self.settings.distancegan.distance_weight
+        terms = {"loss/gan": self._gan_term(fake), "loss/distance": weight * self._distance_loss(
             self._distances(source), self._distances(fake), self._distances(target))}
         if same:
-            terms["loss/l1_identity"] = loss.l1_identity_weight * pooled.l1(same[0], target)
+            terms["loss/l1_identity"] = identity_weight * pooled.l1(same[0], target)
         return terms, {"discriminator": (target, fake)}
 
     def _distances(self, images: tf.Tensor) -> tf.Tensor:
         """Distances [N] of the global batch, the same on every replica, from this one's images [B, H, W, 3]."""
-        if self.settings.loss.distance == "self":
+        if self.settings.distancegan.distance == "self":
             width = tf.shape(images)[2]
             half = width // 2
             return replicas.gather_over_replicas(_mean_difference(images[:, :, :half], images[:, :, width - half:]))

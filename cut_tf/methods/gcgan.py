@@ -38,18 +38,18 @@ class GcGAN(pooled.PooledMethod):
 
     def _objective(self, batch: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor],
                                                                dict[str, tuple[tf.Tensor, tf.Tensor]]]:
-        loss, source, target = self.settings.loss, batch["source"], batch["target"]
-        transformed_target = transform(target, loss.geometry)
-        parts = [source, transform(source, loss.geometry)]
-        if loss.l1_identity_weight:
+        settings, source, target = self.settings, batch["source"], batch["target"]
+        transformed_target = transform(target, settings.gcgan.geometry)
+        parts = [source, transform(source, settings.gcgan.geometry)]
+        if settings.identity.l1_identity_weight:
             parts += [target, transformed_target]
         fake, transformed_fake, *same = self._translate("generator", parts)
-        turned_back = transform(transformed_fake, loss.geometry, inverse=True)
+        turned_back = transform(transformed_fake, settings.gcgan.geometry, inverse=True)
         terms = {"loss/gan": self._gan_term(fake),
                  "loss/transformed_gan": self._gan_term(transformed_fake, "transformed_discriminator"),
-                 "loss/geometry": loss.geometry_weight * pooled.l1(fake, turned_back)}
+                 "loss/geometry": settings.gcgan.geometry_weight * pooled.l1(fake, turned_back)}
         if same:
-            terms["loss/l1_identity"] = loss.l1_identity_weight * (
+            terms["loss/l1_identity"] = settings.identity.l1_identity_weight * (
                 pooled.l1(same[0], target) + pooled.l1(same[1], transformed_target))
         return terms, {"discriminator": (target, fake),
                        "transformed_discriminator": (transformed_target, transformed_fake)}

@@ -42,28 +42,28 @@ class ODCR(cut.CUT):
     def compared_layers(self) -> tuple[int, ...]:
         """--nce_layers, without the RGB input if it is excluded."""
         layers = super().compared_layers()
-        return tuple(layer for layer in layers if layer) if self.settings.loss.input_layer == "exclude" else layers
+        return tuple(layer for layer in layers if layer) if self.settings.odcr.input_layer == "exclude" else layers
 
     def _build_networks(self) -> dict[str, keras.Model]:
-        loss = self.settings.loss
+        nce = self.settings.patch_nce
         for name, allowed in (("negatives", "internal"), ("num_negatives", 0)):
-            if getattr(loss, name) != allowed:
-                raise InputError(f"--{name} must be {allowed} with --method=odcr, found {getattr(loss, name)}")
+            if getattr(nce, name) != allowed:
+                raise InputError(f"--{name} must be {allowed} with --method=odcr, found {getattr(nce, name)}")
         if not self.compared_layers():
             raise InputError(f"--nce_layers must name a layer besides the input with --input_layer=exclude, found "
-                             f"{loss.nce_layers}")
+                             f"{nce.nce_layers}")
         built = super()._build_networks()
         seed = self.settings.train.seed * base.SEEDS_PER_RUN + _CLASSIFIER_SEED
-        built["classifier"] = FeatureClassifier(built["projector"].widths, loss.classifier_units, seed)
+        built["classifier"] = FeatureClassifier(built["projector"].widths, self.settings.odcr.classifier_units, seed)
         return built
 
     def _new_projector(self, channels: list[int], seed: int) -> keras.Model:
-        return OrthogonalPatchProjector(channels, self.settings.network.projector_width, seed)
+        return OrthogonalPatchProjector(channels, self.settings.projector.projector_width, seed)
 
     def compile(self, learning_rate: object = None, optimizers: dict | None = None, run_eagerly: bool = False) -> None:
         """As TranslationMethod.compile; the classifier has a constant learning rate of its own."""
         with self.distribute_strategy.scope():
-            own = {"classifier": Adam(self.settings.loss.classifier_learning_rate, 0.9, 0.999, name="classifier_adam")}
+            own = {"classifier": Adam(self.settings.odcr.classifier_learning_rate, 0.9, 0.999, name="classifier_adam")}
         super().compile(learning_rate, {**own, **(optimizers or {})}, run_eagerly)
 
     @property
@@ -74,11 +74,11 @@ class ODCR(cut.CUT):
     def _contrast(self, outputs: list[tf.Tensor], keys: list[list[tf.Tensor]], flip: tf.Tensor,
                   draws: cut.Draws | None) -> dict[str, tf.Tensor]:
         """Weighted PatchNCE of the output, PatchNCE identity if wanted, and a step of the classifier."""
-        loss, projector = self.settings.loss, self.networks["projector"]
-        count = 2 if loss.nce_identity_weight else 1
+        nce, projector = self.settings.patch_nce, self.networks["projector"]
+        count = 2 if nce.nce_identity_weight else 1
         queries = [[self._mirror(feature, flip) for feature in part] for part in self._encode(outputs[:count])]
         hazy_ids = self._draw_ids(cut.FIRST_IDS["nce"], keys[0]) if draws is None else draws.source_ids
-        clear_ids = self._draw_ids(_FIRST_CLEAR_IDS, keys[1], loss.wpnce_clear_patches)
+        clear_ids = self._draw_ids(_FIRST_CLEAR_IDS, keys[1], self.settings.odcr.wpnce_clear_patches)
         projector.move_centres([(keys[0], hazy_ids), (keys[1], clear_ids)], _mean_over_replicas)
         hazy = [tf.stop_gradient(embedding) for embedding in projector(keys[0], hazy_ids)]
         clear = [tf.stop_gradient(embedding) for embedding in projector(keys[1], clear_ids)]
@@ -87,11 +87,11 @@ class ODCR(cut.CUT):
         for layer, query in enumerate(projector(queries[0], hazy_ids)):
             losses.append(self._weighted_nce(layer, query, hazy[layer], clear[layer], evidence[layer]))
             terms[f"metric/nce_loss/{self.feature_names[layer]}"] = losses[-1]
-        terms["loss/nce"] = loss.nce_weight * tf.add_n(losses) / len(losses)
+        terms["loss/nce"] = nce.nce_weight * tf.add_n(losses) / len(losses)
         terms["metric/orthogonality_error"] = projector.orthogonality_error()
-        if loss.nce_identity_weight:
+        if nce.nce_identity_weight:
             ids = None if draws is None else draws.target_ids
-            terms.update(self._nce_terms("nce_identity", loss.nce_identity_weight, queries[1], keys[1], ids))
+            terms.update(self._nce_terms("nce_identity", nce.nce_identity_weight, queries[1], keys[1], ids))
         return terms
 
     def _embed(self, features: list[tf.Tensor], patch_ids: list[tf.Tensor]) -> list[tf.Tensor]:
@@ -100,19 +100,19 @@ class ODCR(cut.CUT):
     def _weighted_nce(self, layer: int, query: tf.Tensor, hazy: tf.Tensor, clear: tf.Tensor,
                       evidence: tuple[Evidence, Evidence]) -> tf.Tensor:
         """Mean weighted PatchNCE of one layer; remembers the channel weights for TensorBoard."""
-        loss = self.settings.loss
+        odcr = self.settings.odcr
         weights = {}
         for kind, part in (("hazy", HAZY), ("clear", CLEAR)):
-            weights[kind] = wpnce.channel_weights(evidence[part].contributions[:, part], loss.wpnce_scale)
+            weights[kind] = wpnce.channel_weights(evidence[part].contributions[:, part], odcr.wpnce_scale)
             self.channel_weights[f"{kind}_weights/{self.feature_names[layer]}"].assign(tf.reduce_mean(weights[kind], 0))
-        early = self.step < loss.classifier_warmup_steps
-        neutral = tf.ones_like if loss.wpnce_roles == "printed" else tf.zeros_like
+        early = self.step < odcr.classifier_warmup_steps
+        neutral = tf.ones_like if odcr.wpnce_roles == "printed" else tf.zeros_like
         hazy_weights = tf.where(early, neutral(weights["hazy"]), weights["hazy"])
         clear_weights = tf.where(early, tf.zeros_like(weights["clear"]), weights["clear"])
         return tf.reduce_mean(wpnce.weighted_patch_nce(
-            normalise(query), normalise(hazy), normalise(clear) if loss.wpnce_clear_patches else None, hazy_weights,
-            clear_weights, loss.temperature, loss.wpnce_roles, loss.wpnce_scale, loss.wpnce_form,
-            loss.wpnce_haze_weight))
+            normalise(query), normalise(hazy), normalise(clear) if odcr.wpnce_clear_patches else None, hazy_weights,
+            clear_weights, self.settings.patch_nce.temperature, odcr.wpnce_roles, odcr.wpnce_scale, odcr.wpnce_form,
+            odcr.wpnce_haze_weight))
 
     def _update_classifier(self, hazy: list[tf.Tensor],
                            clear: list[tf.Tensor]) -> tuple[dict[str, tf.Tensor], list[tuple[Evidence, Evidence]]]:

@@ -76,7 +76,7 @@ class PooledMethod(unpaired.UnpairedMethod):
     generators: tuple[str, ...] = ("generator",)
 
     def __init__(self, settings: Settings) -> None:
-        size = settings.loss.pool_images
+        size = settings.pool.pool_images
         if size and settings.data.preprocess == "none":
             raise InputError(f"--pool_images must be 0 with --preprocess=none, whose images may differ in size, "
                              f"found {size}")
@@ -104,7 +104,7 @@ class PooledMethod(unpaired.UnpairedMethod):
     def _translate(self, name: str, parts: list[tf.Tensor]) -> list[tf.Tensor]:
         """Outputs of a generator, in one pass unless batch norm would let the parts see each other."""
         network = self.networks[name]
-        if not self._together(parts) or self.settings.network.generator_norm == "batch":
+        if not self._together(parts) or self.settings.generator.generator_norm == "batch":
             return [network(part, training=True) for part in parts]
         return tf.split(network(tf.concat(parts, 0), training=True), len(parts))
 

@@ -29,7 +29,7 @@ class Regression(base.TranslationMethod):
 
     def _new_generator(self, name: str) -> keras.Model:
         seed = self.settings.train.seed * base.SEEDS_PER_RUN
-        return networks.build_generator(self.settings.network, seed, self.policy, name)
+        return networks.build_generator(self.settings, seed, self.policy, name)
 
     def _target(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         """What the output for batch["source"] should be, [B, H, W, 3] in [-1, 1]."""
@@ -53,7 +53,7 @@ class Regression(base.TranslationMethod):
 
     def _with_noise(self, source: tf.Tensor) -> tf.Tensor:
         """Adds the sensor noise of --source_noise_levels: this replica's part of a draw for the global batch."""
-        levels = self.settings.loss.source_noise_levels
+        levels = self.settings.regression.source_noise_levels
         if not levels:
             return source
         size, shape = tf.shape(source)[0], tf.shape(source)
@@ -82,7 +82,7 @@ class Distill(Regression):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        teacher = Translator(settings.train.teacher).generator
+        teacher = Translator(settings.distill.teacher).generator
         # A function, since Keras would count a network among this run's weights.
         self._teach = lambda source: teacher(source, training=False)
 

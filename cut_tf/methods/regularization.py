@@ -10,7 +10,7 @@ import tensorflow as tf
 from cut_tf.errors import InputError
 from cut_tf.losses.contrastive_ratio import channel_means, layer_ratios, weighted_sum
 from cut_tf.networks.vgg_features import Features, depth_weights, random_features, vgg19_features
-from cut_tf.settings import LossSettings, Settings
+from cut_tf.settings import ContrastiveSettings, Settings
 from cut_tf.translators.run import Translator
 
 # (output, positive, negative, same_scene) to named scalar terms.
@@ -25,7 +25,7 @@ def build_regularization(settings: Settings) -> Regularize:
     Raises:
       InputError: if more pictures are asked for than a batch has, or features that are not there.
     """
-    return ContrastiveRegularization(settings).terms if settings.loss.contrastive_weight else _no_terms
+    return ContrastiveRegularization(settings).terms if settings.contrastive.contrastive_weight else _no_terms
 
 
 def _no_terms(output: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor, same_scene: bool) -> dict[str, tf.Tensor]:
@@ -48,14 +48,14 @@ class ContrastiveRegularization:
     """
 
     def __init__(self, settings: Settings) -> None:
-        loss, batch_size = settings.loss, settings.data.batch_size
+        asked, batch_size = settings.contrastive, settings.data.batch_size
         for name in ("contrastive_positives", "contrastive_negatives"):
-            if not 1 <= getattr(loss, name) <= batch_size:
+            if not 1 <= getattr(asked, name) <= batch_size:
                 raise InputError(f"--{name} must be at least 1 and at most --batch_size ({batch_size}), from whose "
-                                 f"pictures they come, found {getattr(loss, name)}")
-        self._loss = loss
+                                 f"pictures they come, found {getattr(asked, name)}")
+        self._asked = asked
         # float16 might overflow in VGG's features.
-        self._features = load_features(loss, tf.bfloat16 if settings.train.precision == "bfloat16" else tf.float32)
+        self._features = load_features(asked, tf.bfloat16 if settings.devices.precision == "bfloat16" else tf.float32)
 
     def terms(self, output: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor,
               same_scene: bool) -> dict[str, tf.Tensor]:
@@ -70,14 +70,14 @@ class ContrastiveRegularization:
         Returns:
           `loss/contrastive`, weighted, and `metric/contrastive/<feature>`, the ratio (or the distance) of each feature.
         """
-        loss = self._loss
-        positives = self._several(positive, loss.contrastive_positives, same_scene)
-        negatives = [] if loss.contrastive_form == "positives" else self._several(
-            negative, loss.contrastive_negatives, same_scene)
+        asked = self._asked
+        positives = self._several(positive, asked.contrastive_positives, same_scene)
+        negatives = [] if asked.contrastive_form == "positives" else self._several(
+            negative, asked.contrastive_negatives, same_scene)
         ratios = [tf.reduce_mean(ratio) for ratio in
                   layer_ratios(self._maps(output, same_scene), positives, negatives)]
         terms = {f"metric/contrastive/{name}": ratio for name, ratio in zip(self._features.names, ratios)}
-        return {"loss/contrastive": loss.contrastive_weight * weighted_sum(ratios, self._features.weights), **terms}
+        return {"loss/contrastive": asked.contrastive_weight * weighted_sum(ratios, self._features.weights), **terms}
 
     def _maps(self, pictures: tf.Tensor, same_scene: bool) -> Sequence[tf.Tensor]:
         maps = self._features.encode(pictures)
@@ -99,20 +99,20 @@ def _with_next(pictures: tf.Tensor, more: int) -> tf.Tensor:
     return tf.gather(everything, places % tf.shape(everything)[0])
 
 
-def load_features(loss: LossSettings, dtype: tf.DType) -> Features:
+def load_features(asked: ContrastiveSettings, dtype: tf.DType) -> Features:
     """The features of --contrastive_features, frozen.
 
     Raises:
       InputError: if the flag names none, the file of weights cannot be had, or the run has no encoder.
     """
-    kind, colon, _ = loss.contrastive_features.partition(":")
+    kind, colon, _ = asked.contrastive_features.partition(":")
     if kind not in FEATURES or bool(colon) != (kind == "run"):
         raise InputError("--contrastive_features must be vgg19, random or run:DIR, "
-                         f"found {loss.contrastive_features!r}")
-    if loss.vgg_weights and kind != "vgg19":
-        raise InputError(f"--vgg_weights must be empty unless --contrastive_features=vgg19, found {loss.vgg_weights!r} "
-                         f"with --contrastive_features={loss.contrastive_features}")
-    return FEATURES[kind](loss, dtype)
+                         f"found {asked.contrastive_features!r}")
+    if asked.vgg_weights and kind != "vgg19":
+        raise InputError(f"--vgg_weights must be empty unless --contrastive_features=vgg19, found "
+                         f"{asked.vgg_weights!r} with --contrastive_features={asked.contrastive_features}")
+    return FEATURES[kind](asked, dtype)
 
 
 def run_features(run: str) -> Features:
@@ -128,12 +128,12 @@ def run_features(run: str) -> Features:
         translator = Translator(run)
     except InputError as error:
         raise InputError(f"{flag}: {error}") from error
-    generator, asked = translator.generator, translator.settings.loss.layers()
+    generator, asked = translator.generator, translator.settings.patch_nce.layers()
     layers = [layer for layer in asked if layer and _has_layer(generator, layer)]
     if not layers:
         raise InputError(f"{flag} must be a run whose --nce_layers names stages of its generator besides the input, "
-                         f"found {translator.settings.loss.nce_layers} with "
-                         f"--generator={translator.settings.network.generator}")
+                         f"found {translator.settings.patch_nce.nce_layers} with "
+                         f"--generator={translator.settings.generator.generator}")
     generator.trainable = False
     return Features(lambda pictures: generator.encode(pictures, layers, training=False),
                     generator.feature_names(layers), depth_weights(len(layers)))
@@ -148,8 +148,8 @@ def _has_layer(generator: keras.Model, layer: int) -> bool:
 
 
 # Features by the part of --contrastive_features before the colon.
-FEATURES: dict[str, Callable[[LossSettings, tf.DType], Features]] = {
-    "vgg19": lambda loss, dtype: vgg19_features(loss.vgg_weights, dtype),
+FEATURES: dict[str, Callable[[ContrastiveSettings, tf.DType], Features]] = {
+    "vgg19": lambda asked, dtype: vgg19_features(asked.vgg_weights, dtype),
     "random": lambda _, dtype: random_features(dtype),
-    "run": lambda loss, _: run_features(loss.contrastive_features.partition(":")[2]),
+    "run": lambda asked, _: run_features(asked.contrastive_features.partition(":")[2]),
 }

@@ -21,7 +21,7 @@ class SinCUT(cut.CUT):
     """
 
     def _build_networks(self) -> dict[str, keras.Model]:
-        generator = self.settings.network.generator
+        generator = self.settings.generator.generator
         if generator != "stylegan2":
             raise InputError(f"--generator must be stylegan2 with --method=sincut, found {generator}")
         return super()._build_networks()

@@ -27,11 +27,11 @@ class UnpairedMethod(base.TranslationMethod):
 
     def _new_generator(self, name: str, seed_offset: int = GENERATOR_SEED) -> keras.Model:
         seed = self.settings.train.seed * base.SEEDS_PER_RUN + seed_offset
-        return networks.build_generator(self.settings.network, seed, self.policy, name)
+        return networks.build_generator(self.settings, seed, self.policy, name)
 
     def _new_discriminator(self, seed_offset: int = DISCRIMINATOR_SEED) -> keras.Model:
         seed = self.settings.train.seed * base.SEEDS_PER_RUN + seed_offset
-        return networks.build_discriminator(self.settings.network, seed, self.policy)
+        return networks.build_discriminator(self.settings, seed, self.policy)
 
     def discriminator_seed(self, purpose: int, discriminator: str) -> tf.Tensor:
         """`draw_seed` for one of several discriminators."""
@@ -43,8 +43,8 @@ class UnpairedMethod(base.TranslationMethod):
 
     def _gan_term(self, fake: tf.Tensor, name: str = "discriminator") -> tf.Tensor:
         """Weighted adversarial loss of a generator whose output is `fake`: a scalar."""
-        loss, scores = self.settings.loss, self.networks[name](fake, training=True)
-        return loss.gan_weight * adversarial.adversarial_generator_loss(loss.gan_mode, scores)
+        settings, scores = self.settings, self.networks[name](fake, training=True)
+        return settings.gan.gan_weight * adversarial.adversarial_generator_loss(settings.gan.gan_mode, scores)
 
     def _update_discriminator(self, real: tf.Tensor, fake: tf.Tensor,
                               name: str = "discriminator") -> dict[str, tf.Tensor]:
@@ -53,21 +53,21 @@ class UnpairedMethod(base.TranslationMethod):
         Returns:
           `loss/<name>_real`, `loss/<name>_fake`, `loss/<name>`; the norm of its gradient and so on.
         """
-        loss, discriminator = self.settings.loss, self.networks[name]
+        settings, discriminator = self.settings, self.networks[name]
         with tf.GradientTape() as tape:
             terms, total = {}, 0.0
-            if loss.r1_weight:
+            if settings.gan.r1_weight:
                 real_scores, penalty = gradient_penalty.r1_penalty(
                     lambda pictures: discriminator(pictures, training=True), real, self.loss_scaling.scale)
-                total = terms[f"loss/{name.replace('discriminator', 'r1')}"] = loss.r1_weight * penalty
+                total = terms[f"loss/{name.replace('discriminator', 'r1')}"] = settings.gan.r1_weight * penalty
             else:
                 real_scores = discriminator(real, training=True)
             on_real, on_fake = adversarial.adversarial_discriminator_loss(
-                loss.gan_mode, real_scores, discriminator(fake, training=True))
+                settings.gan.gan_mode, real_scores, discriminator(fake, training=True))
             total += (on_real + on_fake) / 2.0
             terms.update({f"loss/{name}_real": on_real, f"loss/{name}_fake": on_fake})
-            if loss.gan_mode == "wgangp" and loss.gradient_penalty_weight:
-                penalty = loss.gradient_penalty_weight * gradient_penalty.gradient_penalty(
+            if settings.gan.gan_mode == "wgangp" and settings.gan.gradient_penalty_weight:
+                penalty = settings.gan.gradient_penalty_weight * gradient_penalty.gradient_penalty(
                     lambda pictures: discriminator(pictures, training=True), real, fake, self._penalty_mix(fake, name),
                     self.loss_scaling.scale)
                 total += penalty

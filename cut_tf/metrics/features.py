@@ -210,7 +210,7 @@ def _run_encoder(run: str) -> FeatureExtractor:
     except InputError as error:
         raise InputError(f"--feature_extractor={_RUN_PREFIX}{run}: {error}") from error
     generator, settings = translator.generator, translator.settings
-    layer = max(layer for layer in (0, *settings.loss.layers()) if _has_layer(generator, layer))
+    layer = max(layer for layer in (0, *settings.patch_nce.layers()) if _has_layer(generator, layer))
 
     def network(levels: tf.Tensor) -> tf.Tensor:
         # In float32 on both stacks, also where the run computes in 16 bits.

@@ -12,7 +12,7 @@ from cut_tf.networks.generators.aecrnet import AECRNet
 from cut_tf.networks.generators.mobile import MobileGenerator
 from cut_tf.networks.generators.resnet import ResnetGenerator
 from cut_tf.networks.generators.stylegan2 import StyleGAN2Generator
-from cut_tf.settings import NetworkSettings
+from cut_tf.settings import Settings
 
 # --precision to Keras dtype policy.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -21,16 +21,16 @@ GENERATORS = {"resnet": ResnetGenerator, "mobile": MobileGenerator, "stylegan2":
 DISCRIMINATORS = {"patch": PatchDiscriminator, "stylegan2": StyleGAN2Discriminator}
 
 
-def build_generator(settings: NetworkSettings, seed: int = 0, dtype: str = "float32",
+def build_generator(settings: Settings, seed: int = 0, dtype: str = "float32",
                     name: str = "generator") -> keras.Model:
-    """The generator named by `settings.generator`, with its weights made."""
-    network = registry.lookup(GENERATORS, settings.generator, "--generator")
+    """The generator named by --generator, with its weights made."""
+    network = registry.lookup(GENERATORS, settings.generator.generator, "--generator")
     return _with_weights(network(settings, seed, dtype, name))
 
 
-def build_discriminator(settings: NetworkSettings, seed: int = 0, dtype: str = "float32") -> keras.Model:
-    """The discriminator named by `settings.discriminator`, with its weights made."""
-    network = registry.lookup(DISCRIMINATORS, settings.discriminator, "--discriminator")
+def build_discriminator(settings: Settings, seed: int = 0, dtype: str = "float32") -> keras.Model:
+    """The discriminator named by --discriminator, with its weights made."""
+    network = registry.lookup(DISCRIMINATORS, settings.discriminator.discriminator, "--discriminator")
     return _with_weights(network(settings, seed, dtype))
 
 

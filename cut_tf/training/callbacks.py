@@ -63,7 +63,7 @@ class NonFiniteStop(StepCallback):
     def __init__(self, method: TranslationMethod, settings: Settings) -> None:
         super().__init__(method)
         train = settings.train
-        self._looks_every = (train.log_steps, train.image_steps, train.eval_steps, train.checkpoint_steps)
+        self._looks_every = (train.log_steps, train.image_steps, settings.evaluation.eval_steps, train.checkpoint_steps)
 
     def at_step(self, step: int) -> None:
         if any(step % every == 0 for every in self._looks_every):
@@ -135,11 +135,11 @@ class PictureLogger(StepCallback):
                 tf.summary.histogram(name, values)
         if statistics["alarm/copy"]:
             _LOG.warning("step %d: outputs equal their inputs (mean difference %.2f levels); a smaller "
-                            "--nce_weight lets them change more", step, statistics["alarm/change_levels"])
+                         "--nce_weight lets them change more", step, statistics["alarm/change_levels"])
         if statistics["alarm/collapse"]:
             _LOG.warning("step %d: outputs of different inputs hardly differ (%.2f of the inputs' variety); a "
-                            "larger --nce_weight or a smaller --learning_rate may help", step,
-                            statistics["alarm/variety_ratio"])
+                         "larger --nce_weight or a smaller --learning_rate may help", step,
+                         statistics["alarm/variety_ratio"])
 
 
 class Evaluator(StepCallback):
@@ -153,7 +153,7 @@ class Evaluator(StepCallback):
     def __init__(self, method: TranslationMethod, writer: tf.summary.SummaryWriter, settings: Settings,
                  test_set: TestSet, store: CheckpointStore, translations: dict[str, Translation],
                  measures: Sequence[Measure]) -> None:
-        super().__init__(method, settings.train.eval_steps)
+        super().__init__(method, settings.evaluation.eval_steps)
         self._writer = writer
         self._translations = translations
         self._settings = settings
@@ -168,7 +168,7 @@ class Evaluator(StepCallback):
                 for name, value in metrics.items():
                     tf.summary.scalar(f"eval_{weights}/{name}", value)
         weights = "ema" if "ema" in results else "raw"
-        metric = self._settings.train.best_metric
+        metric = self._settings.evaluation.best_metric
         if metric not in results[weights]:  # PSNR or SSIM, without pairs
             return
         value, best = results[weights][metric], self._store.marked("best")

@@ -41,17 +41,17 @@ def set_up(settings: Settings) -> Devices:
       InputError: if the batch does not divide over the replicas, if XLA is asked for on several of them, or if
         TF_CONFIG is not understood.
     """
-    train = settings.train
-    devices.set_up(train.tf32)
-    keras.utils.set_random_seed(train.seed)
-    if train.deterministic:
+    asked = settings.devices
+    devices.set_up(asked.tf32)
+    keras.utils.set_random_seed(settings.train.seed)
+    if asked.deterministic:
         tf.config.experimental.enable_op_determinism()
     # This graph optimisation cannot deal with a training step, and says so in an alarming message each time.
     tf.config.optimizer.set_experimental_options({"remapping": False})
     cluster = read_cluster(os.environ.get("TF_CONFIG", ""))
     worker, workers = (cluster.index, len(cluster.addresses)) if cluster else (0, 1)
-    if train.num_virtual_devices:
-        _split_cpu(train.num_virtual_devices)
+    if asked.num_virtual_devices:
+        _split_cpu(asked.num_virtual_devices)
     if cluster and workers > 1:
         _check_port(cluster)
         _LOG.info("%s at %s; training starts when all have come: %s", cluster.names[worker], cluster.addresses[worker],
@@ -59,10 +59,10 @@ def set_up(settings: Settings) -> Devices:
     strategy = _strategy(settings, workers)
     replicas = strategy.num_replicas_in_sync
     per_replica = replica_batch(settings.data.batch_size, replicas)
-    if train.xla and replicas > 1:
+    if asked.xla and replicas > 1:
         raise InputError(f"--xla must be off with more than one replica, found {replicas} replicas")
     _LOG.info("%d replicas in %d processes; batch %d global, %d per replica", replicas, workers,
-                 settings.data.batch_size, per_replica)
+              settings.data.batch_size, per_replica)
     return Devices(strategy, worker, workers, cluster)
 
 
@@ -91,10 +91,10 @@ def _check_port(cluster: Cluster) -> None:
 def _strategy(settings: Settings, workers: int) -> tf.distribute.Strategy:
     if workers > 1:
         return tf.distribute.MultiWorkerMirroredStrategy()
-    if settings.train.num_virtual_devices:
-        return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(settings.train.num_virtual_devices)])
+    if settings.devices.num_virtual_devices:
+        return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(settings.devices.num_virtual_devices)])
     gpus = tf.config.list_logical_devices("GPU")
-    if settings.train.xla:
+    if settings.devices.xla:
         # XLA compiles a step as one function, which only a strategy without replica threads allows.
         if len(gpus) > 1:
             raise InputError(f"--xla must be off with more than one replica, found {len(gpus)} GPUs")

@@ -7,7 +7,6 @@ A run that goes on must find all of it again. Otherwise it would not end where i
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,14 +44,13 @@ class RunInputs(NamedTuple):
 
     def pinned(self, settings: Settings) -> Settings:
         """The settings with DIR@STEP, one checkpoint, wherever they name a run that is learned from."""
-        teacher, features = settings.train.teacher, settings.loss.contrastive_features
+        teacher, features = settings.distill.teacher, settings.contrastive.contrastive_features
         if teacher:
             teacher = f"{run_and_step(teacher)[0]}@{self.runs['teacher'].step}"
         if features.startswith(_RUN):
             folder = run_and_step(features[len(_RUN):])[0]
             features = f"{_RUN}{folder}@{self.runs['contrastive_features'].step}"
-        return dataclasses.replace(settings, train=dataclasses.replace(settings.train, teacher=teacher),
-                                   loss=dataclasses.replace(settings.loss, contrastive_features=features))
+        return settings.having(teacher=teacher, contrastive_features=features)
 
 
 def settle(folder: Path, stream: TrainingStream, settings: Settings) -> RunInputs:
@@ -70,7 +68,7 @@ def settle(folder: Path, stream: TrainingStream, settings: Settings) -> RunInput
     recorded = read(folder)
     pictures = {name: _places(domain) for name, domain in zip(("source", "target"), stream.domains)}
     if recorded is None:
-        steps = settings.train.steps_per_epoch or stream.steps_per_epoch()
+        steps = settings.optimizer.steps_per_epoch or stream.steps_per_epoch()
         return RunInputs(pictures, steps, {flag: _newest(flag, run) for flag, run in _named_runs(settings)})
     lines = [f"  {line}" for name in pictures for line in _changes(name, recorded.pictures.get(name, []),
                                                                    pictures[name])]
@@ -120,10 +118,10 @@ def _places(domain: Domain) -> list[tuple[str, int]]:
 
 def _named_runs(settings: Settings) -> Iterator[tuple[str, str]]:
     """(flag, DIR or DIR@STEP) of every run that is learned from."""
-    if settings.train.teacher:
-        yield "teacher", settings.train.teacher
-    if settings.loss.contrastive_features.startswith(_RUN):
-        yield "contrastive_features", settings.loss.contrastive_features[len(_RUN):]
+    if settings.distill.teacher:
+        yield "teacher", settings.distill.teacher
+    if settings.contrastive.contrastive_features.startswith(_RUN):
+        yield "contrastive_features", settings.contrastive.contrastive_features[len(_RUN):]
 
 
 def _newest(flag: str, run: str) -> OtherRun:

@@ -62,12 +62,12 @@ class Run:
         check_same_settings(self.folder, settings)
         # Before the data, since some datasets use TensorFlow, and devices can only be chosen before that.
         self.devices = distribution.set_up(settings)
-        self.data = open_dataset(settings.data)
+        self.data = open_dataset(settings)
         _LOG.info("%s", self.data.description)
         self.stream = TrainingStream(self.data, settings.data, settings.train.seed, method.paired)
         self.inputs = run_inputs.settle(self.folder, self.stream, settings)
         self.steps_per_epoch = self.inputs.steps_per_epoch
-        self.epochs = settings.train.constant_epochs + settings.train.decay_epochs
+        self.epochs = settings.optimizer.constant_epochs + settings.optimizer.decay_epochs
         self.store = CheckpointStore(self.folder, settings.train.keep_checkpoints, self.devices.is_chief)
         self.extractor = self._extractor()
         with self._lost_processes_named():
@@ -85,11 +85,11 @@ class Run:
         return lost_processes.named(self.devices.cluster, self.store.steps)
 
     def _build(self) -> TranslationMethod:
-        train = self.settings.train
+        optimizer = self.settings.optimizer
         with self.devices.strategy.scope():
             method = build_method(self.inputs.pinned(self.settings))
-            method.compile(SCHEDULES[train.schedule](train.learning_rate, train.constant_epochs, train.decay_epochs,
-                                                     self.steps_per_epoch))
+            method.compile(SCHEDULES[optimizer.schedule](
+                optimizer.learning_rate, optimizer.constant_epochs, optimizer.decay_epochs, self.steps_per_epoch))
         steps = self.store.steps()
         if steps:
             self.store.restore(method.state(), steps[-1])
@@ -98,26 +98,26 @@ class Run:
 
     def _check_sides(self) -> None:
         """Crops of a size are checked with the settings; pictures that are taken as they are, here."""
-        data, network = self.settings.data, self.settings.network
+        data, patchgan = self.settings.data, self.settings.patchgan
         if data.preprocess == "none" and any("discriminator" in name for name in self.method.networks):
-            check_least_side(self.stream.domains, data, network.least_side_px(),
-                             f"--discriminator_layers={network.discriminator_layers}")
+            check_least_side(self.stream.domains, data, patchgan.least_side_px(),
+                             f"--discriminator_layers={patchgan.discriminator_layers}")
 
     def _extractor(self) -> FeatureExtractor | None:
         """That of --distribution_metric, in the process that evaluates."""
-        train, data = self.settings.train, self.data
-        if train.distribution_metric == "none":
+        asked, data = self.settings.evaluation, self.data
+        if asked.distribution_metric == "none":
             return None
         split = min(len(domain) if domain is not None else 0 for domain in (data.test_source, data.test_target))
         pictures = min(split, self.settings.data.test_images)
         if pictures < MIN_IMAGES:
             raise InputError(f"--distribution_metric must be none unless each side of the test split has {MIN_IMAGES} "
-                             f"pictures and --test_images is {MIN_IMAGES} at least, found {train.distribution_metric} "
+                             f"pictures and --test_images is {MIN_IMAGES} at least, found {asked.distribution_metric} "
                              f"with {split} pictures and --test_images={self.settings.data.test_images}")
         if not self.devices.is_chief:
             return None
-        extractor = feature_extractor(train.feature_extractor, train.inception_weights)
-        if train.distribution_metric == "fid" and pictures < extractor.dimension:
+        extractor = feature_extractor(asked.feature_extractor, asked.inception_weights)
+        if asked.distribution_metric == "fid" and pictures < extractor.dimension:
             _LOG.warning("FID of %d pictures with %d features is biased upwards: compare it only within runs with as "
                          "many pictures, or use --distribution_metric=kid", pictures, extractor.dimension)
         return extractor
@@ -209,7 +209,7 @@ class Run:
         if test_set.paired:
             measures.append(lambda outputs: evaluation.mean_metrics(outputs, test_set.targets))
         if self.extractor is not None:
-            measures.append(evaluation.DistributionMeasure(self.settings.train.distribution_metric, self.extractor,
+            measures.append(evaluation.DistributionMeasure(self.settings.evaluation.distribution_metric, self.extractor,
                                                            test_set.targets))
         return measures
 

@@ -54,15 +54,15 @@ class Translator:
         if not path.is_file():
             raise InputError(f"--run must be the folder of a run, found no settings.json in {run}")
         self.settings = Settings.from_json(path.read_text(encoding="utf-8"), str(path))
-        keeps_means = self.settings.train.ema_decay > 0
+        keeps_means = self.settings.optimizer.ema_decay > 0
         if weights == "ema" and not keeps_means:
             raise InputError(f"--weights=ema needs a run with --ema_decay above 0, found 0 in {path}")
         store = CheckpointStore(run, keep=1, writes=False)
         if step is not None and weights == "best":
             raise InputError(f"--weights must be ema or last with --run=DIR@STEP, found best with {run}@{step}")
         self.step = store.find(weights or "ema") if step is None else store.check(step)
-        self.generator = networks.build_generator(self.settings.network,
-                                                  dtype=networks.POLICIES[self.settings.train.precision])
+        self.generator = networks.build_generator(self.settings,
+                                                  dtype=networks.POLICIES[self.settings.devices.precision])
         prefix = "ema_generator" if keeps_means and weights != "last" else "generator"
         named = compat.named_weights(self.generator)
         store.restore({f"{prefix}/{name}": variable for name, variable in named.items()}, self.step, partial=True)
@@ -101,7 +101,7 @@ class Translator:
         pixels, reach_px = picture.shape[0] * picture.shape[1], getattr(self.generator, "reach_px", None)
         if self._tiles is not None and pixels > MOST_PIXELS_AT_ONCE:
             return self._tiles(picture)
-        name = self.settings.network.generator
+        name = self.settings.generator.generator
         if pixels > MOST_PIXELS.get(name, pixels):
             raise InputError(f"{where}: pictures must have at most {MOST_PIXELS[name]} pixels for --generator={name}, "
                              f"found {picture.shape[1]}x{picture.shape[0]}; --size=train makes it smaller")

@@ -13,7 +13,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from cut_tf.baselines import BASELINES, dark_channel
 from cut_tf.data.kinds.scenes import open_scenes
-from cut_tf.settings import DataSettings
+from cut_tf.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 AIRLIGHT = np.array([226.0, 233.0, 240.0])
@@ -121,7 +121,7 @@ def test_what_is_no_picture_is_refused(picture):
 
 
 def test_rendered_scenes_come_closer_to_the_clear_ones():
-    data = open_scenes(DataSettings(scenes_size_px=96))
+    data = open_scenes(Settings.of(scenes_size_px=96))
     for index in (2, 4, 7):
         hazy, clear = data.test_source.load(index), data.test_target.load(index)
         dehazed = BASELINES["dark_channel_prior"](hazy)

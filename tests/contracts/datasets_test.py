@@ -13,7 +13,7 @@ from cut_tf.data import DATASETS, open_dataset
 from cut_tf.data.domain import Domain, TranslationData
 from cut_tf.data.pipeline import TrainingStream
 from cut_tf.errors import InputError
-from cut_tf.settings import DataSettings
+from cut_tf.settings import Settings
 
 
 def _save(folder: Path, *names: str) -> None:
@@ -62,10 +62,10 @@ _MADE: dict[str, Callable[[Path], str]] = {
 
 
 @pytest.fixture(scope="module", params=DATASETS, name="opened")
-def _opened(request, tmp_path_factory) -> tuple[DataSettings, TranslationData]:
+def _opened(request, tmp_path_factory) -> tuple[Settings, TranslationData]:
     folder = tmp_path_factory.mktemp(request.param) / "data"
-    settings = DataSettings(dataset=_MADE[request.param](folder), load_size_px=28, crop_size_px=24, scenes_images=4,
-                            scenes_size_px=32, batch_size=2)
+    settings = Settings.of(dataset=_MADE[request.param](folder), load_size_px=28, crop_size_px=24, scenes_images=4,
+                           scenes_size_px=32, batch_size=2)
     if request.param != "tfds":
         return settings, open_dataset(settings)
     tfds = pytest.importorskip("tensorflow_datasets", reason="TensorFlow Datasets is not installed")
@@ -110,14 +110,14 @@ def test_pairs_have_equal_lengths_and_sizes(opened):
 
 def test_training_shows_every_picture_and_begins_anywhere(opened):
     settings, data = opened
-    stream = TrainingStream(data, settings, seed=1)
+    stream = TrainingStream(data, settings.data, seed=1)
     steps = stream.steps_per_epoch()
     assert steps == max(max(len(data.source), len(data.target)) // 2, 1)
     batches = [batch for _, batch in zip(range(3), stream.dataset(0))]
     for batch in batches:
         for crops in batch.values():
             assert crops.shape == (2, 24, 24, 3) and np.abs(crops).max() <= 1.0
-    later = next(iter(TrainingStream(data, settings, seed=1).dataset(2)))
+    later = next(iter(TrainingStream(data, settings.data, seed=1).dataset(2)))
     for name, crops in later.items():
         np.testing.assert_array_equal(crops, batches[2][name])
     for place, domain in enumerate(stream.domains):
@@ -129,4 +129,4 @@ def test_training_shows_every_picture_and_begins_anywhere(opened):
 def test_nothing_there_is_an_error_that_names_it(form, tmp_path):
     spec = _MADE[form](tmp_path / "made").replace(str(tmp_path / "made"), str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="nowhere"):
-        open_dataset(DataSettings(dataset=spec, preprocess="crop", crop_size_px=24))
+        open_dataset(Settings.of(dataset=spec, preprocess="crop", crop_size_px=24))

@@ -13,7 +13,7 @@ from cut_tf.export.saved_model.export import ServingModule
 from cut_tf.export.tflite import conversion
 from cut_tf.images import MIN_SIDE_PX
 from cut_tf.networks import GENERATORS
-from cut_tf.settings import NetworkSettings
+from cut_tf.settings import Settings
 from cut_tf.translators.exported import TFLiteTranslator
 
 _SIZES = ((MIN_SIDE_PX, MIN_SIDE_PX), (17, 33), (40, 23))
@@ -26,8 +26,8 @@ every_generator = pytest.mark.parametrize("generator", GENERATORS, indirect=True
 def _generator(request) -> keras.Model:
     """A small one, with weights that make pictures of all colours."""
     norm = "none" if request.param == "mobile" else "instance"
-    settings = NetworkSettings(generator=request.param, generator_norm=norm, ngf=4, generator_blocks=1,
-                               stylegan2_size_px=32)
+    settings = Settings.of(generator=request.param, generator_norm=norm, ngf=4, generator_blocks=1,
+                           stylegan2_size_px=32)
     generator = networks.build_generator(settings, seed=3)
     rng = np.random.default_rng(0)
     for weight in generator.trainable_variables:

@@ -13,7 +13,7 @@ from cut_tf.data.checks import check_least_side
 from cut_tf.data.kinds.tfds import EncodedDomain
 from cut_tf.data.pipeline import TrainingStream
 from cut_tf.errors import InputError
-from cut_tf.settings import DataSettings, TrainSettings
+from cut_tf.settings import Settings
 
 
 def _write(folder: Path, name: str, width: int, height: int) -> None:
@@ -34,7 +34,7 @@ def _dataset(tmp_path: Path) -> Path:
 
 def test_test_pairs_of_unlike_sizes_are_refused_and_five_are_named(dataset):
     with pytest.raises(InputError, match="test pair must have one size .* found 6 of 7 pairs that differ") as caught:
-        open_dataset(DataSettings(dataset=str(dataset), preprocess="none"))
+        open_dataset(Settings.of(dataset=str(dataset), preprocess="none"))
     lines = str(caught.value).splitlines()
     assert [f"p{number}.png" in line for number, line in enumerate(lines)] == [False, *[True] * 5, False, False]
     assert "40x30" in lines[1] and "41x30" in lines[1] and lines[6].strip() == "and 1 more"
@@ -42,12 +42,12 @@ def test_test_pairs_of_unlike_sizes_are_refused_and_five_are_named(dataset):
 
 
 def test_test_pairs_that_the_resizing_makes_alike_are_taken(dataset):
-    data = open_dataset(DataSettings(dataset=str(dataset), preprocess="resize_and_crop"))
+    data = open_dataset(Settings.of(dataset=str(dataset), preprocess="resize_and_crop"))
     assert data.test_paired and "paired by their file names" in data.description
 
 
 def test_numbered_alike_is_not_paired_with_notest_pairs(dataset):
-    data = open_dataset(DataSettings(dataset=str(dataset), preprocess="none", test_pairs=False))
+    data = open_dataset(Settings.of(dataset=str(dataset), preprocess="none", test_pairs=False))
     assert not data.test_paired and len(data.test_source) == 7 and "--notest_pairs" in data.description
 
 
@@ -59,18 +59,18 @@ def test_turned_photographs_count_as_viewers_show_them(tmp_path):
     exif[274] = 6
     (tmp_path / "testB").mkdir()
     Image.fromarray(np.zeros((40, 30, 3), np.uint8)).save(tmp_path / "testB" / "a.jpg", exif=exif)
-    assert open_dataset(DataSettings(dataset=str(tmp_path), preprocess="none")).test_paired
+    assert open_dataset(Settings.of(dataset=str(tmp_path), preprocess="none")).test_paired
 
 
 def test_pictures_below_what_the_discriminator_sees_are_named(tmp_path):
     for side in ("trainA", "trainB"):
         _write(tmp_path / side, "big.png", 24, 40)
     _write(tmp_path / "trainB", "small.png", 27, 23)
-    settings = DataSettings(dataset=str(tmp_path), preprocess="none")
+    settings = Settings.of(dataset=str(tmp_path), preprocess="none")
     data = open_dataset(settings)
     with pytest.raises(InputError, match=r"at least 24 px .* some reason, found 1 smaller ones:\n.*small.png: 27x23"):
-        check_least_side((data.source, data.target), settings, 24, "some reason")
-    check_least_side((data.source, data.target), settings, 20, "23 px are cut to 20, a multiple of 4")
+        check_least_side((data.source, data.target), settings.data, 24, "some reason")
+    check_least_side((data.source, data.target), settings.data, 20, "23 px are cut to 20, a multiple of 4")
 
 
 @pytest.mark.parametrize("cache_mb, loads", [(0, 4), (1, 2)])
@@ -78,12 +78,12 @@ def test_a_pair_is_read_once_a_time_that_it_is_shown(tmp_path, monkeypatch, cach
     """Two steps of the one pair: each side once a step, or once in all with a cache."""
     for side in ("trainA", "trainB"):
         _write(tmp_path / side, "a.png", 40, 40)
-    settings = DataSettings(dataset=str(tmp_path), preprocess="crop", crop_size_px=32, cache_mb=cache_mb)
+    settings = Settings.of(dataset=str(tmp_path), preprocess="crop", crop_size_px=32, cache_mb=cache_mb)
     data = open_dataset(settings)
     read, domain = [], type(data.source)
     load = domain.load
     monkeypatch.setattr(domain, "load", lambda self, index: read.append(self.paths[index]) or load(self, index))
-    stream = TrainingStream(data, settings, seed=0, paired=True)
+    stream = TrainingStream(data, settings.data, seed=0, paired=True)
     for position in range(2):
         source, target = stream.pair_at(position)
         np.testing.assert_array_equal(source, stream.crop_at(position, 0) if cache_mb else source)
@@ -94,7 +94,7 @@ def test_a_pair_is_read_once_a_time_that_it_is_shown(tmp_path, monkeypatch, cach
 def test_a_clear_photograph_of_many_hazes_is_kept_once(tmp_path):
     for name in ("a.png", "b.png"):
         _write(tmp_path, name, 40, 40)
-    data = open_dataset(DataSettings(dataset=f"hazed:{tmp_path}", preprocess="crop", crop_size_px=32, haze_variants=4))
+    data = open_dataset(Settings.of(dataset=f"hazed:{tmp_path}", preprocess="crop", crop_size_px=32, haze_variants=4))
     hazy, clear = data.pairs
     assert len(hazy) == len(clear) == 8
     assert len({hazy.key(index) for index in range(8)}) == 8 and len({clear.key(index) for index in range(8)}) == 2
@@ -125,6 +125,6 @@ def test_refused_pictures_leave_no_run_folder(tmp_path, tiny_settings):
 
 
 def test_seeds_are_those_that_numpy_takes():
-    np.random.RandomState(TrainSettings(seed=2**32 - 1).seed)
+    np.random.RandomState(Settings.of(seed=2**32 - 1).train.seed)
     with pytest.raises(InputError, match=r"--seed must be below 2\^32 \(4294967296\), found 4294967296"):
-        TrainSettings(seed=2**32)
+        Settings.of(seed=2**32)

@@ -11,14 +11,14 @@ from PIL import Image
 from cut_tf.data import open_dataset
 from cut_tf.data.domain import TranslationData
 from cut_tf.data.pipeline import TrainingStream
-from cut_tf.settings import DataSettings
+from cut_tf.settings import Settings
 
 _SIDE_PX = 32
 
 
-def _settings(dataset: object, **overrides: object) -> DataSettings:
-    return DataSettings(**{"dataset": str(dataset), "preprocess": "crop", "crop_size_px": 24, "batch_size": 2,
-                           "quarter_turns": True, "scenes_images": 3, "scenes_size_px": _SIDE_PX, **overrides})
+def _settings(dataset: object, **overrides: object) -> Settings:
+    return Settings.of(**{"dataset": str(dataset), "preprocess": "crop", "crop_size_px": 24, "batch_size": 2,
+                          "quarter_turns": True, "scenes_images": 3, "scenes_size_px": _SIDE_PX, **overrides})
 
 
 def _write(path: Path, scene: int, negative: bool) -> None:
@@ -47,8 +47,8 @@ def _reside(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _assert_pairs_add_to_white(data: TranslationData, settings: DataSettings) -> None:
-    stream = TrainingStream(data, settings, seed=3, paired=True)
+def _assert_pairs_add_to_white(data: TranslationData, settings: Settings) -> None:
+    stream = TrainingStream(data, settings.data, seed=3, paired=True)
     seen = set()
     for position in range(12):
         source, target = (stream.crop_at(position, domain) for domain in (0, 1))
@@ -76,7 +76,7 @@ def test_every_hazy_picture_of_reside_is_a_pair(reside):
     data = open_dataset(settings)
     assert [len(side) for side in data.pairs] == [6, 6] and len(data.target) == 3
     assert [data.pairs[1].name(index) for index in range(6)] == ["1.png"] * 3 + ["2.png"] * 3
-    assert TrainingStream(data, settings, 0, paired=True).steps_per_epoch() == 3
+    assert TrainingStream(data, settings.data, 0, paired=True).steps_per_epoch() == 3
     _assert_pairs_add_to_white(data, settings)
 
 
@@ -99,10 +99,10 @@ def _turn_of(crop: np.ndarray, picture: np.ndarray) -> tuple[bool, int]:
     return fitting[0]
 
 
-def _turns(settings: DataSettings, paired: bool) -> list[list[tuple[bool, int]]]:
+def _turns(settings: Settings, paired: bool) -> list[list[tuple[bool, int]]]:
     """Mirror image and turn of 40 whole pictures of both sides of the scenes."""
     data = open_dataset(settings)
-    stream = TrainingStream(data, settings, seed=1, paired=paired)
+    stream = TrainingStream(data, settings.data, seed=1, paired=paired)
     sides = data.pairs if paired else (data.source, data.target)
     return [[_turn_of(stream.crop_at(position, side), sides[side].load(0)) for position in range(40)]
             for side in (0, 1)]

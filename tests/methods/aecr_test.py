@@ -162,7 +162,7 @@ def _teacher(tiny_settings, tmp_path_factory):
 def test_encoder_of_a_run(tiny_settings, teacher):
     method, folder = teacher
     settings = tiny_settings(**{**_AECR, "contrastive_features": f"run:{folder}"})
-    features = load_features(settings.loss, tf.float32)
+    features = load_features(settings.contrastive, tf.float32)
     assert features.names == ["01_down1", "02_down2", "05_block2"] and features.weights == [1 / 8, 1 / 4, 1]
     pictures = _pictures(2, 3)
     for found, expected in zip(features.encode(pictures), method.ema_generator.encode(pictures, [1, 2, 5])):

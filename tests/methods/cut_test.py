@@ -69,11 +69,11 @@ def test_generator_loss_is_the_visible_weighted_sum(tiny_settings, overrides):
     settings = tiny_settings(**overrides)
     terms = steps.numbers(steps.build(settings).train_step(steps.batch()))
     contrast = terms["loss/nce"]
-    if settings.loss.nce_identity_weight:
+    if settings.patch_nce.nce_identity_weight:
         contrast = (contrast + terms["loss/nce_identity"]) / 2
     else:
         assert "loss/nce_identity" not in terms
-    assert ("loss/l1_identity" in terms) == (settings.loss.l1_identity_weight > 0)
+    assert ("loss/l1_identity" in terms) == (settings.identity.l1_identity_weight > 0)
     expected = terms["loss/gan"] + contrast + terms.get("loss/l1_identity", 0.0)
     assert terms["loss/generator"] == pytest.approx(expected, rel=1e-6)
     assert terms["loss/discriminator"] == pytest.approx(
@@ -307,7 +307,7 @@ def test_internal_and_external_negatives_together_make_the_question_harder(tiny_
 @pytest.mark.slow
 def test_two_steps_are_finite_and_train_all_networks(tiny_settings, overrides):
     method = steps.build(tiny_settings(**overrides), louder=1.0)
-    if method.settings.train.precision == "float16":
+    if method.settings.devices.precision == "float16":
         method.loss_scaling.scale.assign(16.0)  # where the first steps of this network would bring it
     before = steps.weights(method)
     for step in range(2):

@@ -127,7 +127,7 @@ def test_warm_up_is_plain_patch_nce(tiny_settings, monkeypatch):
     method.train_step(steps.batch())
     assert len(seen) == 2
     for query, hazy, loss in seen:
-        expected = float(tf.reduce_mean(patch_nce.patch_nce(query, hazy, method.settings.loss.temperature)))
+        expected = float(tf.reduce_mean(patch_nce.patch_nce(query, hazy, method.settings.patch_nce.temperature)))
         assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 

@@ -12,7 +12,7 @@ from cut_tf.layers import kernels, padding
 from cut_tf.layers.fast import few_filters, winograd
 from cut_tf.methods import build_method
 from cut_tf.networks.generators import resnet
-from cut_tf.settings import DataSettings, Settings, TrainSettings
+from cut_tf.settings import Settings
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -33,7 +33,7 @@ def test_the_setting_chooses_the_form_of_layers_in_a_step(plain, tiny_settings, 
 
 def _paper_size_step(plain: bool) -> tuple[dict[str, float], dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Of the first step of CUT on noise of 256 px: terms, gradients and weights after it, but biases before norms."""
-    method = build_method(Settings(data=DataSettings(dataset="scenes"), train=TrainSettings(plain_kernels=plain)))
+    method = build_method(Settings.of(dataset="scenes", plain_kernels=plain))
     method.compile()
     pictures = {name: tf.random.stateless_uniform([1, 256, 256, 3], [seed, 0], -1, 1)
                 for seed, name in enumerate(("source", "target"))}

@@ -34,7 +34,7 @@ def test_paired_loss_is_the_mean_absolute_difference_to_the_target(tiny_settings
     assert set(method.networks) == {"generator"} and int(method.step) == 1
     # Adam's first step moves every weight with a gradient by the learning rate, against the gradient's sign.
     moved = [np.abs(weight.numpy() - old).max() for weight, old in zip(method.generator.trainable_variables, before)]
-    np.testing.assert_allclose(max(moved), method.settings.train.learning_rate, rtol=1e-2)
+    np.testing.assert_allclose(max(moved), method.settings.optimizer.learning_rate, rtol=1e-2)
 
 
 def test_paired_learns_a_known_translation(tiny_settings):

@@ -87,7 +87,7 @@ def test_one_negative_per_other_image_of_the_minibatch(trained):
     method, terms, _ = trained
     for name in method.feature_names:
         assert 0 <= terms[0][f"metric/nce_loss/{name}"] < 20
-    assert method.settings.loss.num_patches == 1 and method.settings.loss.negatives == "minibatch"
+    assert method.settings.patch_nce.num_patches == 1 and method.settings.patch_nce.negatives == "minibatch"
 
 
 def test_a_resumed_step_is_the_same_step(trained, tiny_settings, tmp_path):

@@ -139,7 +139,7 @@ def test_saved_models_of_another_kind_are_refused(tmp_path):
 
 def test_the_encoder_of_a_run(tmp_path, tiny_settings):
     settings = tiny_settings(crop_size_px=32)
-    generator = build_generator(settings.network, seed=1)
+    generator = build_generator(settings, seed=1)
     weights = {f"ema_generator/{name}": weight for name, weight in compat.named_weights(generator).items()}
     CheckpointStore(tmp_path, 1).save(weights, 7, settings)
     write_settings(tmp_path, settings)

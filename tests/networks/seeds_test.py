@@ -12,16 +12,17 @@ from cut_tf import compat, networks
 from cut_tf.networks.heads.feature_classifier import FeatureClassifier
 from cut_tf.networks.heads.orthogonal_projector import OrthogonalPatchProjector
 from cut_tf.networks.heads.patch_projector import PatchProjector
-from cut_tf.settings import NetworkSettings
+from cut_tf.settings import Settings
 
-_TINY = {"ngf": 4, "ndf": 4, "generator_blocks": 1, "discriminator_layers": 2, "stylegan2_size_px": 16}
+_TINY = {"ngf": 4, "ndf": 4, "generator_blocks": 1, "discriminator_layers": 2, "stylegan2_size_px": 16,
+         "crop_size_px": 16}
 _BUILD: dict[str, Callable[[int], keras.Model]] = {
     **{f"generator {name}": lambda seed, name=name: networks.build_generator(
-        NetworkSettings(generator=name, generator_norm="batch", **_TINY), seed) for name in networks.GENERATORS},
+        Settings.of(generator=name, generator_norm="batch", **_TINY), seed) for name in networks.GENERATORS},
     **{f"discriminator {name}": lambda seed, name=name: networks.build_discriminator(
-        NetworkSettings(discriminator=name, **_TINY), seed) for name in networks.DISCRIMINATORS},
+        Settings.of(discriminator=name, **_TINY), seed) for name in networks.DISCRIMINATORS},
     **{f"discriminator with {norm} norm": lambda seed, norm=norm: networks.build_discriminator(
-        NetworkSettings(discriminator_norm=norm, **_TINY), seed) for norm in ("batch", "spectral")},
+        Settings.of(discriminator_norm=norm, **_TINY), seed) for norm in ("batch", "spectral")},
     "projector": lambda seed: PatchProjector([3, 6], 4, seed),
     "orthogonal projector": lambda seed: OrthogonalPatchProjector([3, 6], 4, seed),
     "classifier": lambda seed: FeatureClassifier([3, 6], 4, seed),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
@@ -12,11 +10,11 @@ import tensorflow as tf
 from cut_tf import images
 from cut_tf.errors import InputError
 from cut_tf.networks import build_discriminator, build_generator
-from cut_tf.settings import NetworkSettings
+from cut_tf.settings import Settings
 from cut_tf.translators import run
 
-_TINY = NetworkSettings(generator="stylegan2", discriminator="stylegan2", generator_blocks=2, stylegan2_size_px=32,
-                        ngf=1, ndf=1)
+_TINY = Settings.of(generator="stylegan2", discriminator="stylegan2", generator_blocks=2, stylegan2_size_px=32,
+                    crop_size_px=32, ngf=1, ndf=1)
 
 
 def _pictures(height: int, width: int, batch: int = 2) -> tf.Tensor:
@@ -30,7 +28,8 @@ def _generator() -> keras.Model:
 
 def test_the_sizes_of_sincut_have_the_promised_numbers_of_weights():
     """By hand from the official table: 80 and 160 channels at 64 and 32 px for ngf 10, 32 to 384 for ndf 8."""
-    paper = NetworkSettings(generator="stylegan2", discriminator="stylegan2", generator_blocks=6, ngf=10, ndf=8)
+    paper = Settings.of(generator="stylegan2", discriminator="stylegan2", generator_blocks=6, ngf=10, ndf=8,
+                        crop_size_px=64)
     block = 2 * (9 * 160 * 160 + 160)
     expected = (3 * 80 + 80) + (9 * 80 * 80 + 80) + (9 * 80 * 160 + 160) + 80 * 160 + 6 * block
     expected += 9 * 160 * 80 + 1 + 80 + 80 * 3 + 3
@@ -44,7 +43,7 @@ def test_the_sizes_of_sincut_have_the_promised_numbers_of_weights():
 
 @pytest.mark.parametrize("halvings", [0, 1, 2])
 def test_any_size_is_kept_and_stages_are_numbered(halvings):
-    generator = build_generator(dataclasses.replace(_TINY, stylegan2_downsamplings=halvings))
+    generator = build_generator(_TINY.having(stylegan2_downsamplings=halvings))
     assert generator(_pictures(17, 23), training=False).shape == (2, 17, 23, 3)
     layers = list(range(3 + halvings))
     side = [32, 32, 16, 8, 8]
@@ -90,7 +89,7 @@ def test_noise_counts_as_far_as_it_has_learned_to_and_inference_has_none(generat
 
 @pytest.mark.parametrize("blocks, halvings", [(2, 1), (1, 2)])
 def test_a_pixel_sees_no_further_than_it_says(blocks, halvings):
-    generator = build_generator(dataclasses.replace(_TINY, generator_blocks=blocks, stylegan2_downsamplings=halvings))
+    generator = build_generator(_TINY.having(generator_blocks=blocks, stylegan2_downsamplings=halvings))
     reach, centre = generator.reach_px, 64
     assert reach % 2**halvings == 0
     for offset in range(2**halvings):
@@ -148,12 +147,12 @@ def test_half_precision_is_close_and_ends_in_float32(generator, policy):
 ])
 def test_sizes_without_a_place_in_the_table_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
-        build_generator(dataclasses.replace(_TINY, **changes))
+        build_generator(_TINY.having(discriminator="patch", **changes))
 
 
 def test_the_discriminator_refuses_other_sizes():
     with pytest.raises(InputError, match="--ndf must be higher"):
-        build_discriminator(dataclasses.replace(_TINY, stylegan2_size_px=512))
+        build_discriminator(_TINY.having(stylegan2_size_px=512, crop_size_px=512, load_size_px=512))
     with pytest.raises(InputError, match="--stylegan2_size_px must be the size of the pic.* found 32 and .* 16x32"):
         build_discriminator(_TINY)(_pictures(32, 16))
 

@@ -24,12 +24,12 @@ def _values(field: dataclasses.Field) -> st.SearchStrategy:
 def _changed(draw: st.DrawFn) -> Settings | None:
     """Settings with a few values of their fields' kinds; None if they do not go together."""
     sections = {}
-    for section in SECTIONS:
-        fields = draw(st.lists(st.sampled_from(dataclasses.fields(section.type_)), max_size=3, unique=True))
+    for name, type_ in SECTIONS.items():
+        fields = draw(st.lists(st.sampled_from(dataclasses.fields(type_)), max_size=3, unique=True))
         try:
-            sections[section.name] = section.type_(**{field.name: draw(_values(field)) for field in fields})
+            sections[name] = type_(**{field.name: draw(_values(field)) for field in fields})
         except InputError:
-            sections[section.name] = section.type_()
+            sections[name] = type_()
     try:
         return Settings(**sections)
     except InputError:
@@ -42,7 +42,7 @@ def test_valid_settings_are_read_back_as_they_were(settings):
         return
     again = Settings.from_json(settings.to_json(), "x")
     assert again == settings and again.differences(settings) == []
-    assert json.loads(settings.to_json()).keys() == {section.name for section in SECTIONS}
+    assert json.loads(settings.to_json()).keys() == set(SECTIONS)
 
 
 _JSON = st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=8),

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from cut_tf import networks
 from cut_tf.methods import build_method
-from cut_tf.settings import NetworkSettings
+from cut_tf.settings import Settings
 from cut_tf.training import distribution
 from tools.benchmark import (
     input as benchmark_input,
@@ -92,7 +92,7 @@ def test_work_is_what_the_convolutions_multiply():
     sizes = [(7, 3, 64, 256), (3, 64, 128, 256), (3, 128, 256, 128), *[(3, 256, 256, 64)] * 18, (3, 256, 128, 128),
              (3, 128, 64, 256), (7, 64, 3, 256)]
     expected = sum(2 * kernel**2 * before * after * side**2 for kernel, before, after, side in sizes) / 1e9
-    generator = networks.build_generator(NetworkSettings())
+    generator = networks.build_generator(Settings.of())
     assert benchmark_step.forward_gflop(generator, [1, 256, 256, 3]) == pytest.approx(expected, rel=1e-6)
     assert expected == pytest.approx(128, abs=1)
 

@@ -22,7 +22,7 @@ from cut_tf.data.haze import scattering
 from cut_tf.data.haze.recipe import HazeRecipe, add_random_haze, divide
 from cut_tf.data.image_files import read_image
 from cut_tf.errors import InputError
-from cut_tf.settings import DataSettings
+from cut_tf.settings import Settings
 from tools import make_haze
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +82,7 @@ def test_test_split_is_paired(photographs, tmp_path):
 def test_the_result_opens_as_a_dataset(photographs, tmp_path):
     for split in make_haze.SPLITS:
         make_haze.make_dataset(photographs, tmp_path / "out", split)
-    data = open_dataset(DataSettings(dataset=str(tmp_path / "out")))
+    data = open_dataset(Settings.of(dataset=str(tmp_path / "out")))
     assert (len(data.source), len(data.target), len(data.test_source), len(data.test_target)) == (5, 4, 9, 9)
     assert data.test_paired
 

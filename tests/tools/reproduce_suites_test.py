@@ -71,33 +71,33 @@ def test_another_common_setting_makes_other_rows_the_same():
 def test_dehazing_rows_have_the_settings_that_their_names_say():
     settings = _settings("dehazing")
     assert {name for name in settings if settings[name].train.method == "cut"} == {"cut", "fastcut"}
-    fast = settings["fastcut"].loss
-    assert (fast.nce_weight, fast.nce_identity_weight, fast.flip_equivariance) == (10.0, 0.0, True)
-    literal = settings["odcr_literal"].loss
+    fast = settings["fastcut"]
+    assert (fast.patch_nce.nce_weight, fast.patch_nce.nce_identity_weight) == (10.0, 0.0)
+    assert fast.mirroring.flip_equivariance is True
+    literal = settings["odcr_literal"].odcr
     assert (literal.wpnce_roles, literal.wpnce_scale, literal.wpnce_form) == ("printed", "softmax", "printed")
-    assert {settings[name].loss.wpnce_scale for name in settings} == {"softmax", "max1", "sigmoid", "normalise_after"}
+    assert {settings[name].odcr.wpnce_scale for name in settings} == {"softmax", "max1", "sigmoid", "normalise_after"}
 
 
 def test_rows_of_the_ablation_of_cut():
     """Identity, negatives, where they come from, layers."""
-    losses = {name: settings.loss for name, settings in
-              _settings("ablation", "--nce_layers=0,4,9", "--nce_identity_weight=0", "--l1_identity_weight=7").items()}
+    settings = _settings("ablation", "--nce_layers=0,4,9", "--nce_identity_weight=0", "--l1_identity_weight=7")
+    losses = {name: found.patch_nce for name, found in settings.items()}
     assert {name: (loss.nce_identity_weight, loss.num_negatives, loss.negatives, loss.nce_layers)
             for name, loss in losses.items()} == {
         "cut": (1.0, 0, "internal", "0,4,9"), "no_identity": (0.0, 0, "internal", "0,4,9"),
         "no_identity_15": (0.0, 15, "internal", "0,4,9"), "no_identity_15_last": (0.0, 15, "internal", "9"),
         "last": (1.0, 0, "internal", "9"), "internal_external": (1.0, 0, "internal_external", "0,4,9"),
         "external": (1.0, 0, "external", "0,4,9"), "external_last": (1.0, 0, "external", "9")}
-    assert {loss.l1_identity_weight for loss in losses.values()} == {0.0}
+    assert {found.identity.l1_identity_weight for found in settings.values()} == {0.0}
 
 
 def test_rows_of_the_ablation_of_aecr_net():
     """Mixup, deformable convolutions, weight and form of the regularization, positives and negatives."""
     settings = _settings("aecr-ablation", "--batch_size=6", "--contrastive_weight=0.1")
-    assert {found.network.generator for found in settings.values()} == {"aecrnet"}
-    assert {name: (found.network.aecr_mixup, found.network.aecr_dfe, found.loss.contrastive_weight,
-                   found.loss.contrastive_form, found.loss.contrastive_positives, found.loss.contrastive_negatives)
-            for name, found in settings.items()} == {
+    assert {found.generator.generator for found in settings.values()} == {"aecrnet"}
+    asked = ("aecr_mixup", "aecr_dfe", *(f"contrastive_{key}" for key in ("weight", "form", "positives", "negatives")))
+    assert {name: tuple(found.flat()[key] for key in asked) for name, found in settings.items()} == {
         "base": (False, False, 0.0, "ratio", 1, 1), "mixup": (True, False, 0.0, "ratio", 1, 1),
         "dfe": (False, True, 0.0, "ratio", 1, 1), "dfe_mixup": (True, True, 0.0, "ratio", 1, 1),
         "positives": (True, True, 0.1, "positives", 1, 1), "full": (True, True, 0.1, "ratio", 1, 1),

@@ -22,7 +22,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from cut_tf.data import open_dataset
 from cut_tf.data.image_files import read_image, write_png
 from cut_tf.errors import InputError
-from cut_tf.settings import DataSettings
+from cut_tf.settings import Settings
 from cut_tf.translators.run import Translator
 from tools.benchmark import measuring
 from tools.reproduce import __main__ as reproduce, budget, report, runs
@@ -355,7 +355,7 @@ def test_real_runs_are_continued_and_not_repeated(stopped):
 @pytest.mark.slow
 def test_real_results_are_those_of_all_test_pairs(stopped):
     out, _ = stopped
-    data = open_dataset(DataSettings(scenes_images=4, scenes_size_px=32, preprocess="crop", crop_size_px=24))
+    data = open_dataset(Settings.of(scenes_images=4, scenes_size_px=32, preprocess="crop", crop_size_px=24))
     pairs = [(data.test_source.load(index), data.test_target.load(index)) for index in range(48)]
     result = {path.stem: json.loads(path.read_text()) for path in (out / "results").iterdir()}
     assert result["input"]["test_pictures"] == 48

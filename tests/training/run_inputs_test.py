@@ -46,7 +46,7 @@ def begun(tmp_path, tiny_settings, monkeypatch):
 
     def settle(**overrides):
         asked = settings(**overrides)
-        stream = TrainingStream(open_dataset(asked.data), asked.data, asked.train.seed)
+        stream = TrainingStream(open_dataset(asked), asked.data, asked.train.seed)
         return run_inputs.settle(tmp_path / "run", stream, asked)
 
     begin.again, begin.settle = open_run, settle
@@ -126,11 +126,11 @@ def teacher(tmp_path, tiny_settings):
 def test_a_teacher_that_trains_on_stays_the_one_of_the_beginning(begun, teacher, tmp_path):
     flags = {"method": "distill", "teacher": str(tmp_path / "teacher")}
     first = begun(**flags)
-    assert first.method.settings.train.teacher == f"{tmp_path}/teacher@0"
+    assert first.method.settings.distill.teacher == f"{tmp_path}/teacher@0"
     teacher(5)
     again = begun.again(**flags)
-    assert again.method.settings.train.teacher == f"{tmp_path}/teacher@0"
-    assert again.settings.train.teacher == str(tmp_path / "teacher")
+    assert again.method.settings.distill.teacher == f"{tmp_path}/teacher@0"
+    assert again.settings.distill.teacher == str(tmp_path / "teacher")
     picture = {"source": np.random.default_rng(0).uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32)}
     expected = first.method._target(picture).numpy()
     np.testing.assert_array_equal(again.method._target(picture).numpy(), expected)

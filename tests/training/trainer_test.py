@@ -1,6 +1,5 @@
 """What a run writes, and how it ends when something is wrong."""
 
-import dataclasses
 import gc
 import json
 import re
@@ -112,14 +111,14 @@ def test_other_settings_are_refused_with_the_differences(tmp_path, tiny_settings
     settings = _quick(tiny_settings, tmp_path / "run")
     trainer.Run(settings).train(verbose=0)
     before = {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("*")) if path.is_file()}
-    other = dataclasses.replace(settings, loss=dataclasses.replace(settings.loss, temperature=0.1, nce_weight=10.0))
+    other = settings.having(temperature=0.1, nce_weight=10.0)
     with pytest.raises(InputError) as error:
         trainer.Run(other)
     assert "--temperature: 0.07 against 0.1" in str(error.value)
     assert "--nce_weight: 1.0 against 10.0" in str(error.value)
     assert {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("*")) if path.is_file()} == before
     # What cannot change the weights may change.
-    free = dataclasses.replace(settings, train=dataclasses.replace(settings.train, log_steps=7))
+    free = settings.having(log_steps=7)
     assert trainer.Run(free).train(verbose=0).step == 6
 
 

@@ -6,7 +6,7 @@ import pytest
 from cut_tf import networks
 from cut_tf.errors import InputError
 from cut_tf.methods import build_method
-from cut_tf.settings import NetworkSettings
+from cut_tf.settings import Settings
 from cut_tf.translators import run
 from cut_tf.translators.run import Translator, compile_generator, translate_in_tiles
 from cut_tf.translators.tiles import ResnetTiles
@@ -16,7 +16,7 @@ SIZES = ((130, 171), (96, 64), (19, 200))
 
 def _generator(**settings):
     """With weights large enough for pictures that use the whole range of colours."""
-    generator = networks.build_generator(NetworkSettings(**{"ngf": 8, "generator_blocks": 2, **settings}), seed=3)
+    generator = networks.build_generator(Settings.of(**{"ngf": 8, "generator_blocks": 2, **settings}), seed=3)
     for weight in generator.weights:
         weight.assign(weight * 20.0)
     return generator

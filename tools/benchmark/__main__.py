@@ -172,7 +172,7 @@ def stiefel() -> list[dict]:
 
     found = measuring.interleaved({"odcr step": step, "constraint": constraint}, _REPEATS.value)
     data = {"size_px": settings.data.crop_size_px, "batch_size": settings.data.batch_size,
-            "ngf": settings.network.ngf}
+            "ngf": settings.generator.ngf}
     return [{"name": name, **data, **timing._asdict(),
              "share_of_step": timing.median_sec / found["odcr step"].median_sec} for name, timing in found.items()]
 

@@ -81,7 +81,7 @@ def _pillow(folder: Path, count: int) -> Callable[[], int]:
 def _pipeline(given: dict[str, Any], case: str, batches: int) -> Callable[[], int]:
     """Takes `batches` batches of one picture of each domain: decoded, resized, cropped, mirrored, converted."""
     settings: Settings = benchmark_step.settings_of(case, {**given, "batch_size": 1})
-    stream = TrainingStream(open_dataset(settings.data), settings.data, settings.train.seed)
+    stream = TrainingStream(open_dataset(settings), settings.data, settings.train.seed)
     iterator = iter(stream.dataset(0))
 
     def read() -> int:
@@ -96,7 +96,7 @@ def _waiting(case: str, given: dict[str, Any], repeats: int) -> dict:
     """Steps as training takes them, with the time that each waited for its batch."""
     settings = benchmark_step.settings_of(case, given)
     devices = distribution.set_up(settings)
-    stream = TrainingStream(open_dataset(settings.data), settings.data, settings.train.seed)
+    stream = TrainingStream(open_dataset(settings), settings.data, settings.train.seed)
     with devices.strategy.scope():
         model = build_method(settings)
         model.compile()

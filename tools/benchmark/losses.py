@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -60,7 +59,7 @@ def _losses(case: str, given: dict[str, Any], steps: int, rounded_to: str = "") 
     for network in model.networks.values() if rounded_to else ():
         for weight in network.trainable_variables:
             weight.assign(tf.cast(tf.cast(tf.convert_to_tensor(weight), rounded_to), tf.float32))
-    stream = TrainingStream(open_dataset(settings.data), settings.data, seed=0, paired=case in ("paired", "aecrnet"))
+    stream = TrainingStream(open_dataset(settings), settings.data, seed=0, paired=case in ("paired", "aecrnet"))
     step = tf.function(model.train_step)
     found: dict[str, list[float]] = {}
     for batch in stream.dataset(first_step=0).take(steps):
@@ -71,8 +70,7 @@ def _losses(case: str, given: dict[str, Any], steps: int, rounded_to: str = "") 
 
 
 def _on_scenes(settings: Settings) -> Settings:
-    data = dataclasses.replace(settings.data, dataset="scenes", preprocess="crop")
-    return dataclasses.replace(settings, data=data)
+    return settings.having(dataset="scenes", preprocess="crop")
 
 
 def line(row: dict) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ import tensorflow as tf
 
 from cut_tf.layers.portable import portable_ops
 from cut_tf.methods import TranslationMethod, build_method
-from cut_tf.settings import SECTIONS, Settings
+from cut_tf.settings import OWNERS, Settings
 from tools.benchmark import measuring
 
 
@@ -68,9 +67,7 @@ def settings_of(case: str, given: dict[str, Any]) -> Settings:
         values["crop_size_px"] = values["load_size_px"] = values.pop("size_px")
     if values.get("generator", "resnet") == "resnet" and "nce_layers" not in values:
         values["nce_layers"] = _layers(values.get("generator_blocks", 9))
-    known = {section.name: {field.name for field in dataclasses.fields(section.type_)} for section in SECTIONS}
-    return Settings(**{section.name: section.type_(**{name: value for name, value in values.items()
-                                                      if name in known[section.name]}) for section in SECTIONS})
+    return Settings.of(**{name: value for name, value in values.items() if name in OWNERS})
 
 
 def _layers(blocks: int) -> str:
@@ -85,7 +82,7 @@ def step_of(settings: Settings) -> tuple[TranslationMethod, Callable[[], object]
     model.compile()
     batch = {name: tf.random.stateless_uniform(batch_shape(settings), [seed, 0], -1, 1)
              for seed, name in enumerate(("source", "target"))}
-    step = tf.function(model.train_step, jit_compile=settings.train.xla or None)
+    step = tf.function(model.train_step, jit_compile=settings.devices.xla or None)
     return model, lambda: step(batch)
 
 
@@ -116,10 +113,10 @@ def row(case: str, given: dict[str, Any], repeats: int) -> dict:
     found = measuring.interleaved({"step": step, **{name: call for name, (call, _) in ceilings.items()}}, repeats)
     rates = {name: work / found[name].median_sec for name, (_, work) in ceilings.items()}
     work, seconds, data = reference_gflop(case, model), found["step"], settings.data
-    ceiling = rates["float32_gflops" if settings.train.precision == "float32" else "bfloat16_gflops"]
-    return {"name": case, "size_px": data.crop_size_px, "batch_size": data.batch_size, "ngf": settings.network.ngf,
-            "precision": settings.train.precision, "xla": settings.train.xla,
-            "recompute_blocks": settings.network.recompute_blocks, **seconds._asdict(),
+    ceiling = rates["float32_gflops" if settings.devices.precision == "float32" else "bfloat16_gflops"]
+    return {"name": case, "size_px": data.crop_size_px, "batch_size": data.batch_size, "ngf": settings.generator.ngf,
+            "precision": settings.devices.precision, "xla": settings.devices.xla,
+            "recompute_blocks": settings.resnet.recompute_blocks, **seconds._asdict(),
             "images_per_sec": data.batch_size / seconds.median_sec, "peak_gib": peak_gib, "reference_gflop": work,
             **rates, "ceiling_gflops": ceiling, "ceiling_share": work / seconds.median_sec / ceiling}
 

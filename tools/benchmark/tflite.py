@@ -15,7 +15,7 @@ from cut_tf.export.saved_model.export import save_version
 from cut_tf.export.tflite.conversion import QUANTIZATIONS, convert, psnr_db
 from cut_tf.export.tflite.export import representative_pictures
 from cut_tf.metrics.temporal import noise_gain
-from cut_tf.settings import NetworkSettings
+from cut_tf.settings import Settings
 from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator
 from cut_tf.translators.run import Translator
 from tools.benchmark import measuring
@@ -60,7 +60,7 @@ def _variants(translator: Translator, pictures: list, side_px: int,
               with_resnet: bool) -> Iterator[tuple[str, bytes, Translator | None]]:
     """Name, content, and the generator that the pictures are compared with."""
     size = Size(side_px, side_px)
-    resnet = networks.build_generator(NetworkSettings()) if with_resnet else None
+    resnet = networks.build_generator(Settings()) if with_resnet else None
     for quantize in ("none", "dynamic") if with_resnet else ():
         yield f"{_RESNET}, {quantize}", convert(resnet, size, quantize, pictures[:2])[1], None
     for quantize in QUANTIZATIONS:

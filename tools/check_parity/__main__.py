@@ -25,7 +25,7 @@ from cut_tf.methods.cut import CUT, Draws
 from cut_tf.methods.optimizers import Adam, LinearDecay
 from cut_tf.methods.sincut import SinCUT
 from cut_tf.networks.heads.patch_projector import PatchProjector, normalise, sample_patches
-from cut_tf.settings import DataSettings, LossSettings, NetworkSettings, Settings, TrainSettings
+from cut_tf.settings import Settings
 from tools.check_parity import stylegan2, torch_weights
 
 _VECTORS = flags.DEFINE_string("vectors", None, "folder of .npz files", required=True)
@@ -98,7 +98,7 @@ class RecordingAdam(Adam):
         super().update_step(gradient, variable, learning_rate)
 
 
-def _network_settings(options: dict) -> NetworkSettings:
+def _network_settings(options: dict) -> Settings:
     net_g, net_d = options.get("netG", "resnet_9blocks"), options.get("netD", "basic")
     match = re.fullmatch(r"resnet_(\d+)blocks", net_g)
     if not (match or net_g == "stylegan2") or net_d not in ("basic", "n_layers", "stylegan2"):
@@ -107,7 +107,7 @@ def _network_settings(options: dict) -> NetworkSettings:
     if projector is None:
         raise NotBuilt(f"netF {options['netF']}")
     resnet = {"generator_blocks": options.get("n_blocks", int(match.group(1)))} if match else {}
-    return NetworkSettings(**{
+    return Settings.of(**{
         **resnet, "ngf": options.get("ngf", 64), "ndf": options.get("ndf", 64),
         "discriminator_layers": options.get("n_layers_D", 3) if net_d == "n_layers" else 3,
         "generator_norm": options.get("normG", "instance"), "discriminator_norm": options.get("normD", "instance"),
@@ -193,18 +193,13 @@ def _check_learning_rate(meta: dict, arrays: dict, row: Row) -> None:
 def _step_settings(options: dict) -> Settings:
     weight = options["lambda_NCE"]
     minibatch = options["nce_includes_all_negatives_from_minibatch"]
-    network = _network_settings(options)
-    crop_size_px = network.stylegan2_size_px if network.discriminator == "stylegan2" else DataSettings().crop_size_px
-    return Settings(
-        data=DataSettings(crop_size_px=crop_size_px, load_size_px=crop_size_px),
-        network=network,
-        loss=LossSettings(
-            gan_mode=options["gan_mode"], gan_weight=options["lambda_GAN"], nce_weight=weight,
-            gradient_penalty_weight=0.0, nce_identity_weight=weight if options["nce_idt"] else 0.0,
-            r1_weight=options.get("lambda_R1", 0.0), l1_identity_weight=options.get("lambda_identity", 0.0),
-            nce_layers=options["nce_layers"], num_patches=options["num_patches"], temperature=options["nce_T"],
-            negatives="minibatch" if minibatch else "internal", flip_equivariance=options["flip_equivariance"]),
-        train=TrainSettings(learning_rate=options["lr"], beta_1=options["beta1"], beta_2=options["beta2"]))
+    return _network_settings(options).having(
+        gan_mode=options["gan_mode"], gan_weight=options["lambda_GAN"], nce_weight=weight,
+        gradient_penalty_weight=0.0, nce_identity_weight=weight if options["nce_idt"] else 0.0,
+        r1_weight=options.get("lambda_R1", 0.0), l1_identity_weight=options.get("lambda_identity", 0.0),
+        nce_layers=options["nce_layers"], num_patches=options["num_patches"], temperature=options["nce_T"],
+        negatives="minibatch" if minibatch else "internal", flip_equivariance=options["flip_equivariance"],
+        learning_rate=options["lr"], beta_1=options["beta1"], beta_2=options["beta2"])
 
 
 def _draws(arrays: dict, prefix: str) -> Draws:
@@ -261,8 +256,8 @@ def _compare_weights(method: CUT, arrays: dict, prefix: str, still: set[str], ro
 def _check_step(meta: dict, arrays: dict, row: Row) -> None:
     options = meta["options"]
     settings = _step_settings(options)
-    method = (SinCUT if settings.network.generator == "stylegan2" else CUT)(settings)
-    tolerances = stylegan2.TOLERANCES if settings.loss.r1_weight else {}
+    method = (SinCUT if settings.generator.generator == "stylegan2" else CUT)(settings)
+    tolerances = stylegan2.TOLERANCES if settings.gan.r1_weight else {}
     method.compile(optimizers={
         name: RecordingAdam(options["lr"], options["beta1"], options["beta2"], name=f"{name}_adam")
         for name in _NETWORKS.values()}, run_eagerly=True)

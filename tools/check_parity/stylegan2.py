@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from cut_tf import networks
 from cut_tf.losses.gradient_penalty import r1_penalty
-from cut_tf.settings import NetworkSettings
+from cut_tf.settings import Settings
 from tools.check_parity import torch_weights
 
 # The official generator has no option for them.
@@ -20,7 +20,7 @@ TOLERANCES = {"grad1": 1e-3, "r1_grad": 4e-4, "loss.G_GAN": 2e-4}
 
 
 def network_settings(options: dict) -> dict:
-    """The fields of NetworkSettings that a file's options say about StyleGAN2 networks."""
+    """The settings that a file's options say about StyleGAN2 networks."""
     fields = {}
     if options.get("netG") == "stylegan2":
         fields = {"generator": "stylegan2", "generator_blocks": _BLOCKS,
@@ -30,11 +30,12 @@ def network_settings(options: dict) -> dict:
     if fields:
         # The official code takes the power of two next to the smaller of both.
         side_px = min(options.get("load_size", 1024), options.get("crop_size", 64))
-        fields["stylegan2_size_px"] = 2 ** int(np.rint(np.log2(side_px)))
+        side_px = 2 ** int(np.rint(np.log2(side_px)))
+        fields.update(stylegan2_size_px=side_px, crop_size_px=side_px, load_size_px=side_px)
     return fields
 
 
-def check_networks(settings: NetworkSettings, arrays: dict, row: object) -> None:
+def check_networks(settings: Settings, arrays: dict, row: object) -> None:
     """Forward passes of generator (`G.*`) and discriminator (`D.*`) with the file's weights.
 
     Args:
@@ -65,7 +66,7 @@ def check_r1(options: dict, arrays: dict, row: object) -> None:
     """Value of R1, the scores behind it, and its gradient with respect to the recorded weights."""
     pictures = tf.constant(torch_weights.to_nhwc(arrays["r1_input"]))
     options = {"netD": "stylegan2", "crop_size": pictures.shape[1], **options}
-    settings = NetworkSettings(ndf=options.get("ndf", 1), **network_settings(options))
+    settings = Settings.of(ndf=options.get("ndf", 1), **network_settings(options))
     discriminator = networks.build_discriminator(settings)
     torch_weights.load(discriminator, arrays, "netD.")
     weight = options.get("lambda_R1", 1.0)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
 from cut_tf import flags
 from cut_tf.errors import InputError
-from cut_tf.settings import SECTIONS, Settings
+from cut_tf.settings import Settings
 from tools.reproduce.suites import SUITES, Row
 
 # What a suite decides itself, for each run.
@@ -35,8 +34,7 @@ def settings_of(arguments: Sequence[str]) -> Settings:
 
 def flat(settings: Settings) -> dict[str, object]:
     """Every setting by its name, without the section, and without what the suite decides for each run."""
-    return {name: value for section in SECTIONS
-            for name, value in dataclasses.asdict(getattr(settings, section.name)).items() if name not in _OWN}
+    return {name: value for name, value in settings.flat().items() if name not in _OWN}
 
 
 def set_flags(assignments: Sequence[str]) -> list[str]:
@@ -70,7 +68,7 @@ def select_rows(suite: str, names: Sequence[str], common: Sequence[str]) -> tupl
         if name not in known:
             raise InputError(f"--rows must be names out of {', '.join(known)} with --suite={suite}, found {name!r}")
     shared = settings_of(common)
-    values = {"last_layer": shared.loss.layers()[-1], "batch_size": shared.data.batch_size}
+    values = {"last_layer": shared.patch_nce.layers()[-1], "batch_size": shared.data.batch_size}
     rows, same, seen = [], {}, {}
     for row in SUITES[suite].rows:
         if names and row.name not in names:

@@ -29,7 +29,7 @@ from cut_tf.errors import InputError
 from cut_tf.metrics import METRICS, ciede2000
 from cut_tf.metrics.distances import DISTANCES, FeatureStatistics, statistics_of
 from cut_tf.metrics.features import feature_extractor
-from cut_tf.settings import DataSettings
+from cut_tf.settings import Settings
 from cut_tf.translators.run import Translator
 from tools.reproduce.budget import CONSTANT_EPOCHS, EPOCHS
 
@@ -153,13 +153,13 @@ def check_extractor(name: str) -> None:
     feature_extractor(name)
 
 
-def evaluate(row: str, run: Path | None, data: DataSettings, pictures: Path, asked: Asked) -> dict[str, Any]:
+def evaluate(row: str, run: Path | None, settings: Settings, pictures: Path, asked: Asked) -> dict[str, Any]:
     """Measures a row on all test pictures at full size, and writes the first PICTURES outputs as PNG files.
 
     Args:
       row: its name, which for an untrained one tells how it translates.
       run: folder of the finished run, whose EMA weights are used (raw ones if it keeps none); None if untrained.
-      data: the dataset.
+      settings: whose dataset is read.
       pictures: folder for 0.png, 1.png, ...; made if missing.
       asked: what to measure besides pairs.
 
@@ -169,7 +169,7 @@ def evaluate(row: str, run: Path | None, data: DataSettings, pictures: Path, ask
       `step_sec`, `settings` and `checkpoints`, the FID and KID by step.
     """
     translate = Translator(run, "") if run else UNTRAINED[row]
-    test = open_dataset(data)
+    test = open_dataset(settings)
     outputs = [translate(test.test_source.load(index)) for index in range(len(test.test_source))]
     pictures.mkdir(parents=True, exist_ok=True)
     for index, output in enumerate(outputs[:PICTURES]):
@@ -225,7 +225,7 @@ def _earlier_outputs(translate: Translator, run: Path,
                      test: TranslationData) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
     """Step and test outputs of each kept checkpoint but the last. The weights of `translate` are changed."""
     store = CheckpointStore(run, keep=1, writes=False)
-    prefix = "ema_generator" if translate.settings.train.ema_decay > 0 else "generator"
+    prefix = "ema_generator" if translate.settings.optimizer.ema_decay > 0 else "generator"
     weights = {f"{prefix}/{name}": variable for name, variable in
                compat.named_weights(translate.generator).items()}
     for step in store.steps():

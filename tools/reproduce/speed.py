@@ -57,10 +57,10 @@ class SpeedReproduction(Reproduction):
         return result["took_sec"]
 
     def _report(self, results: list[dict[str, Any]]) -> tuple[str, list[str]]:
-        data, network = self._settings.data, self._settings.network
+        data, generator = self._settings.data, self._settings.generator
         return table(self._rows, results, self._suite.paper), [
-            f"Training steps on noise of {data.crop_size_px} px, batch {data.batch_size}, ngf {network.ngf}, "
-            f"generator_blocks {network.generator_blocks}, {self._settings.train.precision}: medians over "
+            f"Training steps on noise of {data.crop_size_px} px, batch {data.batch_size}, ngf {generator.ngf}, "
+            f"generator_blocks {generator.generator_blocks}, {self._settings.devices.precision}: medians over "
             f"{self._plan['steps']} steps after {_WARM_UP_STEPS}, then mean and, after ±, standard deviation over "
             "repeats (divisor n - 1). Each repeat is a process of its own, and rows take turns. Ratios are those to "
             "CycleGAN in the same repeat. images/s: of each domain. Peak memory: of the whole process, TensorFlow "

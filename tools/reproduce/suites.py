@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cut_tf.settings import LossSettings
+from cut_tf.settings import Settings
 from tools.reproduce.budget import CONSTANT_EPOCHS
 
 
@@ -53,7 +53,7 @@ class Suite(NamedTuple):
     checkpoints: bool = False
 
 
-_DEFAULT = LossSettings()
+_DEFAULT = Settings().odcr
 _CUT = ("--method=cut", "--nce_weight=1", "--nce_identity_weight=1", "--l1_identity_weight=0", "--noflip_equivariance")
 _FASTCUT = ("--method=cut", "--nce_weight=10", "--nce_identity_weight=0", "--l1_identity_weight=0",
             "--flip_equivariance")

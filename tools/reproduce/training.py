@@ -38,8 +38,7 @@ class TrainingReproduction(Reproduction):
             raise InputError(f"--steps must be a multiple of {EPOCHS} with --suite={options.suite}, found "
                              f"{options.steps}")
         super().__init__(options)
-        self._data = self._settings.data
-        self._test = open_dataset(self._data)
+        self._test = open_dataset(self._settings)
         if self._suite.needs_pairs and not self._test.test_paired:
             raise InputError(f"--dataset must have pairs of hazy and clear test pictures (testA and testB with the "
                              f"same names), found none in {options.dataset}")
@@ -54,10 +53,10 @@ class TrainingReproduction(Reproduction):
     def _first_steps(self) -> int:
         if self._options.budget_minutes:
             return 0
-        train = self._settings.train
-        per_epoch = train.steps_per_epoch or max(len(self._test.source),
-                                                 len(self._test.target)) // self._data.batch_size
-        return self._options.steps or whole_epochs((train.constant_epochs + train.decay_epochs) * per_epoch)
+        optimizer = self._settings.optimizer
+        per_epoch = optimizer.steps_per_epoch or max(len(self._test.source),
+                                                     len(self._test.target)) // self._settings.data.batch_size
+        return self._options.steps or whole_epochs((optimizer.constant_epochs + optimizer.decay_epochs) * per_epoch)
 
     def _prepare(self) -> None:
         """The first test pictures, for the grid."""
@@ -83,7 +82,7 @@ class TrainingReproduction(Reproduction):
         return result
 
     def _evaluate(self, row: Row, run: Path | None, pictures: Path) -> dict[str, Any]:
-        return measuring.in_own_process(runs.evaluate, row.name, run, self._data, pictures,
+        return measuring.in_own_process(runs.evaluate, row.name, run, self._settings, pictures,
                                         self._asking)
 
     def _trained_once(self, row: Row, run: Path, seed: int, lock: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from cut_tf.data.domain import Origin, TranslationData
 from cut_tf.data.image_files import list_images, read_image, read_size
 from cut_tf.data.transforms import Preprocessing
 from cut_tf.errors import InputError
-from cut_tf.settings import DataSettings
+from cut_tf.settings import DataSettings, Settings
 
 
 class FolderDomain:
@@ -42,16 +42,16 @@ class FolderDomain:
         return self.paths[index]
 
 
-def open_folder(settings: DataSettings) -> TranslationData:
+def open_folder(settings: Settings) -> TranslationData:
     """`--dataset=PATH`: trainA is the source, trainB the target; testA and testB are optional.
 
     Training or test split count as paired if every file of A has one of the same stem in B and the other way round.
     """
-    root = Path(settings.dataset)
+    root = Path(settings.data.dataset)
     if not root.is_dir():
         raise InputError(f"--dataset must be a folder with trainA and trainB, found no folder {root}")
-    source, target = _domain(root / "trainA", settings), _domain(root / "trainB", settings)
-    tests = [_domain(root / name, settings, training=False) if (root / name).is_dir() else None
+    source, target = _domain(root / "trainA", settings.data), _domain(root / "trainB", settings.data)
+    tests = [_domain(root / name, settings.data, training=False) if (root / name).is_dir() else None
              for name in ("testA", "testB")]
     paired = None not in tests and _same_stems(*tests)
     description = f"{root}: {len(source)} source, {len(target)} target, " + (
@@ -61,12 +61,12 @@ def open_folder(settings: DataSettings) -> TranslationData:
     return TranslationData(source, target, tests[0], tests[1], paired, description, pairs)
 
 
-def open_two_folders(settings: DataSettings) -> TranslationData:
+def open_two_folders(settings: Settings) -> TranslationData:
     """`--dataset=A,B`: two folders for training, no test split."""
-    parts = [Path(part) for part in settings.dataset.split(",")]
+    parts = [Path(part) for part in settings.data.dataset.split(",")]
     if len(parts) != 2:
-        raise InputError(f"--dataset must be one folder or two separated by a comma, found {settings.dataset!r}")
-    source, target = (_domain(part, settings) for part in parts)
+        raise InputError(f"--dataset must be one folder or two separated by a comma, found {settings.data.dataset!r}")
+    source, target = (_domain(part, settings.data) for part in parts)
     description = f"{parts[0]}: {len(source)} source, {parts[1]}: {len(target)} target, no test split"
     return TranslationData(source, target, None, None, False, description)
 

@@ -22,7 +22,7 @@ from cut_tf.data.domain import TranslationData
 from cut_tf.data.image_files import IMAGE_SUFFIXES, list_images, read_size
 from cut_tf.data.kinds.folders import FolderDomain, check_headers
 from cut_tf.errors import InputError
-from cut_tf.settings import DataSettings
+from cut_tf.settings import Settings
 
 _NUMBER = re.compile(r"(?<=.)_\d+(\.\d+)?$")
 _HAZY, _CLEAR = "_hazy", "_GT"
@@ -100,7 +100,7 @@ class BorderCutDomain(FolderDomain):
         return width - 2 * self._border_px, height - 2 * self._border_px
 
 
-def open_haze(settings: DataSettings) -> TranslationData:
+def open_haze(settings: Settings) -> TranslationData:
     """`--dataset=haze:TRAIN_DIR[,TEST_DIR]`: unpaired for training, paired for testing; no test split without TEST_DIR.
 
     `crop_border_px` pixels are cut from each side of the clear test pictures.
@@ -109,13 +109,13 @@ def open_haze(settings: DataSettings) -> TranslationData:
       InputError: if a folder has none of the LAYOUTS, a hazy picture has not exactly one clear picture, a file is no
         readable image or too small, or the pictures of a test pair differ in size (unless --notest_pairs).
     """
-    folders = settings.dataset.split(":", 1)[1].split(",")
+    folders = settings.data.dataset.split(":", 1)[1].split(",")
     if len(folders) > 2 or not all(folders):
         raise InputError("--dataset must be haze:TRAIN_DIR or haze:TRAIN_DIR,TEST_DIR with the folders of a dehazing "
-                         f"data set, found {settings.dataset!r}")
+                         f"data set, found {settings.data.dataset!r}")
     train, *tests = [find_pairs(Path(folder), split) for folder, split in zip(folders, ("TRAIN_DIR", "TEST_DIR"))]
     for paths in (train.hazy, train.clear):
-        check_headers(paths[0].parent, paths, settings)
+        check_headers(paths[0].parent, paths, settings.data)
     source, target = FolderDomain(train.hazy), FolderDomain(train.clear)
     pairs = (source, FolderDomain(train.partners))
     description = f"haze:{folders[0]} ({train.layout}): {len(train.hazy)} hazy, {len(train.clear)} clear, "
@@ -123,12 +123,12 @@ def open_haze(settings: DataSettings) -> TranslationData:
         return TranslationData(source, target, None, None, False, description + "no test split", pairs)
     test = tests[0]
     for paths in (test.hazy, sorted(set(test.partners))):
-        check_headers(paths[0].parent, paths, settings, training=False)
-    if settings.test_pairs:
-        _check_sizes(test, settings.crop_border_px)
+        check_headers(paths[0].parent, paths, settings.data, training=False)
+    if settings.data.test_pairs:
+        _check_sizes(test, settings.haze.crop_border_px)
     description += f"{len(test.hazy)} test pairs of {folders[1]} ({test.layout})"
     return TranslationData(source, target, FolderDomain(test.hazy),
-                           BorderCutDomain(test.partners, settings.crop_border_px), True, description, pairs)
+                           BorderCutDomain(test.partners, settings.haze.crop_border_px), True, description, pairs)
 
 
 def find_pairs(folder: Path, split: str) -> HazePairs:

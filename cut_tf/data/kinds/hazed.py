@@ -19,7 +19,7 @@ from cut_tf.data.haze.recipe import HazeRecipe, add_random_haze, divide
 from cut_tf.data.image_files import list_images, read_image
 from cut_tf.data.kinds.folders import FolderDomain, check_headers
 from cut_tf.errors import InputError
-from cut_tf.settings import DataSettings
+from cut_tf.settings import Settings
 
 # What tools.make_haze does by default, so that numbers can be compared.
 _TEST_HAZES = (HazeRecipe(seed=0),)
@@ -73,28 +73,28 @@ def _pairs(paths: Sequence[Path], recipes: Sequence[HazeRecipe]) -> tuple[HazedD
     return tuple(HazedDomain(paths, recipes, hazy, photographs) for hazy in (True, False))
 
 
-def open_hazed(settings: DataSettings) -> TranslationData:
+def open_hazed(settings: Settings) -> TranslationData:
     """Unpaired: half of the photographs hazy, the other half clear. Pairs: all of them. Test: TEST_DIR, all pairs.
 
     Raises:
       InputError: if a folder has no or too few photographs, or files that are no readable picture or too small.
     """
-    folders = settings.dataset.split(":", 1)[1].split(",")
+    folders = settings.data.dataset.split(":", 1)[1].split(",")
     if len(folders) > 2 or not all(folders):
         raise InputError("--dataset must be hazed:CLEAR_DIR or hazed:CLEAR_DIR,TEST_DIR with folders of clear "
-                         f"photographs, found {settings.dataset!r}")
+                         f"photographs, found {settings.data.dataset!r}")
     paths = list_images(Path(folders[0]))
-    check_headers(Path(folders[0]), paths, settings)
+    check_headers(Path(folders[0]), paths, settings.data)
     halves = divide(paths, "train", seed=0)
     if not halves[1]:
-        raise InputError(f"--dataset={settings.dataset}: {folders[0]} must have two photographs or more, one for each "
-                         f"domain, found {len(paths)}")
+        raise InputError(f"--dataset={settings.data.dataset}: {folders[0]} must have two photographs or more, one for "
+                         f"each domain, found {len(paths)}")
     hazes = [dataclasses.replace(_TRAINING_HAZES[number % len(_TRAINING_HAZES)], seed=number + 1)
-             for number in range(settings.haze_variants)]
+             for number in range(settings.hazed.haze_variants)]
     tests = (None, None)
     if len(folders) == 2:
         test_paths = list_images(Path(folders[1]))
-        check_headers(Path(folders[1]), test_paths, settings, training=False)
+        check_headers(Path(folders[1]), test_paths, settings.data, training=False)
         tests = _pairs(test_paths, _TEST_HAZES)
     description = (f"hazed:{folders[0]}: {len(halves[0])} photographs to haze in {len(hazes)} ways, {len(halves[1])} "
                    f"clear, " + (f"{len(tests[0])} test pairs of {folders[1]}" if tests[0] else "no test split"))

@@ -9,7 +9,7 @@ from cut_tf.data.haze import scattering
 from cut_tf.data.rendering.renderer import render_scene
 from cut_tf.data.transforms import Preprocessing
 from cut_tf.errors import InputError
-from cut_tf.settings import DataSettings
+from cut_tf.settings import Settings
 
 # The pictures are the same in every run; the run's seed orders them. Splits use different scenes.
 _SCENES_SEED = 2024
@@ -47,10 +47,10 @@ class SceneDomain:
         return index
 
 
-def open_scenes(settings: DataSettings) -> TranslationData:
+def open_scenes(settings: Settings) -> TranslationData:
     """Training: hazy scenes and other, clear ones; or all of them as pairs. Test: pairs, seen in neither."""
-    count, size_px = settings.scenes_images, settings.scenes_size_px
-    rule = Preprocessing.of(settings).too_small(size_px, size_px)
+    count, size_px = settings.scenes.scenes_images, settings.scenes.scenes_size_px
+    rule = Preprocessing.of(settings.data).too_small(size_px, size_px)
     if rule:
         raise InputError(f"--scenes_size_px: {rule}, found {size_px}")
     source = SceneDomain(_SCENES_SEED, 0, count, size_px, hazy=True)

@@ -17,7 +17,7 @@ import numpy as np
 from cut_tf.data.domain import Origin, TranslationData
 from cut_tf.data.image_files import decode_image, image_size
 from cut_tf.errors import InputError
-from cut_tf.settings import DataSettings
+from cut_tf.settings import Settings
 
 _MOST_RETRIES = 4
 _SPLITS = ("trainA", "trainB", "testA", "testB")
@@ -73,13 +73,13 @@ class EncodedDomain:
             return self._file.read(end - start)
 
 
-def open_tfds(settings: DataSettings) -> TranslationData:
+def open_tfds(settings: Settings) -> TranslationData:
     """Loads the four splits, downloading them if TensorFlow Datasets has not got them yet.
 
     Raises:
       InputError: if the dataset is unknown, cannot be downloaded, or has not the splits of a CycleGAN dataset.
     """
-    name = settings.dataset.split(":", 1)[1]
+    name = settings.data.dataset.split(":", 1)[1]
     try:
         import tensorflow_datasets as tfds  # slow to import, and needed by this dataset only
 

@@ -21,7 +21,7 @@ from cut_tf.export.tflite import report as tflite_report
 from cut_tf.export.tflite.conversion import QUANTIZATIONS, convert, psnr_db
 from cut_tf.export.tflite.metadata import Description, with_metadata
 from cut_tf.files import replace_file
-from cut_tf.settings import DataSettings
+from cut_tf.settings import Settings
 from cut_tf.translators.exported import TFLiteTranslator, interpreter_class
 from cut_tf.translators.run import Translator
 
@@ -96,7 +96,7 @@ def _build(translator: Translator, size: Size | None, options: ExportOptions) ->
         "input": {"shape": [1, *(size or (None, None)), 3], "type": "float32", "values": "RGB in [-1, 1]: "
                   "(level - 127.5) / 127.5"},
         "output": {"type": "float32", "values": "RGB in [-1, 1], of the input's size"},
-        "method": translator.settings.train.method, "generator": translator.settings.network.generator,
+        "method": translator.settings.train.method, "generator": translator.settings.generator.generator,
         "step": translator.step, "quantize": options.quantize, "bytes": len(described), "license": options.license,
         "psnr_db": round(psnr, 2), "least_psnr_db": least_db, "pictures": f"{len(gate)} of {options.representative}",
         "versions": {"cut_tf": cut_tf.__version__, "tensorflow": tf.__version__, "python": platform.python_version()},
@@ -108,7 +108,7 @@ def _build(translator: Translator, size: Size | None, options: ExportOptions) ->
 
 def _description(translator: Translator, options: ExportOptions) -> Description:
     settings = translator.settings
-    return Description("cut_tf", f"Image-to-image translation: {settings.network.generator} generator trained by "
+    return Description("cut_tf", f"Image-to-image translation: {settings.generator.generator} generator trained by "
                        f"{settings.train.method} on {Path(settings.data.dataset).name or settings.data.dataset}, "
                        f"{translator.step} steps; quantisation {options.quantize}", str(translator.step),
                        options.license)
@@ -131,7 +131,7 @@ def representative_pictures(source: str | Path, size: Size | None, count: int = 
     """
     size = size or Size(_ANY_SIDE_PX, _ANY_SIDE_PX)
     if str(source) == SCENES or ":" in str(source):
-        data = open_dataset(DataSettings(dataset=str(source), preprocess="none", scenes_size_px=max(size)))
+        data = open_dataset(Settings.of(dataset=str(source), preprocess="none", scenes_size_px=max(size)))
         domain = data.test_source or data.source
     else:
         domain = FolderDomain(list_images(Path(source)))

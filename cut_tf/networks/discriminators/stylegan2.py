@@ -9,7 +9,7 @@ from cut_tf.errors import InputError
 from cut_tf.layers.convolution import seeds_from
 from cut_tf.layers.stylegan2 import EqualisedConvolution, EqualisedDense, ResidualBlock
 from cut_tf.networks.generators.stylegan2 import check_size
-from cut_tf.settings import NetworkSettings
+from cut_tf.settings import Settings
 
 _LAST_SIDE_PX = 4
 
@@ -28,20 +28,20 @@ class StyleGAN2Discriminator(keras.Model):
       InputError: for sizes and widths that the official table of channels has no place for.
     """
 
-    def __init__(self, settings: NetworkSettings, seed: int = 0, dtype: str = "float32",
+    def __init__(self, settings: Settings, seed: int = 0, dtype: str = "float32",
                  name: str = "discriminator") -> None:
         super().__init__(name=name)
-        side, seeds = settings.stylegan2_size_px, seeds_from(seed)
+        side, ndf, seeds = settings.stylegan2.stylegan2_size_px, settings.discriminator.ndf, seeds_from(seed)
         check_size(side, _LAST_SIDE_PX)
         self._side_px = side
-        self.stem = EqualisedConvolution(_channels(settings.ndf, side), 1, seed=next(seeds), name="stem", dtype=dtype)
+        self.stem = EqualisedConvolution(_channels(ndf, side), 1, seed=next(seeds), name="stem", dtype=dtype)
         self.blocks = []
         while side > _LAST_SIDE_PX:
-            widths = _channels(settings.ndf, side), _channels(settings.ndf, side // 2)
+            widths = _channels(ndf, side), _channels(ndf, side // 2)
             self.blocks.append(ResidualBlock(*widths, (next(seeds), next(seeds), next(seeds)),
                                              f"down{len(self.blocks) + 1}", dtype, downsample=True))
             side //= 2
-        width = self._width = _channels(settings.ndf, side)
+        width = self._width = _channels(ndf, side)
         self.last_conv = EqualisedConvolution(width, 3, seed=next(seeds), name="last_conv", dtype=dtype)
         self.dense = EqualisedDense(width, seed=next(seeds), name="dense", dtype=dtype, activate=True)
         self.score = EqualisedDense(1, seed=next(seeds), name="score")

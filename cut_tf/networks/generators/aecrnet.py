@@ -17,7 +17,7 @@ from cut_tf.layers.convolution import Convolution, TransposedConvolution, seeds_
 from cut_tf.layers.deformable_convolution import DeformableConvolution
 from cut_tf.layers.padding import ReflectionPadding, crop_to, pad_to_multiple
 from cut_tf.layers.patch_whitening import PatchWhiteningConvolution
-from cut_tf.settings import NetworkSettings
+from cut_tf.settings import Settings
 
 _MULTIPLE_PX = 4
 _BLOCKS = 6
@@ -96,12 +96,12 @@ class AECRNet(keras.Model):
       dtype: Keras dtype policy, e.g. float32 or mixed_bfloat16.
     """
 
-    def __init__(self, settings: NetworkSettings, seed: int = 0, dtype: str = "float32",
+    def __init__(self, settings: Settings, seed: int = 0, dtype: str = "float32",
                  name: str = "generator") -> None:
         super().__init__(name=name)
-        width, seeds = settings.ngf, seeds_from(seed)
-        uses = 1 if settings.aecr_shared else _BLOCKS
-        deformables = (1 if settings.aecr_shared else _DEFORMABLES) if settings.aecr_dfe else 0
+        width, seeds = settings.generator.ngf, seeds_from(seed)
+        uses = 1 if settings.aecrnet.aecr_shared else _BLOCKS
+        deformables = (1 if settings.aecrnet.aecr_shared else _DEFORMABLES) if settings.aecrnet.aecr_dfe else 0
 
         def conv(label: str, inputs: int, filters: int, kernel_px: int = 3, stride_px: int = 1) -> Convolution:
             return Convolution(filters, kernel_px, seed=next(seeds), stride_px=stride_px,
@@ -116,7 +116,7 @@ class AECRNet(keras.Model):
             return DeformableConvolution(4 * width, seed=next(seeds), gain=_gain(1, 1, 1), name=label, dtype=dtype)
 
         self.whitening = PatchWhiteningConvolution(3, seed=next(seeds), gain=_gain(3, 3, 3), name="whitening") if (
-            settings.aecr_whitening) else None
+            settings.aecrnet.aecr_whitening) else None
         self.mirror = ReflectionPadding(3, name="mirror", dtype=dtype)
         self.stem = conv("stem", 3, width, 7)
         self.downs = [conv("down1", width, 2 * width, stride_px=2), conv("down2", 2 * width, 4 * width, stride_px=2)]
@@ -124,7 +124,7 @@ class AECRNet(keras.Model):
                        for number in range(1, uses + 1)]
         self.deformables = [deformable(f"deformable{number}") for number in range(1, deformables + 1)]
         self.mixups = [AdaptiveMixup(theta, f"mixup{number}", dtype) for number, theta in
-                       enumerate((_THETA_QUARTER, _THETA_HALF), 1)] if settings.aecr_mixup else []
+                       enumerate((_THETA_QUARTER, _THETA_HALF), 1)] if settings.aecrnet.aecr_mixup else []
         self.ups = [up("up1", 2 * width), up("up2", width)]
         self.head = conv("output", width, 3, 7)
         self.tanh = keras.layers.Activation("tanh", name="output_tanh", dtype="float32")

@@ -18,7 +18,7 @@ from cut_tf.layers.blur_pool import BlurUp
 from cut_tf.layers.convolution import Convolution, seeds_from
 from cut_tf.layers.norm import build_norm, conv_has_bias
 from cut_tf.layers.padding import crop_to, pad_to_multiple
-from cut_tf.settings import NetworkSettings
+from cut_tf.settings import Settings
 
 _DOWNSAMPLINGS = 3
 _MULTIPLE_PX = 2**_DOWNSAMPLINGS
@@ -93,10 +93,10 @@ class MobileGenerator(keras.Model):
       InputError: for another norm, which phones cannot fold into convolutions.
     """
 
-    def __init__(self, settings: NetworkSettings, seed: int = 0, dtype: str = "float32",
+    def __init__(self, settings: Settings, seed: int = 0, dtype: str = "float32",
                  name: str = "generator") -> None:
         super().__init__(name=name)
-        norm, width = settings.generator_norm, settings.ngf
+        norm, width = settings.generator.generator_norm, settings.generator.ngf
         if norm not in NORMS:
             raise InputError(f"--generator_norm must be one of {', '.join(NORMS)} with --generator=mobile, "
                              f"found {norm!r}")
@@ -108,12 +108,12 @@ class MobileGenerator(keras.Model):
         self.downs = [conv(f"down{number}", width * 2**(number - 1), 2) for number in range(1, _DOWNSAMPLINGS + 1)]
         self.context = conv("context", 4 * width, kernel_px=1)
         self.blocks = [LightBlock(4 * width, norm, (next(seeds), next(seeds)), f"block{number}", dtype)
-                       for number in range(1, settings.generator_blocks + 1)]
+                       for number in range(1, settings.generator.generator_blocks + 1)]
         self.ups = [conv(f"up{number}", width * 2**(2 - number)) for number in (1, 2)]
         self.head = Convolution(9, 3, seed=next(seeds), padding_px=1, name="head", dtype=dtype)
         self.enlarge = BlurUp(name="enlarge", dtype=dtype)
         self.enlarge_output = BlurUp(name="enlarge_output", dtype="float32")
-        self._channels = [3, width, 2 * width, 4 * width] + [4 * width] * settings.generator_blocks
+        self._channels = [3, width, 2 * width, 4 * width] + [4 * width] * settings.generator.generator_blocks
 
     def build(self, input_shape: tuple) -> None:
         layers = [*zip([*self.downs, *self.blocks], [input_shape[-1], *self._channels[1:]])]

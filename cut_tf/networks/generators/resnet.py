@@ -17,7 +17,7 @@ from cut_tf.layers.convolution import Convolution, TransposedConvolution, seeds_
 from cut_tf.layers.fast.recomputation import Remade, recomputed
 from cut_tf.layers.norm import build_norm, cancels_bias, conv_has_bias, norm_relu
 from cut_tf.layers.padding import ReflectionPadding, crop_to, pad_to_multiple
-from cut_tf.settings import NetworkSettings
+from cut_tf.settings import Settings
 
 _DOWNSAMPLINGS = 2
 MULTIPLE_PX = 2**_DOWNSAMPLINGS
@@ -87,7 +87,7 @@ class ResnetGenerator(keras.Model):
         whose statistics depend on all of the picture.
     """
 
-    def __init__(self, settings: NetworkSettings, seed: int = 0, dtype: str = "float32",
+    def __init__(self, settings: Settings, seed: int = 0, dtype: str = "float32",
                  name: str = "generator") -> None:
         super().__init__(name=name)
         self._settings = settings
@@ -96,8 +96,8 @@ class ResnetGenerator(keras.Model):
         self.stages = self._build_stages()
         self.stage_layers = [stage.layer for stage in self.stages]
         # The ends see 21 px at most. Each block has two 3x3 convolutions at a quarter of the resolution.
-        reach = 24 + 2 * MULTIPLE_PX * settings.generator_blocks
-        self.reach_px = None if settings.generator_norm == "instance" else reach
+        reach = 24 + 2 * MULTIPLE_PX * settings.generator.generator_blocks
+        self.reach_px = None if settings.generator.generator_norm == "instance" else reach
 
     def _conv(self, name: str, filters: int, kernel_px: int, stride_px: int, padding_px: int, bias: bool) -> Stage:
         layer = Convolution(filters, kernel_px, seed=next(self._seeds), stride_px=stride_px, padding_px=padding_px,
@@ -105,26 +105,25 @@ class ResnetGenerator(keras.Model):
         return Stage(name, "conv", layer, filters)
 
     def _norm_relu(self, name: str, filters: int) -> list[Stage]:
-        norm = build_norm(self._settings.generator_norm, f"{name}_norm", self._policy)
+        norm = build_norm(self._settings.generator.generator_norm, f"{name}_norm", self._policy)
         relu = keras.layers.Activation("relu", name=f"{name}_relu", dtype=self._policy)
         return [Stage(f"{name}_norm", "norm", norm, filters), Stage(f"{name}_relu", "relu", relu, filters)]
 
     def _build_stages(self) -> list[Stage]:
         settings, policy = self._settings, self._policy
-        bias = conv_has_bias(settings.generator_norm)
+        bias, filters = conv_has_bias(settings.generator.generator_norm), settings.generator.ngf
         stages = [Stage("input", "pad", ReflectionPadding(3, name="input", dtype=policy), 3),
-                  self._conv("stem", settings.ngf, 7, 1, 0, bias), *self._norm_relu("stem", settings.ngf)]
-        filters = settings.ngf
+                  self._conv("stem", filters, 7, 1, 0, bias), *self._norm_relu("stem", filters)]
         for number in range(1, _DOWNSAMPLINGS + 1):
             filters *= 2
-            stride_px = 1 if settings.antialias_down else 2
+            stride_px = 1 if settings.antialias.antialias_down else 2
             stages += [self._conv(f"down{number}", filters, 3, stride_px, 1, bias),
                        *self._norm_relu(f"down{number}", filters)]
-            if settings.antialias_down:
+            if settings.antialias.antialias_down:
                 stages.append(Stage(f"down{number}_blur", "blur", BlurDown(dtype=policy), filters))
-        for number in range(1, settings.generator_blocks + 1):
-            block = ResidualBlock(filters, settings.generator_norm, (next(self._seeds), next(self._seeds)),
-                                  f"block{number}", policy, settings.recompute_blocks)
+        for number in range(1, settings.generator.generator_blocks + 1):
+            block = ResidualBlock(filters, settings.generator.generator_norm, (next(self._seeds), next(self._seeds)),
+                                  f"block{number}", policy, settings.resnet.recompute_blocks)
             stages.append(Stage(f"block{number}", "block", block, filters))
         for number in range(1, _DOWNSAMPLINGS + 1):
             filters //= 2
@@ -135,7 +134,7 @@ class ResnetGenerator(keras.Model):
         return stages
 
     def _up(self, name: str, filters: int, bias: bool) -> list[Stage]:
-        if self._settings.antialias_up:
+        if self._settings.antialias.antialias_up:
             stages = [Stage(f"{name}_blur", "up", BlurUp(dtype=self._policy), 2 * filters),
                       self._conv(name, filters, 3, 1, 1, bias)]
         else:
@@ -178,7 +177,7 @@ class ResnetGenerator(keras.Model):
     def _run(self, images: tf.Tensor, layers: Sequence[int], stop: int,
              training: bool | None) -> tuple[tf.Tensor, list[tf.Tensor]]:
         hidden = Remade(pad_to_multiple(images, MULTIPLE_PX))
-        remakes = training and self._settings.generator_norm == "instance"
+        remakes = training and self._settings.generator.generator_norm == "instance"
         features = {}
         for index, stage in enumerate(self.stages[:stop]):
             if stage.kind == "norm" and index + 1 < stop and index not in layers:
@@ -201,7 +200,7 @@ class ResnetGenerator(keras.Model):
 
     def _bias_is_cancelled_after(self, index: int) -> bool:
         """Whether a norm follows stage `index` that takes away what is the same for all pixels of a channel."""
-        return self.stages[index + 1].kind == "norm" and cancels_bias(self._settings.generator_norm)
+        return self.stages[index + 1].kind == "norm" and cancels_bias(self._settings.generator.generator_norm)
 
     def _tapped_here(self, index: int, layers: Sequence[int]) -> list[int]:
         """The requested layers whose feature is the output of stage `index`.
@@ -212,7 +211,7 @@ class ResnetGenerator(keras.Model):
         aliases = [index]
         if layers and self.stages[index].kind == "relu" and index <= layers[-1]:
             aliases.append(index - 1)
-            if self._settings.generator_norm == "none":
+            if self._settings.generator.generator_norm == "none":
                 aliases.append(index - 2)
         return [layer for layer in aliases if layer in layers]
 

@@ -11,7 +11,7 @@ from cut_tf.errors import InputError
 from cut_tf.layers.convolution import seeds_from
 from cut_tf.layers.padding import crop_to, pad_to_multiple
 from cut_tf.layers.stylegan2 import EqualisedConvolution, ResidualBlock, StyledUpConvolution
-from cut_tf.settings import NetworkSettings
+from cut_tf.settings import Settings
 
 _SIZES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -44,14 +44,14 @@ class StyleGAN2Generator(keras.Model):
       InputError: for sizes and widths that the official table of channels has no place for.
     """
 
-    def __init__(self, settings: NetworkSettings, seed: int = 0, dtype: str = "float32",
+    def __init__(self, settings: Settings, seed: int = 0, dtype: str = "float32",
                  name: str = "generator") -> None:
         super().__init__(name=name)
-        size, halvings = settings.stylegan2_size_px, settings.stylegan2_downsamplings
+        size, halvings = settings.stylegan2.stylegan2_size_px, settings.stylegan2.stylegan2_downsamplings
         self._multiple_px = 2**halvings
         check_size(size, _SIZES[0] * self._multiple_px)
-        widths = [_channels(settings.ngf, size // 2**number) for number in range(halvings + 1)]
-        blocks, seeds = settings.generator_blocks, seeds_from(seed)
+        widths = [_channels(settings.generator.ngf, size // 2**number) for number in range(halvings + 1)]
+        blocks, seeds = settings.generator.generator_blocks, seeds_from(seed)
 
         def block(label: str, channels: int, filters: int, downsample: bool = False) -> ResidualBlock:
             return ResidualBlock(channels, filters, (next(seeds), next(seeds), next(seeds)), label, dtype, downsample)

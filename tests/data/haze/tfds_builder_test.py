@@ -15,7 +15,7 @@ from cut_tf.data import open_dataset
 from cut_tf.data.haze.recipe import HazeRecipe, haze_photograph
 from cut_tf.data.image_files import read_image
 from cut_tf.errors import InputError
-from cut_tf.settings import DataSettings
+from cut_tf.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 pytest.importorskip("importlib_resources", reason="needed by TensorFlow Datasets 4.9.10 to prepare a dataset")
@@ -90,7 +90,7 @@ def test_training_opens_it_by_name(tmp_path, clear, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "tfds"))
     _built(tmp_path, clear, seed=2)
-    data = open_dataset(DataSettings(dataset="tfds:haze_pairs"))
+    data = open_dataset(Settings.of(dataset="tfds:haze_pairs"))
     assert data.test_paired and data.description == "tfds:haze_pairs: 2 trainA, 1 trainB, 1 testA, 1 testB"
     hazed = {haze_photograph(path, HazeRecipe(seed=2)).hazy.tobytes(): path for path in clear.iterdir()}
     clear_ones = {read_image(path).tobytes(): path for path in clear.iterdir()}
@@ -108,7 +108,7 @@ def test_test_pairs_keep_together(tmp_path, monkeypatch):
     _photographs(tmp_path / "clear" / "train", 2)
     _photographs(tmp_path / "clear" / "test", 8, first=2)
     _built(tmp_path, tmp_path / "clear")
-    data = open_dataset(DataSettings(dataset="tfds:haze_pairs"))
+    data = open_dataset(Settings.of(dataset="tfds:haze_pairs"))
     heights = [(data.test_source.load(index).shape[0], data.test_target.load(index).shape[0]) for index in range(8)]
     assert all(source == target for source, target in heights) and len(set(heights)) == 8
 

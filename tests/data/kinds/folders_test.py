@@ -12,7 +12,7 @@ from PIL import Image
 from cut_tf.data import open_dataset
 from cut_tf.data.domain import TranslationData
 from cut_tf.errors import InputError
-from cut_tf.settings import DataSettings
+from cut_tf.settings import Settings
 
 
 def _noise(width: int = 40, height: int = 30, seed: int = 0) -> Image.Image:
@@ -28,7 +28,7 @@ def _fill(folder: Path, *names: str, width: int = 40, height: int = 30) -> Path:
 
 
 def _open(dataset: object, **values: object) -> TranslationData:
-    return open_dataset(DataSettings(dataset=str(dataset), **values))
+    return open_dataset(Settings.of(dataset=str(dataset), **values))
 
 
 @pytest.fixture(name="root")
@@ -160,7 +160,7 @@ def test_tiny_pictures(root, size):
 
 def test_smallest_picture(root):
     _noise(16, 16).save(root / "trainA" / "small.png")
-    assert len(_open(root, load_size_px=16, crop_size_px=16).source) == 3
+    assert len(_open(root, load_size_px=16, crop_size_px=16, discriminator_layers=2).source) == 3
 
 
 def test_pictures_smaller_than_the_crop(root):

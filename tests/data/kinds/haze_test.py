@@ -16,7 +16,7 @@ from cut_tf.data.domain import Domain, TranslationData
 from cut_tf.data.kinds.haze import stems_of_gt, stems_without_numbers
 from cut_tf.data.pipeline import TrainingStream, load_test_images
 from cut_tf.errors import InputError
-from cut_tf.settings import DataSettings, Settings
+from cut_tf.settings import Settings
 
 WIDTH, HEIGHT = 20, 16
 # The red level says which scene a picture shows, the green level whether it is hazy.
@@ -47,8 +47,8 @@ def _ots_like(root: Path, hazy: str = "hazy", clear: str = "clear") -> Path:
 
 
 def _open(dataset: object, **values: object) -> TranslationData:
-    sizes = {"load_size_px": 18, "crop_size_px": 16}
-    return open_dataset(DataSettings(**{"dataset": f"haze:{dataset}", **sizes, **values}))
+    sizes = {"load_size_px": 18, "crop_size_px": 16, "discriminator_layers": 2}
+    return open_dataset(Settings.of(**{"dataset": f"haze:{dataset}", **sizes, **values}))
 
 
 def _seen(domain: Domain) -> list[tuple[int, bool]]:
@@ -142,8 +142,9 @@ def test_training_is_unpaired_and_shows_every_picture(tmp_path):
     """Over two epochs of the larger domain, each domain shows each of its pictures equally often, never in pairs."""
     root = _tree(tmp_path, {f"hazy/{scene}_1.png": scene for scene in range(0, 240, 40)},
                  {f"clear/{scene}.png": scene for scene in range(0, 240, 40)})
-    settings = DataSettings(dataset=f"haze:{root}", preprocess="crop", crop_size_px=16, batch_size=2)
-    stream = TrainingStream(open_dataset(settings), settings, seed=3)
+    settings = Settings.of(dataset=f"haze:{root}", preprocess="crop", crop_size_px=16, batch_size=2,
+                           discriminator_layers=2)
+    stream = TrainingStream(open_dataset(settings), settings.data, seed=3)
     assert stream.steps_per_epoch() == 3
     scenes = {"source": [], "target": []}
     for batch in stream.dataset(first_step=0).take(6):
@@ -178,7 +179,7 @@ def test_border_is_cut_from_clear_test_pictures_alone(tmp_path, border_px):
         np.testing.assert_array_equal(data.test_source.load(index), inner)
         assert data.test_target.load(index).flags.c_contiguous
     assert data.target.load(0).shape == (HEIGHT + 2 * border_px, WIDTH + 2 * border_px, 3)
-    np.testing.assert_array_equal(load_test_images(data.test_target, DataSettings(preprocess="none"))[0], inner)
+    np.testing.assert_array_equal(load_test_images(data.test_target, Settings.of(preprocess="none").data)[0], inner)
 
 
 def test_forgotten_border_of_sots_indoor(tmp_path):
@@ -370,7 +371,7 @@ def test_clear_test_pictures_that_no_hazy_one_needs_may_be_anything(tmp_path):
 @pytest.mark.parametrize("dataset", ["scenes", "a,b", "photos", "tfds:x", "haze:a"])
 def test_border_without_test_folder(dataset):
     with pytest.raises(InputError) as caught:
-        open_dataset(DataSettings(dataset=dataset, crop_border_px=10))
+        open_dataset(Settings.of(dataset=dataset, crop_border_px=10))
     assert str(caught.value) == ("--crop_border_px must be 0 unless --dataset=haze:TRAIN_DIR,TEST_DIR, "
                                  f"found 10 with --dataset={dataset}")
 
@@ -393,6 +394,6 @@ def test_flags_round_trip(tmp_path):
     values(["train", f"--dataset=haze:{root},{root}", "--crop_border_px=10"])
     settings = flags.settings_from(values)
     assert Settings.from_json(settings.to_json(), "x") == settings
-    assert "haze" in DATASETS and open_dataset(settings.data).test_paired
-    assert (settings.data.dataset, settings.data.crop_border_px) == (f"haze:{root},{root}", 10)
+    assert "haze" in DATASETS and open_dataset(settings).test_paired
+    assert (settings.data.dataset, settings.haze.crop_border_px) == (f"haze:{root},{root}", 10)
     assert "haze:TRAIN_DIR[,TEST_DIR]" in values["dataset"].help and "SOTS indoor" in values["crop_border_px"].help

@@ -9,7 +9,7 @@ from PIL import Image
 from cut_tf.data import open_dataset
 from cut_tf.data.pipeline import TrainingStream
 from cut_tf.errors import InputError
-from cut_tf.settings import DataSettings
+from cut_tf.settings import Settings
 
 
 @pytest.fixture
@@ -23,9 +23,9 @@ def photographs(tmp_path):
     return tmp_path
 
 
-def _settings(dataset: str, **overrides: object) -> DataSettings:
-    return DataSettings(dataset=dataset, preprocess="crop", crop_size_px=24, load_size_px=24, batch_size=2,
-                        **overrides)
+def _settings(dataset: str, **overrides: object) -> Settings:
+    return Settings.of(dataset=dataset, preprocess="crop", crop_size_px=24, load_size_px=24, batch_size=2,
+                       **overrides)
 
 
 def test_halves_pairs_and_tests(photographs):
@@ -54,7 +54,7 @@ def test_pairs_are_cropped_and_mirrored_alike(photographs):
     """A pixel of the crop of the clear picture tells where it was cut: the hazy crop comes from the same place."""
     settings = _settings(f"hazed:{photographs}/clear")
     data = open_dataset(settings)
-    stream = TrainingStream(data, settings, seed=1, paired=True)
+    stream = TrainingStream(data, settings.data, seed=1, paired=True)
     hazy, clear = ([domain.load(index) for index in range(len(domain))] for domain in data.pairs)
     for position in range(12):
         crops = [stream.crop_at(position, domain) for domain in (0, 1)]
@@ -78,7 +78,7 @@ def test_bad_folders_are_named(photographs, dataset, message):
 def test_unpaired_data_is_refused_for_methods_that_need_pairs(photographs):
     settings = _settings(f"{photographs}/clear,{photographs}/test")
     with pytest.raises(InputError, match="--dataset must have training pictures in pairs for this --method .* found "):
-        TrainingStream(open_dataset(settings), settings, seed=0, paired=True)
+        TrainingStream(open_dataset(settings), settings.data, seed=0, paired=True)
 
 
 def test_pairs_of_different_sizes_are_named(tmp_path):
@@ -87,10 +87,10 @@ def test_pairs_of_different_sizes_are_named(tmp_path):
         Image.new("RGB", size).save(tmp_path / folder / "one.png")
     settings = _settings(str(tmp_path))
     with pytest.raises(InputError, match="training pair must have one size .*\n.*one.png 40x30, .*one.png 30x40"):
-        TrainingStream(open_dataset(settings), settings, seed=0, paired=True)
+        TrainingStream(open_dataset(settings), settings.data, seed=0, paired=True)
     # The file is replaced while the run goes on.
     Image.new("RGB", (40, 30)).save(tmp_path / "trainB" / "one.png")
-    stream = TrainingStream(open_dataset(settings), settings, seed=0, paired=True)
+    stream = TrainingStream(open_dataset(settings), settings.data, seed=0, paired=True)
     Image.new("RGB", (30, 40)).save(tmp_path / "trainB" / "one.png")
     with pytest.raises(InputError, match="one.png and one.png: pictures of a pair must have one size, found 40x30 and "
                                          "30x40"):

@@ -11,14 +11,14 @@ from cut_tf.data import open_dataset
 from cut_tf.data.domain import Domain
 from cut_tf.data.haze import scattering
 from cut_tf.data.rendering.renderer import render_scene
-from cut_tf.settings import DataSettings
+from cut_tf.settings import Settings
 
 SIZE_PX = 32
 
 
 @pytest.fixture(name="data", scope="module")
 def _data():
-    return open_dataset(DataSettings(dataset="scenes", scenes_images=5, scenes_size_px=SIZE_PX))
+    return open_dataset(Settings.of(dataset="scenes", scenes_images=5, scenes_size_px=SIZE_PX))
 
 
 def _identity(name: str) -> tuple[int, int]:
@@ -34,7 +34,7 @@ def _names(domain: Domain) -> list[str]:
 def test_sizes_by_flag(data):
     assert (len(data.source), len(data.target)) == (5, 5)
     assert data.description == "scenes: 5 hazy, 5 clear, 48 test pairs of 32x32 px"
-    other = open_dataset(DataSettings(dataset="scenes", scenes_images=2, scenes_size_px=48))
+    other = open_dataset(Settings.of(dataset="scenes", scenes_images=2, scenes_size_px=48))
     assert (len(other.source), len(other.target), len(other.test_source)) == (2, 2, 48)
     for domain in (other.source, other.target, other.test_source, other.test_target):
         picture = domain.load(1)
@@ -83,7 +83,7 @@ def test_hazes_differ_from_scene_to_scene(data):
 
 
 def test_pictures_are_the_same_each_time_and_from_several_threads(data):
-    again = open_dataset(DataSettings(dataset="scenes", scenes_images=5, scenes_size_px=SIZE_PX))
+    again = open_dataset(Settings.of(dataset="scenes", scenes_images=5, scenes_size_px=SIZE_PX))
     indices = [0, 1, 2, 3, 4] * 3
     expected = [data.source.load(index) for index in range(5)]
     with ThreadPoolExecutor(4) as pool:
@@ -92,6 +92,6 @@ def test_pictures_are_the_same_each_time_and_from_several_threads(data):
 
 
 def test_pictures_do_not_depend_on_how_many_there_are(data):
-    more = open_dataset(DataSettings(dataset="scenes", scenes_images=9, scenes_size_px=SIZE_PX))
+    more = open_dataset(Settings.of(dataset="scenes", scenes_images=9, scenes_size_px=SIZE_PX))
     np.testing.assert_array_equal(more.source.load(4), data.source.load(4))
     np.testing.assert_array_equal(more.test_source.load(4), data.test_source.load(4))

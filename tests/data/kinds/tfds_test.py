@@ -15,7 +15,7 @@ import tensorflow as tf
 from cut_tf.data import open_dataset
 from cut_tf.data.pipeline import TrainingStream
 from cut_tf.errors import InputError
-from cut_tf.settings import DataSettings
+from cut_tf.settings import Settings
 
 NAME = "tfds:cycle_gan/horse2zebra"
 
@@ -40,7 +40,7 @@ def _tfds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
 def test_pictures_of_both_domains(tfds):
     with tfds.testing.mock_data(num_examples=5):
-        data = open_dataset(DataSettings(dataset=NAME))
+        data = open_dataset(Settings.of(dataset=NAME))
     domains = (data.source, data.target, data.test_source, data.test_target)
     assert [len(domain) for domain in domains] == [5, 5, 5, 5]
     assert not data.test_paired
@@ -54,9 +54,9 @@ def test_pictures_of_both_domains(tfds):
 
 
 def test_training_batches(tfds):
-    settings = DataSettings(dataset=NAME, load_size_px=36, crop_size_px=32, batch_size=2)
+    settings = Settings.of(dataset=NAME, load_size_px=36, crop_size_px=32, batch_size=2)
     with tfds.testing.mock_data(num_examples=5):
-        stream = TrainingStream(open_dataset(settings), settings, seed=0)
+        stream = TrainingStream(open_dataset(settings), settings.data, seed=0)
     for batch in itertools.islice(stream.dataset(0), 4):
         for crops in batch.values():
             assert crops.shape == (2, 32, 32, 3)
@@ -68,7 +68,7 @@ def test_a_damaged_picture_is_named(tfds):
         return tf.data.Dataset.from_tensors({"image": b"\x89PNG but not really", "label": 0})
 
     with tfds.testing.mock_data(as_dataset_fn=as_dataset):
-        data = open_dataset(DataSettings(dataset=NAME))
+        data = open_dataset(Settings.of(dataset=NAME))
     with pytest.raises(InputError, match=f"{NAME}/trainB image 0"):
         data.target.load(0)
 
@@ -80,20 +80,20 @@ def test_an_empty_split_is_named(tfds):
 
     with tfds.testing.mock_data(as_dataset_fn=as_dataset), \
             pytest.raises(InputError, match=f"--dataset={NAME} has no images in split trainB"):
-        open_dataset(DataSettings(dataset=NAME))
+        open_dataset(Settings.of(dataset=NAME))
 
 
 @pytest.mark.parametrize("name", ["no_such_dataset", "cycle_gan/no_such_animals", "../x", ""])
 def test_unknown_names(tfds, name):
     with pytest.raises(InputError, match=f"^--dataset=tfds:{name} cannot be loaded: ") as caught:
-        open_dataset(DataSettings(dataset=f"tfds:{name}"))
+        open_dataset(Settings.of(dataset=f"tfds:{name}"))
     assert len(str(caught.value)) < 1000, "the message lists every dataset that there is"
 
 
 def test_without_the_library_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # importing it then raises ImportError
     with pytest.raises(InputError, match=f"--dataset={NAME} .*tensorflow.datasets"):
-        open_dataset(DataSettings(dataset=NAME))
+        open_dataset(Settings.of(dataset=NAME))
 
 
 def test_without_network_it_fails_soon(tfds, monkeypatch):
@@ -103,5 +103,5 @@ def test_without_network_it_fails_soon(tfds, monkeypatch):
     waits_sec: list[float] = []
     monkeypatch.setattr(retry, "time", types.SimpleNamespace(sleep=waits_sec.append))
     with pytest.raises(InputError, match=f"--dataset={NAME} cannot be loaded: .*no network in this test"):
-        open_dataset(DataSettings(dataset=NAME))
+        open_dataset(Settings.of(dataset=NAME))
     assert sum(waits_sec) < 30, f"{sum(waits_sec):.0f} seconds of waiting for a network that is not there"

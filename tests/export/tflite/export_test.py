@@ -15,7 +15,7 @@ from cut_tf.errors import InputError
 from cut_tf.export.options import ExportOptions, Size, parse_sizes
 from cut_tf.methods import build_method
 from cut_tf.networks import build_generator
-from cut_tf.settings import DataSettings, NetworkSettings
+from cut_tf.settings import Settings
 from cut_tf.translators.exported import TFLiteTranslator
 from cut_tf.translators.run import Translator
 
@@ -69,7 +69,7 @@ def test_every_quantisation_keeps_what_its_gate_says(tmp_path, runs, generator, 
     assert not any("Flex" in name or "CUSTOM" in name for name in report["operations"])
     assert "MIRROR_PAD" not in report["operations"]
     # The PSNR again by scikit-image, on other pictures: the training scenes.
-    scenes = open_dataset(DataSettings(dataset="scenes", preprocess="none", scenes_size_px=40)).source
+    scenes = open_dataset(Settings.of(dataset="scenes", preprocess="none", scenes_size_px=40)).source
     runner = TFLiteTranslator(folder / f"phone_32x40_{quantize}.tflite")
     pictures = np.stack([scenes.load(index)[4:36] for index in range(20)]).astype(np.float32) / 127.5 - 1.0
     found = np.concatenate([runner.translate_floats(picture[None]) for picture in pictures])
@@ -140,7 +140,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, runs, monkeypatch):
 
 def test_the_generator_for_phones_keeps_its_sizes():
     """1.5 MB in float32, 0.5 MB in 8 bits, one part for XNNPACK."""
-    generator = build_generator(NetworkSettings(generator="mobile", generator_norm="none", generator_blocks=4, ngf=16))
+    generator = build_generator(Settings.of(generator="mobile", generator_norm="none", generator_blocks=4, ngf=16))
     plain, dynamic = conversion.convert(generator, Size(64, 64), "dynamic", _pictures(2, Size(64, 64)))
     assert len(plain) <= 1.5e6 and len(dynamic) <= 0.5e6
     for model in (plain, dynamic):

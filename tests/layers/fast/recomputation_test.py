@@ -10,7 +10,7 @@ from cut_tf import networks
 from cut_tf.errors import InputError
 from cut_tf.layers.fast import few_filters, winograd
 from cut_tf.layers.fast.recomputation import Remade, recomputed
-from cut_tf.settings import NetworkSettings
+from cut_tf.settings import Settings
 
 
 def test_gradients_of_all_arguments():
@@ -88,7 +88,7 @@ def test_a_generator_learns_the_same_from_what_is_made_again(monkeypatch):
                          (winograd, "_LEAST_PIXELS"), (few_filters, "_MANY"), (few_filters, "_LEAST_PIXELS")):
         monkeypatch.setattr(module, name, 1)
     images = tf.random.stateless_uniform([2, 32, 32, 3], [0, 0], -1, 1)
-    generator = networks.build_generator(NetworkSettings(ngf=8, generator_blocks=2), 1)
+    generator = networks.build_generator(Settings.of(ngf=8, generator_blocks=2), 1)
     generator(images)
     remade, again = [], Remade.again
     monkeypatch.setattr(Remade, "again", lambda self: remade.append(self) or again(self))
@@ -112,7 +112,7 @@ def test_a_generator_learns_the_same():
     images = tf.random.stateless_uniform([2, 32, 32, 3], [0, 0], -1, 1)
     found = []
     for recompute in (False, True):
-        settings = NetworkSettings(ngf=8, generator_blocks=1, recompute_blocks=recompute)
+        settings = Settings.of(ngf=8, generator_blocks=1, recompute_blocks=recompute)
         generator = networks.build_generator(settings, 1)
         generator(images)
 
@@ -137,4 +137,4 @@ def test_a_generator_learns_the_same():
 @pytest.mark.parametrize("other", [{"generator_norm": "batch"}, {"generator": "mobile"}])
 def test_is_refused_where_a_block_has_more_weights(other):
     with pytest.raises(InputError, match="--recompute_blocks must be false, but with --generator=resnet"):
-        NetworkSettings(recompute_blocks=True, **other)
+        Settings.of(recompute_blocks=True, **other)

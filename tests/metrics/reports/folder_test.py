@@ -21,7 +21,7 @@ from cut_tf.metrics.distances import DISTANCES
 from cut_tf.metrics.reports import files, folder as folder_report
 from cut_tf.metrics.reports.folder import ImageScore, Report, evaluate_folders
 from cut_tf.metrics.reports.protocol import MEASURES
-from cut_tf.settings import TrainSettings
+from cut_tf.settings import FIELDS
 
 
 @pytest.fixture(name="folders")
@@ -91,7 +91,7 @@ def test_the_protocol_is_printed_and_names_the_decoder(folders):
 
 
 def test_training_measures_only_what_is_fast_and_higher_when_better():
-    choices = {field.name: field.metadata["choices"] for field in TrainSettings.__dataclass_fields__.values()}
+    choices = {name: field.metadata["choices"] for name, field in FIELDS.items()}
     assert set(METRICS) == {name for name in MEASURES if MEASURES[name].better == "higher"}
     assert set(choices["best_metric"]) == {*METRICS, *DISTANCES}
     assert set(choices["distribution_metric"]) == {"none", *DISTANCES}

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from cut_tf.networks import build_discriminator
-from cut_tf.settings import NetworkSettings
+from cut_tf.settings import Settings
 from tools.check_parity.__main__ import check_file
 
-_TINY = NetworkSettings(ndf=4)
+_TINY = Settings.of(ndf=4)
 
 
 @pytest.mark.parametrize("name", ["nlayerD_aa", "nlayerD_noaa"])
@@ -27,7 +25,7 @@ def test_equals_the_official_network(testdata, name):
     (1, (32, 32), (14, 14)), (2, (32, 48), (6, 10)), (4, (128, 96), (6, 4)),
 ])
 def test_shape_of_the_score_map(antialias, layers, size, scores):
-    settings = dataclasses.replace(_TINY, discriminator_layers=layers, antialias_down=antialias)
+    settings = _TINY.having(discriminator_layers=layers, antialias_down=antialias)
     found = build_discriminator(settings)(tf.zeros([2, *size, 3]))
     assert found.shape == [2, *scores, 1]
     assert found.dtype == tf.float32
@@ -36,7 +34,7 @@ def test_shape_of_the_score_map(antialias, layers, size, scores):
 @pytest.mark.parametrize("row, column", [(60, 60), (0, 127), (37, 90)])
 def test_a_score_sees_70_by_70_pixels(row, column):
     """Without biases and norms a black picture scores 0 everywhere, except where one bright pixel is seen."""
-    settings = dataclasses.replace(_TINY, antialias_down=False, discriminator_norm="none")
+    settings = _TINY.having(antialias_down=False, discriminator_norm="none")
     picture = np.zeros((1, 128, 128, 3), np.float32)
     picture[0, row, column] = 100.0
     changed = np.asarray(build_discriminator(settings)(picture))[0, :, :, 0] != 0
@@ -56,13 +54,13 @@ def test_works_on_sizes_that_are_not_known_before_the_call():
 
 @pytest.mark.parametrize("layers, filters", [(1, [4, 8, 1]), (3, [4, 8, 16, 32, 1]), (5, [4, 8, 16, 32, 32, 32, 1])])
 def test_channels_double_up_to_eight_times(layers, filters):
-    discriminator = build_discriminator(dataclasses.replace(_TINY, discriminator_layers=layers))
+    discriminator = build_discriminator(_TINY.having(discriminator_layers=layers))
     assert [weight.shape[-1] for weight in discriminator.get_weights() if weight.ndim == 4] == filters
 
 
 @pytest.mark.parametrize("norm, biases", [("instance", 5), ("batch", 2), ("none", 2), ("spectral", 5)])
 def test_every_norm_trains_with_the_right_biases(norm, biases):
-    discriminator = build_discriminator(dataclasses.replace(_TINY, discriminator_norm=norm))
+    discriminator = build_discriminator(_TINY.having(discriminator_norm=norm))
     assert sum("bias" in weight.name for weight in discriminator.weights) == biases
     pictures = tf.random.stateless_uniform([2, 48, 48, 3], [1, 2], -1, 1)
     with tf.GradientTape() as tape:

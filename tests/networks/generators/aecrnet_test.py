@@ -13,7 +13,7 @@ from cut_tf.errors import InputError
 from cut_tf.layers.patch_whitening import PatchWhiteningConvolution, inverse_square_root
 from cut_tf.networks import build_generator
 from cut_tf.networks.generators.aecrnet import AdaptiveMixup, FeatureAttentionBlock
-from cut_tf.settings import NetworkSettings
+from cut_tf.settings import Settings
 
 _TINY = {"generator": "aecrnet", "ngf": 4}
 
@@ -25,7 +25,7 @@ def _pictures(height: int, width: int, batch: int = 2) -> tf.Tensor:
 @pytest.fixture(scope="module")
 def generator():
     """Of the default structure."""
-    return build_generator(NetworkSettings(**_TINY))
+    return build_generator(Settings.of(**_TINY))
 
 
 def _conv(kernel_px: int, inputs: int, outputs: int) -> int:
@@ -50,7 +50,7 @@ def _weights_by_hand(width: int, blocks: int, deformables: int) -> int:
     ({"ngf": 8, "aecr_dfe": False, "aecr_mixup": False}, _weights_by_hand(8, 1, 0)),
 ], ids=str)
 def test_number_of_weights(flags, expected):
-    network = build_generator(NetworkSettings(**{**_TINY, **flags}))
+    network = build_generator(Settings.of(**{**_TINY, **flags}))
     assert sum(int(np.prod(weight.shape)) for weight in network.trainable_variables) == expected
     if flags["ngf"] == 64:
         assert expected == 2_614_229  # what the released code counts
@@ -150,7 +150,7 @@ def test_shared_blocks_are_one_function_six_times(generator):
 
 def test_gradients_are_finite_in_bfloat16_and_reach_every_weight():
     # With fewer channels a ReLU of the attentions may be zero everywhere.
-    network = build_generator(NetworkSettings(generator="aecrnet", ngf=8, aecr_whitening=True), dtype="mixed_bfloat16")
+    network = build_generator(Settings.of(generator="aecrnet", ngf=8, aecr_whitening=True), dtype="mixed_bfloat16")
     variables = [compat.raw_variable(weight) for weight in network.trainable_variables]
     with tf.GradientTape() as tape:
         output = network(_pictures(16, 16), training=True)

@@ -11,9 +11,9 @@ from scipy import ndimage
 from cut_tf import compat
 from cut_tf.errors import InputError
 from cut_tf.networks import build_generator
-from cut_tf.settings import NetworkSettings
+from cut_tf.settings import Settings
 
-_TINY = NetworkSettings(generator="mobile", generator_norm="none", generator_blocks=2, ngf=4)
+_TINY = Settings.of(generator="mobile", generator_norm="none", generator_blocks=2, ngf=4)
 
 
 def _pictures(height: int, width: int, batch: int = 2) -> tf.Tensor:
@@ -29,7 +29,7 @@ def _set_head(generator: keras.Model, gain: float, offset: float, scale: float) 
 @pytest.mark.parametrize("size", [(16, 16), (17, 41), (48, 32)])
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_keeps_size_and_range_and_starts_near_its_input(size, norm):
-    generator = build_generator(NetworkSettings(generator="mobile", generator_norm=norm, generator_blocks=1, ngf=4))
+    generator = build_generator(Settings.of(generator="mobile", generator_norm=norm, generator_blocks=1, ngf=4))
     pictures = _pictures(*size)
     output = generator(pictures, training=False).numpy()
     assert output.shape == pictures.shape and output.dtype == np.float32
@@ -85,11 +85,11 @@ def test_unknown_stages_and_norms_are_refused():
     with pytest.raises(InputError, match="--nce_layers must be below 6, .* such as 0,1,2,3,5, found 16"):
         generator.check_layers([0, 16])
     with pytest.raises(InputError, match="--generator_norm must be one of none, batch with --generator=mobile"):
-        build_generator(NetworkSettings(generator="mobile"))
+        build_generator(Settings.of(generator="mobile"))
 
 
 def test_the_size_for_phones_has_the_promised_number_of_weights():
-    generator = build_generator(NetworkSettings(generator="mobile", generator_norm="none", generator_blocks=4, ngf=16))
+    generator = build_generator(Settings.of(generator="mobile", generator_norm="none", generator_blocks=4, ngf=16))
     # Kernels and biases by hand: three halvings, context, eight of the blocks, two doublings, head.
     kernels = [(9 * 3, 16), (9 * 16, 32), (9 * 32, 64), (64, 64), *[(9 * 64, 64)] * 8, (9 * 64, 32), (9 * 32, 16),
                (9 * 16, 9)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
@@ -11,11 +9,11 @@ import tensorflow as tf
 
 from cut_tf.errors import InputError
 from cut_tf.networks import build_generator
-from cut_tf.settings import NetworkSettings
+from cut_tf.settings import Settings
 from tools.check_parity.__main__ import check_file
 
-_TINY = NetworkSettings(generator_blocks=1, ngf=4)
-_PLAIN = dataclasses.replace(_TINY, antialias_down=False, antialias_up=False)
+_TINY = Settings.of(generator_blocks=1, ngf=4)
+_PLAIN = _TINY.having(antialias_down=False, antialias_up=False)
 
 
 def _pictures(height: int, width: int, batch: int = 2) -> tf.Tensor:
@@ -30,7 +28,7 @@ def _louder(generator: keras.Model, factor: float = 20.0) -> keras.Model:
 
 
 def test_default_has_the_official_number_of_parameters():
-    generator = build_generator(NetworkSettings())
+    generator = build_generator(Settings.of())
     assert generator.count_params() == 11_378_179
     assert sum(int(np.prod(weight.shape)) for weight in generator.trainable_variables) == 11_378_179
 
@@ -99,7 +97,7 @@ def test_features_of_plain_downsampling_are_one_size_smaller():
 @pytest.mark.parametrize("antialias", [True, False])
 @pytest.mark.parametrize("layers", [(0, 4, 8, 12), (4, 5), (2, 3, 8), (8, 9)])
 def test_translation_keeps_the_features_that_encode_gives(norm, antialias, layers):
-    settings = dataclasses.replace(_TINY, generator_norm=norm, antialias_down=antialias)
+    settings = _TINY.having(generator_norm=norm, antialias_down=antialias)
     generator = _louder(build_generator(settings))
     pictures = _pictures(20, 18)
     output, kept = generator.translate_with_features(pictures, layers)
@@ -129,7 +127,7 @@ def test_a_tapped_convolution_before_its_norm_is_not_changed_by_the_relu():
 
 
 def test_without_norm_the_relu_changes_a_tapped_convolution_too():
-    generator = _louder(build_generator(dataclasses.replace(_TINY, generator_norm="none")))
+    generator = _louder(build_generator(_TINY.having(generator_norm="none")))
     pictures = _pictures(32, 32)
     alone = generator.encode(pictures, [4])[0]
     np.testing.assert_allclose(generator.encode(pictures, [4, 8])[0], tf.nn.relu(alone), atol=1e-6)
@@ -137,7 +135,7 @@ def test_without_norm_the_relu_changes_a_tapped_convolution_too():
 
 @pytest.mark.parametrize("blocks, stages", [(9, 32), (1, 24)])
 def test_too_large_a_layer_number_is_refused(blocks, stages):
-    generator = build_generator(dataclasses.replace(_TINY, generator_blocks=blocks))
+    generator = build_generator(_TINY.having(generator_blocks=blocks))
     generator.check_layers([0, stages - 1])
     with pytest.raises(InputError, match=f"--nce_layers must be below {stages}, .*, found {stages}"):
         generator.check_layers([0, stages])
@@ -146,7 +144,7 @@ def test_too_large_a_layer_number_is_refused(blocks, stages):
 @pytest.mark.parametrize("norm", ["instance", "batch", "none"])
 @pytest.mark.parametrize("antialias_up", [True, False])
 def test_every_norm_trains(norm, antialias_up):
-    generator = build_generator(dataclasses.replace(_TINY, generator_norm=norm, antialias_up=antialias_up))
+    generator = build_generator(_TINY.having(generator_norm=norm, antialias_up=antialias_up))
     pictures = _pictures(16, 16)
     with tf.GradientTape() as tape:
         before = generator(pictures, training=True)
@@ -166,7 +164,7 @@ def test_every_norm_trains(norm, antialias_up):
 
 @pytest.mark.parametrize("norm, biases", [("instance", 8), ("batch", 1), ("none", 1)])
 def test_convolutions_before_instance_norm_keep_their_bias(norm, biases):
-    generator = build_generator(dataclasses.replace(_TINY, generator_norm=norm))
+    generator = build_generator(_TINY.having(generator_norm=norm))
     # Stem, two down, two in the block, two up, output; without instance norm only the output.
     assert sum("bias" in weight.name for weight in generator.weights) == biases
 
@@ -174,7 +172,7 @@ def test_convolutions_before_instance_norm_keep_their_bias(norm, biases):
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 @pytest.mark.parametrize("policy, tolerance", [("mixed_bfloat16", 0.05), ("mixed_float16", 0.01)])
 def test_half_precision_stays_close_to_float32(norm, policy, tolerance):
-    settings = dataclasses.replace(_TINY, generator_norm=norm)
+    settings = _TINY.having(generator_norm=norm)
     exact, rounded = (_louder(build_generator(settings, seed=1, dtype=dtype)) for dtype in ("float32", policy))
     for mine, theirs in zip(exact.weights, rounded.weights):
         assert "float32" in str(theirs.dtype)
@@ -195,7 +193,7 @@ def test_the_seed_decides_the_weights():
 
 
 def test_layers_of_the_same_shape_get_different_weights():
-    kernels = [weight for weight in build_generator(dataclasses.replace(_TINY, generator_blocks=3)).get_weights()
+    kernels = [weight for weight in build_generator(_TINY.having(generator_blocks=3)).get_weights()
                if weight.shape == (3, 3, 16, 16)]
     assert len(kernels) == 6
     for index, kernel in enumerate(kernels):

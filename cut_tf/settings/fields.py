@@ -1,0 +1,51 @@
+"""What all settings classes are made of: fields that carry their flag's help text, and the checks of their values."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from cut_tf.errors import InputError
+
+
+def setting(default: Any, help_text: str, choices: tuple[str, ...] = (), free: bool = False) -> Any:
+    """A dataclass field with what its flag and the resume check need.
+
+    Args:
+      default: default value; its type is the type of the flag.
+      help_text: help of the flag.
+      choices: the allowed values, if the setting is one of a few names.
+      free: whether a run may be resumed with another value (true if it cannot change the trained weights).
+    """
+    return dataclasses.field(default=default, metadata={"help": help_text, "choices": choices, "free": free})
+
+
+def require(holds: bool, name: str, rule: str, found: Any) -> None:
+    """Raises InputError, "--name must be rule, found ...", unless `holds`."""
+    if not holds:
+        raise InputError(f"--{name} must be {rule}, found {found!r}")
+
+
+class Checked:
+    """Base of the settings classes: the checks that follow from a field's default and choices."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            choices = field.metadata["choices"]
+            kinds = (float, int) if isinstance(field.default, float) else (type(field.default),)
+            require(type(value) in kinds, field.name, f"of type {kinds[0].__name__}", value)
+            require(not choices or value in choices, field.name, f"one of {', '.join(choices)}", value)
+            if isinstance(value, float):
+                require(math.isfinite(value), field.name, "a finite number", value)
+            if isinstance(value, (int, float)):
+                require(value >= 0, field.name, "zero or more", value)
+        self._check()
+
+    def _check(self) -> None:
+        """Checks that concern single fields beyond type and choice, or several fields of the class together."""
+
+    def _positive(self, *names: str) -> None:
+        for name in names:
+            require(getattr(self, name) > 0, name, "more than zero", getattr(self, name))

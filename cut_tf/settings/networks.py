@@ -1,0 +1,108 @@
+"""Settings of the networks. Defaults are those of the CUT paper and its official code."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from cut_tf.settings.fields import Checked, require, setting
+
+# Of the discriminator. With so many it needs crops of 3072 px.
+_MOST_LAYERS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorSettings(Checked):
+    """Which generator, and its size."""
+
+    generator: str = setting("resnet", "generator network: resnet, that of the papers; mobile, light, for phones; "
+                              "stylegan2, that of SinCUT; aecrnet, that of AECR-Net, without norms",
+                              ("resnet", "mobile", "stylegan2", "aecrnet"))
+    ngf: int = setting(64, "channels after the generator's first convolution")
+    generator_blocks: int = setting(9, "residual blocks of the generator")
+    generator_norm: str = setting("instance", "normalisation in the generator", ("instance", "batch", "none"))
+
+    def _check(self) -> None:
+        self._positive("ngf")
+
+
+@dataclasses.dataclass(frozen=True)
+class ResnetSettings(Checked):
+    """The resnet generator (Johnson et al., ECCV 2016, as CUT uses it)."""
+
+    recompute_blocks: bool = setting(
+        False, "compute the activations of the generator's residual blocks again in the backward pass instead of "
+        "keeping them: less memory, more time; with --generator=resnet and --generator_norm=instance", free=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class AECRNetSettings(Checked):
+    """The parts of AECR-Net's generator (Wu et al., CVPR 2021, section 3.2)."""
+
+    aecr_shared: bool = setting(True, "aecrnet: one attention block for its six uses, one deformable convolution for "
+                                 "its two, as in the official code")
+    aecr_mixup: bool = setting(True, "aecrnet: mix early features into the decoder (adaptive mixup)")
+    aecr_dfe: bool = setting(True, "aecrnet: deformable convolutions after the blocks (dynamic feature enhancement)")
+    aecr_whitening: bool = setting(False, "aecrnet: start with a 3x3 convolution of whitened patches")
+
+
+@dataclasses.dataclass(frozen=True)
+class StyleGAN2Settings(Checked):
+    """SinCUT's generator and discriminator (CUT paper, appendix C)."""
+
+    stylegan2_downsamplings: int = setting(1, "times that the stylegan2 generator halves the resolution")
+    stylegan2_size_px: int = setting(64, "crop that stylegan2 networks are made for, a power of two; the larger, the "
+                                      "fewer channels for one ngf and ndf. That of the discriminator is its input")
+
+
+@dataclasses.dataclass(frozen=True)
+class AntialiasSettings(Checked):
+    """Blurred resampling (Zhang, ICML 2019) in the resnet generator and the PatchGAN."""
+
+    antialias_down: bool = setting(True, "blur before downsampling, in generator and discriminator")
+    antialias_up: bool = setting(True, "blurred upsampling in the generator instead of transposed convolution")
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscriminatorSettings(Checked):
+    """Which discriminator, and its width."""
+
+    discriminator: str = setting("patch", "discriminator network: patch, the PatchGAN; stylegan2, that of SinCUT, "
+                                  "one score per picture", ("patch", "stylegan2"))
+    ndf: int = setting(64, "channels after the discriminator's first convolution")
+
+    def _check(self) -> None:
+        self._positive("ndf")
+
+
+@dataclasses.dataclass(frozen=True)
+class PatchGANSettings(Checked):
+    """The PatchGAN discriminator (Isola et al., CVPR 2017)."""
+
+    discriminator_layers: int = setting(3, "downsampling layers of the PatchGAN discriminator; 3 sees 70x70 pixels")
+    discriminator_norm: str = setting(
+        "instance", "normalisation in the discriminator; spectral divides each kernel by its largest singular value "
+        "instead of normalising features (Miyato et al., ICLR 2018)", ("instance", "batch", "none", "spectral"))
+
+    def _check(self) -> None:
+        self._positive("discriminator_layers")
+        require(self.discriminator_layers <= _MOST_LAYERS, "discriminator_layers", f"at most {_MOST_LAYERS}",
+                self.discriminator_layers)
+
+    def least_side_px(self) -> int:
+        """Least side in pixels of what the PatchGAN judges.
+
+        Downsampling halves the crop; the last two 4x4 convolutions take one pixel each and leave one at least.
+        """
+        return 3 * 2**self.discriminator_layers
+
+
+@dataclasses.dataclass(frozen=True)
+class ProjectorSettings(Checked):
+    """The patch projector, the CUT paper's two-layer MLP H_l."""
+
+    projector: str = setting("mlp", "patch projector: mlp, or sample, which compares the features themselves",
+                              ("mlp", "sample"))
+    projector_width: int = setting(256, "channels of the patch projector's two layers")
+
+    def _check(self) -> None:
+        self._positive("projector_width")
