@@ -19,7 +19,7 @@ from cut_tf.metrics.features import INCEPTION, feature_extractor
 from cut_tf.metrics.reports.distances import check_distribution, evaluate_distribution
 from cut_tf.metrics.reports.folder import evaluate_folders
 from cut_tf.metrics.segmentation import evaluate_labels
-from cut_tf.settings import TF32_HELP
+from cut_tf.settings.training import TF32_HELP
 
 _PRED = flags.DEFINE_string("pred", "", "folder of predictions")
 _TARGET = flags.DEFINE_string("target", "", "folder of targets with the same stems (0012_0.8_0.2 also fits 0012)")

@@ -22,7 +22,7 @@ from cut_tf.data.image_files import WRITABLE_SUFFIXES, list_images, read_image, 
 from cut_tf.errors import InputError
 from cut_tf.files import check_results
 from cut_tf.metrics.temporal import TemporalChange
-from cut_tf.settings import TF32_HELP
+from cut_tf.settings.training import TF32_HELP
 from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator
 from cut_tf.translators.run import SIZES, WEIGHTS, Translator
 

@@ -14,7 +14,7 @@ from cut_tf.export.options import ExportOptions, parse_sizes
 from cut_tf.export.saved_model.encoded_images import DEFAULT_PIXEL_LIMIT
 from cut_tf.export.tflite.conversion import QUANTIZATIONS
 from cut_tf.export.tflite.export import SCENES
-from cut_tf.settings import TF32_HELP
+from cut_tf.settings.training import TF32_HELP
 from cut_tf.translators.run import WEIGHTS, Translator
 
 _RUN = flags.DEFINE_string("run", None, "folder of the run", required=True)

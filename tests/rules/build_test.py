@@ -231,7 +231,7 @@ def test_build_files_declare_what_is_there():
     ("deps", "//tests/methods:cut_test", "//tests/methods:conftest", "does not reach tests/methods/conftest.py"),
     ("deps", "//cut_tf:train", "//cut_tf:train_lib", "does not depend on the library"),
     ("deps", "//tests/methods:cut_test", "//tests/methods:method_steps", "imports method_steps"),
-    ("srcs", "//cut_tf:settings", "//cut_tf:settings.py", "//cut_tf:settings.py is in no library"),
+    ("srcs", "//cut_tf:files", "//cut_tf:files.py", "//cut_tf:files.py is in no library"),
     ("srcs", "//tests:flags_test", "//tests:flags_test.py", "//tests:flags_test.py is a test or is declared"),
 ], ids=str)
 def test_what_is_missing_is_found(attribute, label, value, problem):

@@ -51,7 +51,7 @@ def test_steps_are_timed_after_the_warm_up():
     # Tracing takes seconds; a step of this network takes milliseconds.
     assert 0 < max(found["step_secs"]) < 0.5 * found["took_sec"]
     assert found["images_per_sec"] == pytest.approx(2 / found["step_sec"])
-    assert 100 < found["peak_memory_mib"] < 20000 and found["settings"]["network"]["ngf"] == 4
+    assert 100 < found["peak_memory_mib"] < 20000 and found["settings"]["generator"]["ngf"] == 4
 
 
 def test_rows_take_turns_and_an_interrupted_suite_goes_on(tmp_path, monkeypatch, capsys):

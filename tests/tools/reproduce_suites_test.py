@@ -160,12 +160,12 @@ def _run(tmp_path_factory, tiny_settings) -> tuple[Path, Settings]:
 def _found(run, tmp_path_factory) -> tuple[dict, Path]:
     """What is measured of that run, and the folder of its pictures."""
     pictures = tmp_path_factory.mktemp("pictures") / "new"
-    return runs.evaluate("aecr", run[0], run[1].data, pictures,
+    return runs.evaluate("aecr", run[0], run[1], pictures,
                          runs.Asked("random", True)), pictures
 
 
 def _outputs(run: tuple[Path, Settings]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    test, translate = open_dataset(run[1].data), Translator(run[0], "ema")
+    test, translate = open_dataset(run[1]), Translator(run[0], "ema")
     indices = range(len(test.test_source))
     return [translate(test.test_source.load(index)) for index in indices], [
         test.test_target.load(index) for index in indices]
