@@ -1,11 +1,17 @@
-"""What all commands share: `--version`, flagfiles found by name inside the package, the entry point."""
+"""What all commands share: `--version`, `--help`, flagfiles found by name inside the package, the entry point.
+
+A command's own file imports what is light and defines its flags. What needs TensorFlow it imports inside its functions,
+after `start_tensorflow`, so that `--help` and errors in flags are answered at once.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from absl import app, flags, logging as absl_logging
@@ -15,16 +21,26 @@ from cut_tf.errors import InputError
 
 _FLAGFILES = Path(__file__).parent / "flagfiles"
 _SUFFIX = ".flags"
+_LEVEL_WAS_SET = "TF_CPP_MIN_LOG_LEVEL" in os.environ
 # TensorFlow reads it when it is first imported. What it tells its developers is no news to users.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Looked for before flags are parsed, so that commands with required flags answer as well; defined for --help.
 flags.DEFINE_bool("version", False, "print the version and stop")
 
 
-def run(main: Callable[[list[str]], int]) -> None:
-    """Runs `main` with the command line, after `--version` and `--flagfile=NAME` have been dealt with."""
+def run(main: Callable[[list[str]], int], help_lines: Callable[[], Iterable[str]] | None = None) -> None:
+    """Runs `main` with the command line, after `--version`, `--help` and `--flagfile=NAME` have been dealt with.
+
+    Args:
+      main: takes the arguments that are no flags, returns the exit code.
+      help_lines: what `--help` prints; the command's description and its flags if None.
+    """
     if any(argument in ("--version", "-version") for argument in sys.argv[1:]):
         print(f"cut_tf {cut_tf.__version__}")
+        sys.exit(0)
+    if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in sys.argv[1:]):
+        whole = "--helpfull" in sys.argv[1:] or help_lines is None
+        print(*(_all_flags() if whole else help_lines()), sep="\n")
         sys.exit(0)
     try:
         arguments = with_flagfile_paths(sys.argv)
@@ -35,11 +51,56 @@ def run(main: Callable[[list[str]], int]) -> None:
     app.run(main, argv=arguments)
 
 
+def _all_flags() -> list[str]:
+    """The command's description, and every flag that it knows."""
+    _show_shared_flags_in_help()
+    return [(sys.modules["__main__"].__doc__ or "").strip(), "", flags.FLAGS.main_module_help()]
+
+
 def _show_shared_flags_in_help() -> None:
     """Lets --help list the flags of these modules too: absl lists only those that the command's own file defines."""
     for module in ("cut_tf.flags", __name__):
         for flag in flags.FLAGS.get_key_flags_for_module(module):
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+
+
+def choices_help(text: str, choices: Mapping[str, str]) -> str:
+    """Help of a flag that is one of a few names: "text. name: what it means; ..."."""
+    return f"{text}. " + "; ".join(f"{name}: {meaning}" for name, meaning in choices.items())
+
+
+def start_tensorflow() -> None:
+    """Imports TensorFlow and looks for devices, without what both have to say about machines that lack a GPU.
+
+    Whoever sets TF_CPP_MIN_LOG_LEVEL wants to read it, and does.
+
+    Raises:
+      ImportError: or whatever else goes wrong then; all that was said is shown first.
+    """
+    with contextlib.nullcontext() if _LEVEL_WAS_SET else _stderr_kept_back():
+        import tensorflow as tf  # not at the head of the file: takes seconds
+
+        tf.config.list_physical_devices()
+
+
+@contextlib.contextmanager
+def _stderr_kept_back() -> Iterator[None]:
+    """Keeps what is written to stderr, by C++ code too, in a file; shows it if the block fails."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            if failed:
+                kept.seek(0)
+                sys.stderr.write(kept.read().decode("utf-8", errors="replace"))
 
 
 def log_to_stdout() -> None:
@@ -73,6 +134,18 @@ def progress_bar(total: int, unit: str) -> object:
 def flagfile_names() -> list[str]:
     """Names of the flagfiles that the package brings along."""
     return sorted(path.name[:-len(_SUFFIX)] for path in _FLAGFILES.glob(f"*{_SUFFIX}"))
+
+
+def flagfile_titles() -> dict[str, str]:
+    """Name of each flagfile of the package to what it does, the first line of its head."""
+    return {name: (_FLAGFILES / f"{name}{_SUFFIX}").read_text(encoding="utf-8").splitlines()[0].lstrip("# ").rstrip(".")
+            for name in flagfile_names()}
+
+
+def typed_flags(arguments: Sequence[str]) -> set[str]:
+    """Names of the flags that stand on the command line itself, not in a flagfile; `--noflip` counts as flip."""
+    names = {argument.lstrip("-").partition("=")[0] for argument in arguments if argument.startswith("-")}
+    return names | {name[2:] for name in names if name.startswith("no")}
 
 
 def with_flagfile_paths(arguments: Sequence[str]) -> list[str]:

@@ -13,12 +13,8 @@ from pathlib import Path
 
 from absl import flags
 
-from cut_tf import command_line, devices
+from cut_tf import command_line
 from cut_tf.errors import InputError
-from cut_tf.metrics.features import INCEPTION, feature_extractor
-from cut_tf.metrics.reports.distances import check_distribution, evaluate_distribution
-from cut_tf.metrics.reports.folder import evaluate_folders
-from cut_tf.metrics.segmentation import evaluate_labels
 from cut_tf.settings.training import TF32_HELP
 
 _PRED = flags.DEFINE_string("pred", "", "folder of predictions")
@@ -30,7 +26,7 @@ _TARGET_BORDER_PX = flags.DEFINE_integer("target_border_px", 0, "pixels to cut o
 _DISTRIBUTION = flags.DEFINE_list("distribution", [], "fid, kid or fid,kid: distances between the sets of pictures in "
                                   "--pred and --target, instead of metrics of pairs")
 _FEATURE_EXTRACTOR = flags.DEFINE_string(
-    "feature_extractor", INCEPTION, "for --distribution: inception; random, fixed random weights that need no file; "
+    "feature_extractor", "inception", "for --distribution: inception; random, fixed random weights that need no file; "
     "run:DIR, the encoder of a run; or the folder of a SavedModel, which is a program: name only one that you trust")
 _INCEPTION_WEIGHTS = flags.DEFINE_string("inception_weights", "", ".h5 file of InceptionV3's weights without its top; "
                                          "if empty, that of Keras' cache, or downloaded")
@@ -56,6 +52,13 @@ def _evaluate(arguments: list[str]) -> None:
     _check_flags(kind)
     prefix = f"{os.path.abspath(_PRED.value)}.{kind}"
     csv_path, json_path = Path(_CSV.value or f"{prefix}.csv"), Path(_JSON.value or f"{prefix}.json")
+    command_line.start_tensorflow()
+    from cut_tf import devices
+    from cut_tf.metrics.features import feature_extractor
+    from cut_tf.metrics.reports.distances import check_distribution, evaluate_distribution
+    from cut_tf.metrics.reports.folder import evaluate_folders
+    from cut_tf.metrics.segmentation import evaluate_labels
+
     devices.set_up(_TF32.value)
     pred_dir, (target_dir, input_dir) = Path(_PRED.value), map(_path, (_TARGET, _INPUT))
     if kind == "labels":

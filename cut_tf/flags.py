@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
 from absl import flags
 
-from cut_tf.methods import METHODS
-from cut_tf.networks import GENERATORS
-from cut_tf.settings import FIELDS, Settings
+from cut_tf.command_line import choices_help
+from cut_tf.data import DATASETS, kinds_of
+from cut_tf.errors import InputError
+from cut_tf.methods import METHODS, USED_BY_ALL
+from cut_tf.metrics import DISTANCES, IN_TRAINING
+from cut_tf.networks import DISCRIMINATORS, GENERATORS
+from cut_tf.registry import Row
+from cut_tf.settings import FIELDS, OWNERS, SECTIONS, Settings, names_in
 
-# Choices that come from tables of objects, which the settings do not know.
-_CHOICES = {"method": tuple(METHODS), "generator": tuple(GENERATORS)}
+# Settings whose value is a name in a table of code, which the settings do not know.
+_TABLES: dict[str, Mapping[str, Row]] = {
+    "method": METHODS, "generator": GENERATORS, "discriminator": DISCRIMINATORS, "best_metric": IN_TRAINING,
+    "distribution_metric": {"none": Row("", "none is measured"), **DISTANCES}}
+# Flags by which a person chooses what is used. Given after a flagfile, they leave some of its flags without a reader.
+_CHOOSING = ("method", "generator", "discriminator", "dataset")
+_WIDTH = 118
 
 
 def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines one flag per setting, with the field's default and help text."""
     for name, field in FIELDS.items():
-        choices = _CHOICES.get(name, field.metadata["choices"])
-        help_text = field.metadata["help"]
+        choices = choices_of(name)
+        help_text = _help_of(name)
         if choices:
             flags.DEFINE_enum(name, field.default, choices, help_text, flag_values=flag_values)
         elif isinstance(field.default, bool):
@@ -29,6 +42,111 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
             flags.DEFINE_string(name, field.default, help_text, flag_values=flag_values)
 
 
+def choices_of(name: str) -> tuple[str, ...]:
+    """The values that the setting `name` may have, () if it is not one of a few names."""
+    return tuple(_TABLES.get(name, FIELDS[name].metadata["choices"]))
+
+
+def _help_of(name: str) -> str:
+    text = FIELDS[name].metadata["help"]
+    if name == "dataset":
+        return choices_help(text, {row.form: row.title for row in DATASETS.values()})
+    if name in _TABLES:
+        return choices_help(text, {key: row.title for key, row in _TABLES[name].items()})
+    return text
+
+
 def settings_from(flag_values: flags.FlagValues = flags.FLAGS) -> Settings:
     """The settings that the flags say. Raises InputError for bad values and combinations."""
     return Settings.of(**{name: flag_values[name].value for name in FIELDS})
+
+
+# ---- which settings a run reads -----------------------------------------------------------------------------------
+
+
+def used_settings(settings: Settings) -> dict[str, str]:
+    """The settings that a run with these settings reads.
+
+    Returns:
+      Name of each to the name of its section: of its method, generator, discriminator and dataset.
+    """
+    uses = [*USED_BY_ALL, *METHODS[settings.train.method].uses, *GENERATORS[settings.generator.generator].uses]
+    if "discriminator" in uses:
+        uses += DISCRIMINATORS[settings.discriminator.discriminator].uses
+    for kind in kinds_of(settings.data.dataset):
+        uses += DATASETS[kind].uses
+    return dict(names_in(uses))
+
+
+def changed_lines(settings: Settings) -> list[str]:
+    """The settings that a run reads and that are not the defaults: a line per section, "section: --name=value ..."."""
+    used, changed = used_settings(settings), settings.changed()
+    lines = []
+    for section in SECTIONS:
+        own = [f"--{name}={changed[name]}" for name, owner in used.items() if owner == section and name in changed]
+        if own:
+            lines += textwrap.wrap(f"{section}: {' '.join(own)}", _WIDTH, subsequent_indent="  ",
+                                   break_on_hyphens=False, break_long_words=False)
+    return lines
+
+
+def check_used(settings: Settings, typed: Iterable[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """Looks for flags that the run would never read.
+
+    Args:
+      settings: of the run.
+      typed: names of the settings that were given on the command line itself.
+      flag_values: parsed flags, those of flagfiles too.
+
+    Returns:
+      Names of flags of a flagfile that nothing reads, because the command line chose another method, network or
+      dataset than the flagfile.
+
+    Raises:
+      InputError: for any other such flag. It names the methods, networks or datasets that read it.
+    """
+    used, typed = used_settings(settings), set(typed)
+    unread = [name for name in FIELDS if flag_values[name].present and name not in used]
+    refused = unread if typed.isdisjoint(_CHOOSING) else [name for name in unread if name in typed]
+    if refused:
+        name = refused[0]
+        readers = _readers(name)
+        chosen = " ".join(f"--{flag}={settings.flat()[flag]}" for flag in readers)
+        raise InputError(f"--{name} must be left out unless {' or '.join(sum(readers.values(), []))}, found "
+                         f"{flag_values[name].value!r} with {chosen}, which does not read it")
+    return unread
+
+
+def _readers(name: str) -> dict[str, list[str]]:
+    """Who reads a setting: the flag that chooses it, to the flag with the values that would, "--method=odcr" or so."""
+    readers: dict[str, list[str]] = {}
+    tables = {"method": METHODS, "generator": GENERATORS, "discriminator": DISCRIMINATORS,
+              "dataset": {row.form: row for row in DATASETS.values()}}
+    for flag, table in tables.items():
+        found = [f"--{flag}={key}" for key, row in table.items() if name in names_in(row.uses)]
+        if found:
+            readers[flag] = found
+    return readers
+
+
+# ---- help ---------------------------------------------------------------------------------------------------------
+
+
+def help_lines() -> Iterator[str]:
+    """The flags that are set most often, by section, with their defaults."""
+    often = [name for name, field in FIELDS.items() if field.metadata["often"]]
+    yield f"Flags that are set most often; --helpfull lists all {len(FIELDS)}:"
+    for section, type_ in SECTIONS.items():
+        own = [name for name in often if OWNERS[name] == section]
+        if own:
+            yield ""
+            yield type_.__doc__.splitlines()[0]
+        for name in own:
+            yield from _flag_lines(name)
+
+
+def _flag_lines(name: str) -> Sequence[str]:
+    default = FIELDS[name].default
+    shown = f"--[no]{name}" if isinstance(default, bool) else f"--{name}={default}"
+    return textwrap.wrap(f"{shown}  {_help_of(name)}", _WIDTH, initial_indent="  ", subsequent_indent="      ",
+                         break_on_hyphens=False)

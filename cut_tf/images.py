@@ -6,10 +6,14 @@ shape in [-1, 1] inside: value = byte / 127.5 - 1.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import tensorflow as tf
 
 from cut_tf.errors import InputError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 MIN_SIDE_PX = 16
 HALF_RANGE = 127.5
@@ -17,11 +21,15 @@ HALF_RANGE = 127.5
 
 def from_bytes(images: tf.Tensor) -> tf.Tensor:
     """uint8 in [0, 255], any shape, to float32 in [-1, 1]."""
+    import tensorflow as tf  # here, so that --help need not wait for it
+
     return tf.cast(images, tf.float32) / HALF_RANGE - 1.0
 
 
 def to_bytes(images: tf.Tensor) -> tf.Tensor:
     """float in [-1, 1], any shape, to uint8 in [0, 255]: clipped, rounded to the nearest level."""
+    import tensorflow as tf
+
     scaled = (tf.cast(images, tf.float32) + 1.0) * HALF_RANGE
     return tf.cast(tf.clip_by_value(tf.round(scaled), 0.0, 255.0), tf.uint8)
 

@@ -16,15 +16,14 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from cut_tf import command_line, devices
+from cut_tf import command_line
 from cut_tf.baselines import BASELINES
 from cut_tf.data.image_files import WRITABLE_SUFFIXES, list_images, read_image, write_image
 from cut_tf.errors import InputError
 from cut_tf.files import check_results
 from cut_tf.metrics.temporal import TemporalChange
 from cut_tf.settings.training import TF32_HELP
-from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator
-from cut_tf.translators.run import SIZES, WEIGHTS, Translator
+from cut_tf.translators import SIZES, WEIGHTS
 
 # Input, output and comparison of a picture.
 Job = tuple[Path, Path, Path]
@@ -32,17 +31,17 @@ Job = tuple[Path, Path, Path]
 _AHEAD = 2
 _RUN_METHOD = "run"
 
-_METHOD = flags.DEFINE_enum("method", _RUN_METHOD, [_RUN_METHOD, *BASELINES], "run: the generator of --run; "
-                            "dark_channel_prior: He et al. (2009) with a guided filter, which needs no run")
+_METHOD = flags.DEFINE_enum("method", _RUN_METHOD, [_RUN_METHOD, *BASELINES], command_line.choices_help(
+    "what translates", {_RUN_METHOD: "the generator of --run", **{name: row.title for name, row in BASELINES.items()}}))
 _RUN = flags.DEFINE_string("run", "", "folder of the run")
 _SAVED_MODEL = flags.DEFINE_string("saved_model", "", "folder of an exported SavedModel, instead of --run")
 _TFLITE = flags.DEFINE_string("tflite", "", "exported .tflite file, instead of --run")
 _INPUT = flags.DEFINE_string("input", None, "a picture, or a folder of pictures", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "folder for the results; made if it is not there", required=True)
-_WEIGHTS = flags.DEFINE_enum("weights", "", ["", *WEIGHTS], "best: of the best metric; last: the newest, raw; ema: "
-                             "the newest, running means. ema if the run has them, else last")
-_SIZE = flags.DEFINE_enum("size", "native", SIZES, "native: translate at the picture's own size; train: resize as in "
-                          "training, or to the size of the .tflite file, and back")
+_WEIGHTS = flags.DEFINE_enum("weights", "", ["", *WEIGHTS], command_line.choices_help(
+    "weights of the run; ema if it has them, else last", WEIGHTS))
+_SIZE = flags.DEFINE_enum("size", "native", tuple(SIZES), "native: translate at the picture's own size; train: resize "
+                          "as in training, or to the size of the .tflite file, and back")
 _COMPARE = flags.DEFINE_bool("compare", False, "also write input | output side by side to OUTPUT/compare")
 _TEMPORAL = flags.DEFINE_bool("temporal", False, "say how much outputs change from picture to picture, in the order of "
                               "names, against the inputs: frames of a video")
@@ -84,6 +83,14 @@ def _check_source() -> None:
 
 def _translation() -> Callable[[np.ndarray, str], np.ndarray]:
     """What is done to a picture: (uint8 [H, W, 3], its name for messages) to uint8 [H, W, 3]."""
+    if _METHOD.value != _RUN_METHOD:
+        baseline = BASELINES[_METHOD.value]
+        return lambda picture, _: baseline(picture)
+    command_line.start_tensorflow()
+    from cut_tf import devices
+    from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator
+    from cut_tf.translators.run import Translator
+
     if _RUN.value or _SAVED_MODEL.value:
         devices.set_up(_TF32.value)
         print(*devices.report(), sep="\n")
@@ -91,10 +98,7 @@ def _translation() -> Callable[[np.ndarray, str], np.ndarray]:
         return Translator(Path(_RUN.value), _WEIGHTS.value, _SIZE.value)
     if _SAVED_MODEL.value:
         return SavedModelTranslator(_SAVED_MODEL.value)
-    if _TFLITE.value:
-        return TFLiteTranslator(_TFLITE.value, threads=os.cpu_count() or 1, resize=_SIZE.value == "train")
-    baseline = BASELINES[_METHOD.value]
-    return lambda picture, _: baseline(picture)
+    return TFLiteTranslator(_TFLITE.value, threads=os.cpu_count() or 1, resize=_SIZE.value == "train")
 
 
 def translate_all() -> list[str]:

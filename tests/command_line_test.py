@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import cut_tf
 from cut_tf import command_line
@@ -39,10 +43,13 @@ def test_every_command_knows_its_version(tmp_path):
 
 
 def test_help_lists_the_settings_and_what_all_commands_share(tmp_path):
-    done = _run(tmp_path, "cut_tf.train", "--help")
+    short, whole = (_run(tmp_path, "cut_tf.train", flag) for flag in ("--help", "--helpfull"))
+    assert short.returncode == whole.returncode == 0, short.stderr + whole.stderr
     for field in FIELDS.values():
-        assert re.search(rf"^  --(\[no\])?{field.name}:", done.stdout, re.MULTILINE), field.name
-    assert "--[no]version:" in done.stdout and "--[no]dry_run:" in done.stdout
+        assert re.search(rf"^  --(\[no\])?{field.name}:", whole.stdout, re.MULTILINE), field.name
+        assert (f"  --{field.name}=" in short.stdout) == field.metadata["often"], field.name
+    assert "--[no]version:" in whole.stdout and "--[no]dry_run:" in whole.stdout
+    assert all(f"  {name} " in short.stdout for name in command_line.flagfile_names())
     assert "--[no]version:" in _run(tmp_path, "tools.update_build", "--help").stdout
 
 
@@ -86,3 +93,48 @@ def test_what_is_neither_file_nor_name_is_refused(tmp_path, monkeypatch, value):
 
 def test_all_flagfiles_have_a_name():
     assert command_line.flagfile_names() == sorted(path.stem for path in FLAGFILES.iterdir())
+
+
+def test_train_alone_says_what_to_type(tmp_path):
+    done = _run(tmp_path, "cut_tf.train")
+    assert done.returncode == 2 and done.stdout == "" and list(tmp_path.iterdir()) == []
+    assert "python -m cut_tf.train --flagfile=quickstart --run=runs/quickstart" in done.stderr
+    for name, title in command_line.flagfile_titles().items():
+        assert re.search(rf"^  {name} +{re.escape(title)}$", done.stderr, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name.startswith("cut_tf.")])
+def test_help_does_not_wait_for_tensorflow(tmp_path, command):
+    code = ("import runpy, sys\nsys.argv = ['x', '--help']\n"
+            f"try:\n    runpy.run_module({command!r}, run_name='__main__')\n"
+            "except SystemExit as stop:\n    print(stop.code, 'tensorflow' in sys.modules, 'keras' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True, check=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.stdout.endswith("\n0 False False\n") and done.stderr == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [
+    ("cut_tf.train", "--flagfile=quickstart", "--run=run", "--dataset=nowhere"),
+    ("cut_tf.translate", "--run=nowhere", "--input=a.png", "--output=out"),
+    ("cut_tf.export", "--run=nowhere", "--output=out"),
+    ("cut_tf.evaluate", "--pred=nowhere", "--target=nowhere")], ids=lambda words: words[0])
+def test_nothing_is_said_before_our_own_first_line(tmp_path, words):
+    """A cold process, with the environment of a newcomer."""
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+    done = subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, text=True, capture_output=True,
+                          env={**environment, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 2
+    assert done.stdout.startswith("Device: ") or done.stdout == ""
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_what_tensorflow_says_is_shown_if_it_cannot_start(capfd):
+    with pytest.raises(ImportError), command_line._stderr_kept_back():
+        os.write(2, b"said by a library\n")
+        raise ImportError
+    assert capfd.readouterr().err == "said by a library\n"
+    with command_line._stderr_kept_back():
+        os.write(2, b"noise\n")
+    assert capfd.readouterr().err == ""

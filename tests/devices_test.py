@@ -134,14 +134,19 @@ def test_a_program_that_used_tensorflow_before_is_warned(monkeypatch, caplog):
 _COMMANDS = {
     "train": ("from cut_tf import train as main\nfrom cut_tf.training import trainer\ntrainer.open_dataset = stop",
               ["--run=run", "--dataset=scenes"]),
-    "translate": ("from cut_tf import translate as main\nmain.Translator = stop",
+    "translate": ("from cut_tf import translate as main\nfrom cut_tf.translators import run\nrun.Translator = stop",
                   ["--run=run", "--input=a.png", "--output=out"]),
-    "translate a SavedModel": ("from cut_tf import translate as main\nmain.SavedModelTranslator = stop",
+    "translate a SavedModel": ("from cut_tf import translate as main\n"
+                               "from cut_tf.translators import exported\nexported.SavedModelTranslator = stop",
                                ["--saved_model=model", "--input=a.png", "--output=out"]),
-    "export": ("from cut_tf.export import __main__ as main\nmain.Translator = stop", ["--run=run", "--output=out"]),
-    "evaluate": ("from cut_tf import evaluate as main\nmain.evaluate_folders = stop", ["--pred=p", "--target=t"]),
+    "export": ("from cut_tf.export import __main__ as main\nfrom cut_tf.translators import run\nrun.Translator = stop",
+               ["--run=run", "--output=out"]),
+    "evaluate": ("from cut_tf import evaluate as main\nfrom cut_tf.metrics.reports import folder\n"
+                 "folder.evaluate_folders = stop", ["--pred=p", "--target=t"]),
     "evaluate distances": (
-        "from cut_tf import evaluate as main\nmain.check_distribution = lambda *_: 0\nmain.feature_extractor = stop",
+        "from cut_tf import evaluate as main\nfrom cut_tf.metrics import features\n"
+        "from cut_tf.metrics.reports import distances\n"
+        "distances.check_distribution = lambda *_: 0\nfeatures.feature_extractor = stop",
         ["--pred=p", "--target=t", "--distribution=fid", "--feature_extractor=random"]),
 }
 _STOP = """

@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 from absl import flags as absl_flags
 
-from cut_tf import flags
+from cut_tf import command_line, flags
 from cut_tf.errors import InputError
-from cut_tf.methods import METHODS
-from cut_tf.networks import GENERATORS
 from cut_tf.settings import FIELDS, Settings
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +34,7 @@ def test_every_setting_has_one_flag_and_no_flag_is_without_setting():
     assert set(values) == set(FIELDS)
     for name, field in FIELDS.items():
         assert values[name].default == field.default and type(values[name].default) is type(field.default), name
-        assert field.metadata["help"] and values[name].help.endswith(field.metadata["help"]), name
+        assert field.metadata["help"] and field.metadata["help"] in values[name].help, name
 
 
 def test_defaults_of_the_flags_are_the_default_settings():
@@ -63,10 +61,9 @@ def test_settings_and_flags_round_trip():
     assert flags.settings_from(_parsed(*arguments)) == changed
 
 
-@pytest.mark.parametrize("name", [name for name, field in FIELDS.items()
-                                  if field.metadata["choices"] or name in ("method", "generator")])
+@pytest.mark.parametrize("name", [name for name in FIELDS if flags.choices_of(name)])
 def test_unknown_names_are_refused_with_the_known_ones(name):
-    known = {"method": tuple(METHODS), "generator": tuple(GENERATORS)}.get(name, FIELDS[name].metadata["choices"])
+    known = flags.choices_of(name)
     with pytest.raises(absl_flags.IllegalFlagValueError) as caught:
         _parsed(f"--{name}=no_such_name")
     assert f"--{name}=no_such_name" in str(caught.value)
@@ -147,3 +144,57 @@ def test_baselines_have_the_settings_of_cut_and_their_own(method, own):
     cut, baseline = (flags.settings_from(_parsed(f"--flagfile={ROOT}/cut_tf/flagfiles/{name}_horse2zebra.flags"))
                      for name in ("cut", method))
     assert {line.split(":")[0] for line in baseline.differences(cut)} == {f"--{name}" for name in {"method", *own}}
+
+
+# ---- which settings a run reads -----------------------------------------------------------------------------------
+
+
+def _check(*arguments: str, typed: tuple[str, ...] | None = None) -> list[str]:
+    values = _parsed(*arguments)
+    names = command_line.typed_flags(arguments) if typed is None else typed
+    return flags.check_used(flags.settings_from(values), names, values)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--wpnce_scale=softmax"], "--wpnce_scale must be left out unless --method=odcr, found 'softmax' with "
+     "--method=cut, which does not read it"),
+    (["--method=odcr", "--projector=sample"], "--projector must be left out unless --method=cut or --method=sincut, "
+     "found 'sample' with --method=odcr"),
+    (["--generator=aecrnet", "--generator_blocks=2"], "--generator_blocks must be left out unless --generator=resnet "
+     "or --generator=mobile or --generator=stylegan2, found 2 with --generator=aecrnet"),
+    (["--method=paired", "--dataset=photos", "--scenes_images=3"], "--scenes_images must be left out unless "
+     "--dataset=scenes, found 3 with --dataset=photos"),
+    (["--method=paired", "--noantialias_down", "--generator=mobile"], "--antialias_down must be left out unless "
+     "--generator=resnet or --discriminator=patch, found False with --generator=mobile --discriminator=patch"),
+])
+def test_a_flag_that_nothing_reads_is_refused_with_those_that_would(arguments, message):
+    with pytest.raises(InputError) as caught:
+        _check(*arguments)
+    assert str(caught.value).startswith(message), caught.value
+
+
+def test_flags_that_are_read_pass():
+    assert _check("--method=odcr", "--wpnce_scale=softmax", "--projector_width=8") == []
+    assert _check("--dataset=scenes+hazed:photos", "--scenes_images=3", "--haze_variants=2") == []
+    assert _check("--noantialias_down", "--generator=mobile") == []
+
+
+def test_what_a_flagfile_says_of_another_choice_is_told_and_passes():
+    """--flagfile=quickstart --method=paired: the flagfile's weights of PatchNCE have no reader."""
+    path = f"--flagfile={ROOT}/cut_tf/flagfiles/quickstart.flags"
+    unread = _check(path, "--method=paired", typed=("flagfile", "method"))
+    assert {"nce_layers", "num_patches", "ndf", "l1_identity_weight"} <= set(unread) and "ngf" not in unread
+    with pytest.raises(InputError, match="--num_patches must be left out unless --method=cut"):
+        _check(path, "--method=paired", "--num_patches=3", typed=("flagfile", "method", "num_patches"))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "cut_tf" / "flagfiles").glob("*.flags")), ids=lambda path: path.stem)
+def test_every_flag_of_a_flagfile_and_of_its_command_is_read(path):
+    command = re.search(r"^# Command: +python -m cut_tf\.train (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert _check(*shlex.split(command[1]), typed=()) == []
+
+
+def test_a_run_prints_what_it_reads_and_what_is_no_default():
+    settings = Settings.of(seed=3, ngf=8, num_patches=16, wpnce_haze_weight=0.5, dataset="a+b", scenes_images=7)
+    assert flags.changed_lines(settings) == [
+        "train: --seed=3", "data: --dataset=a+b", "generator: --ngf=8", "patch_nce: --num_patches=16"]

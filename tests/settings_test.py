@@ -24,7 +24,8 @@ def _changed(name: str) -> Settings:
     """The default settings with one other value."""
     others = {"dataset": "a,b", "nce_layers": "0,4", "method": "other", "run": "/tmp/x",
               "feature_extractor": "random", "inception_weights": "x.h5",
-              "contrastive_features": "random", "vgg_weights": "x.h5"}
+              "contrastive_features": "random", "vgg_weights": "x.h5", "generator": "mobile", "best_metric": "ssim",
+              "distribution_metric": "kid"}
     default = FIELDS[name].default
     choices = [choice for choice in FIELDS[name].metadata["choices"] if choice != default]
     value = (not default if isinstance(default, bool) else default + 1 if isinstance(default, int) else
@@ -72,8 +73,7 @@ def test_names_are_unique_and_explained():
 
 
 @pytest.mark.parametrize("values, flag, rule, found", [
-    ({"dataset": ""}, "dataset",
-     "scenes, a folder, two folders A,B, haze:TRAIN_DIR[,TEST_DIR], hazed:CLEAR_DIR[,TEST_DIR] or tfds:NAME", "''"),
+    ({"dataset": ""}, "dataset", "a folder or another form that --help lists", "''"),
     ({"preprocess": "zoom"}, "preprocess",
      "one of resize_and_crop, scale_width, crop, zoom_and_crop, none", "'zoom'"),
     ({"load_size_px": 0, "preprocess": "crop"}, "load_size_px", "more than zero", "0"),
@@ -90,7 +90,6 @@ def test_names_are_unique_and_explained():
     ({"data_workers": -1}, "data_workers", "zero or more", "-1"),
     ({"test_images": -1}, "test_images", "zero or more", "-1"),
     ({"crop_border_px": -1}, "crop_border_px", "zero or more", "-1"),
-    ({"generator": "unet"}, "generator", "one of resnet", "'unet'"),
     ({"generator_blocks": -1}, "generator_blocks", "zero or more", "-1"),
     ({"ngf": 0}, "ngf", "more than zero", "0"),
     ({"ndf": 0}, "ndf", "more than zero", "0"),
@@ -126,9 +125,6 @@ def test_names_are_unique_and_explained():
     ({"steps_per_epoch": -1}, "steps_per_epoch", "zero or more", "-1"),
     ({"num_virtual_devices": -1}, "num_virtual_devices", "zero or more", "-1"),
     ({"precision": "int8"}, "precision", "one of float32, bfloat16, float16", "'int8'"),
-    ({"best_metric": "lpips"}, "best_metric", "one of fid, kid, psnr, ssim", "'lpips'"),
-    ({"best_metric": "fid", "distribution_metric": "kid"}, "best_metric",
-     "psnr, ssim or --distribution_metric (kid)", "'fid'"),
     *[({name: 0}, name, "more than zero", "0")
       for name in ("checkpoint_steps", "keep_checkpoints", "log_steps", "image_steps", "eval_steps")],
 ])
@@ -255,10 +251,10 @@ def test_settings_by_their_own_names():
 
 
 def test_uses_are_sections_and_single_settings():
-    assert list(names_in(["gan", "ngf"])) == ["ngf", "gan_mode", "gan_weight", "gradient_penalty_weight", "r1_weight"]
-    assert set(names_in(SECTIONS)) == set(OWNERS) == set(FIELDS)
+    assert list(names_in(["gan.*", "ngf"])) == ["ngf", "gan_mode", "gan_weight", "gradient_penalty_weight", "r1_weight"]
+    assert set(names_in(f"{section}.*" for section in SECTIONS)) == set(OWNERS) == set(FIELDS)
     with pytest.raises(KeyError, match="neither sections nor settings: gam"):
-        names_in(["gam"])
+        names_in(["gam.*"])
 
 
 def test_settings_of_version_0_2_are_read():

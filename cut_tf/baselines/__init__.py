@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from cut_tf.baselines.dark_channel import dehaze
+from cut_tf.registry import Row
 
-BASELINES = {"dark_channel_prior": dehaze}
+BASELINES = {
+    "dark_channel_prior": Row("cut_tf.baselines.dark_channel:dehaze",
+                              "He et al. (CVPR 2009) with a guided filter; needs no run"),
+}

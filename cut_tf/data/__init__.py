@@ -2,24 +2,62 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from cut_tf.data.checks import with_test_pairs_checked
 from cut_tf.data.domain import Domain, JoinedDomain, TranslationData
-from cut_tf.data.kinds.folders import open_folder, open_two_folders
-from cut_tf.data.kinds.haze import open_haze
-from cut_tf.data.kinds.hazed import open_hazed
-from cut_tf.data.kinds.scenes import open_scenes
-from cut_tf.data.kinds.single import open_single
-from cut_tf.data.kinds.tfds import open_tfds
 from cut_tf.errors import InputError
+from cut_tf.registry import Row
 from cut_tf.settings import Settings
 
-DATASETS = {"scenes": open_scenes, "tfds": open_tfds, "haze": open_haze, "hazed": open_hazed,
-            "single": open_single, "two_folders": open_two_folders, "folder": open_folder}
+
+@dataclasses.dataclass(frozen=True)
+class Dataset(Row):
+    """A row of `DATASETS`.
+
+    Attributes:
+      form: how --dataset names it. What is in front of a colon tells it from the others.
+    """
+
+    form: str = ""
+
+
+DATASETS = {
+    "scenes": Dataset("cut_tf.data.kinds.scenes:open_scenes", "rendered scenes and their haze, no download",
+                      ("scenes.*",), form="scenes"),
+    "haze": Dataset("cut_tf.data.kinds.haze:open_haze", "folders laid out as RESIDE (ITS, OTS, SOTS/indoor, "
+                    "SOTS/outdoor), O-HAZE, I-HAZE, NH-HAZE or Dense-Haze", ("haze.*",),
+                    form="haze:TRAIN_DIR[,TEST_DIR]"),
+    "hazed": Dataset("cut_tf.data.kinds.hazed:open_hazed", "clear photographs that get haze as they are read",
+                     ("hazed.*",), form="hazed:CLEAR_DIR[,TEST_DIR]"),
+    "single": Dataset("cut_tf.data.kinds.single:open_single", "a picture each, for SinCUT",
+                      form="single:SOURCE_FILE,TARGET_FILE"),
+    "tfds": Dataset("cut_tf.data.kinds.tfds:open_tfds", "of TensorFlow Datasets, such as cycle_gan/horse2zebra, or "
+                    "haze_pairs, which cut_tf brings along", form="tfds:NAME"),
+    "two_folders": Dataset("cut_tf.data.kinds.folders:open_two_folders", "two folders of training pictures",
+                           form="SOURCE_DIR,TARGET_DIR"),
+    "folder": Dataset("cut_tf.data.kinds.folders:open_folder", "a folder with trainA, trainB and, if any, testA, testB",
+                      form="DIR"),
+}
 # Joins datasets: --dataset=scenes+hazed:photos.
 _JOIN = "+"
+
+
+def kinds_of(dataset: str) -> list[str]:
+    """Names in `DATASETS` of the dataset, or of the datasets that it joins."""
+    parts = [dataset] if Path(dataset).is_dir() else dataset.split(_JOIN)
+    return [_kind(part) for part in parts]
+
+
+def _kind(name: str) -> str:
+    if name == "scenes":
+        return name
+    prefix, colon, _ = name.partition(":")
+    if colon and prefix in DATASETS:
+        return prefix
+    return "two_folders" if "," in name else "folder"
 
 
 def open_dataset(settings: Settings) -> TranslationData:
@@ -56,12 +94,7 @@ def _joined(sides: Sequence[Domain | None]) -> JoinedDomain | None:
 
 def _open_one(settings: Settings) -> TranslationData:
     name = settings.data.dataset
-    if name == "scenes":
-        kind = "scenes"
-    elif name.startswith(("tfds:", "haze:", "hazed:", "single:")):
-        kind = name.split(":")[0]
-    else:
-        kind = "two_folders" if "," in name else "folder"
+    kind = _kind(name)
     if settings.haze.crop_border_px and (kind != "haze" or "," not in name):
         raise InputError(f"--crop_border_px must be 0 unless --dataset=haze:TRAIN_DIR,TEST_DIR, "
                          f"found {settings.haze.crop_border_px} with --dataset={name}")

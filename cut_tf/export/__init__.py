@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
-from cut_tf.export.saved_model.export import export_saved_model
-from cut_tf.export.tflite.export import export_tflite
+import dataclasses
 
-# --format to the function that writes it: (Translator, output folder, ExportOptions) to the path written.
-FORMATS = {"saved_model": export_saved_model, "tflite": export_tflite}
+from cut_tf.registry import Row
+
+
+@dataclasses.dataclass(frozen=True)
+class Format(Row):
+    """A row of `FORMATS`: (Translator, output folder, ExportOptions) to the path written.
+
+    Attributes:
+      options: flags of `cut_tf.export`, fields of ExportOptions, that this format alone reads.
+    """
+
+    options: tuple[str, ...] = ()
+
+
+FORMATS = {
+    "saved_model": Format("cut_tf.export.saved_model.export:export_saved_model", "for TF Serving and Python",
+                          options=("pixel_limit",)),
+    "tflite": Format("cut_tf.export.tflite.export:export_tflite", "for phones: TFLite, LiteRT",
+                     options=("quantize", "representative", "allow_quality_loss", "license")),
+}

@@ -7,32 +7,30 @@ from pathlib import Path
 
 from absl import flags
 
-from cut_tf import command_line, devices, images
+from cut_tf import command_line, images
 from cut_tf.errors import InputError
 from cut_tf.export import FORMATS
-from cut_tf.export.options import ExportOptions, parse_sizes
-from cut_tf.export.saved_model.encoded_images import DEFAULT_PIXEL_LIMIT
-from cut_tf.export.tflite.conversion import QUANTIZATIONS
-from cut_tf.export.tflite.export import SCENES
+from cut_tf.export.options import DEFAULTS, QUANTIZATIONS, ExportOptions, parse_sizes
 from cut_tf.settings.training import TF32_HELP
-from cut_tf.translators.run import WEIGHTS, Translator
+from cut_tf.translators import WEIGHTS
 
 _RUN = flags.DEFINE_string("run", None, "folder of the run", required=True)
-_FORMAT = flags.DEFINE_enum("format", "saved_model", tuple(FORMATS), "form of the export")
+_FORMAT = flags.DEFINE_enum("format", "saved_model", tuple(FORMATS), command_line.choices_help(
+    "form of the export", {name: row.title for name, row in FORMATS.items()}))
 _OUTPUT = flags.DEFINE_string("output", None, "folder of the model; saved_model: each export becomes its next "
                               "numbered version; tflite: folder of the files",
                               required=True)
-_WEIGHTS = flags.DEFINE_enum("weights", "", ["", *WEIGHTS], "best: of the best metric; last: the newest, raw; ema: "
-                             "the newest, running means. ema if the run has them, else last")
+_WEIGHTS = flags.DEFINE_enum("weights", "", ["", *WEIGHTS], command_line.choices_help(
+    "weights of the run; ema if it has them, else last", WEIGHTS))
 _SIZE = flags.DEFINE_string("size", "", "HxW[,HxW...] in pixels. saved_model: sizes of the warm-up pictures, none if "
                             "empty. tflite: sizes of the input, a file each; one file for any size if empty")
-_PIXEL_LIMIT = flags.DEFINE_integer("pixel_limit", DEFAULT_PIXEL_LIMIT, "refuse encoded pictures of more pixels "
+_PIXEL_LIMIT = flags.DEFINE_integer("pixel_limit", DEFAULTS.pixel_limit, "refuse encoded pictures of more pixels "
                                     "(height times width), unseen", lower_bound=images.MIN_SIDE_PX**2)
-_QUANTIZE = flags.DEFINE_enum("quantize", "none", tuple(QUANTIZATIONS), "tflite: float16, weights; dynamic, weights in "
-                              "int8; int8, convolutions in int8")
-_REPRESENTATIVE = flags.DEFINE_string("representative", SCENES, "tflite: typical inputs: scenes, a folder, or a "
-                                      "dataset such as hazed:CLEAR_DIR; they decide on the quality, and on the ranges "
-                                      "of int8")
+_QUANTIZE = flags.DEFINE_enum("quantize", "none", tuple(QUANTIZATIONS), command_line.choices_help(
+    "tflite: numbers in the file", QUANTIZATIONS))
+_REPRESENTATIVE = flags.DEFINE_string(
+    "representative", DEFAULTS.representative, "tflite: typical inputs: scenes, a folder, or a dataset such as "
+    "hazed:CLEAR_DIR; they decide on the quality, and on the ranges of int8")
 _ALLOW_LOSS = flags.DEFINE_bool("allow_quality_loss", False, "tflite: write files that lose too much quality, too")
 _TF32 = flags.DEFINE_bool("tf32", False, TF32_HELP)
 _LICENSE = flags.DEFINE_string("license", "not stated", "tflite: licence of the weights, for the metadata")
@@ -40,10 +38,10 @@ _LICENSE = flags.DEFINE_string("license", "not stated", "tflite: licence of the 
 
 def _options() -> ExportOptions:
     """Raises InputError if flags are given that the format does not use, or sizes are not sizes."""
-    used = {"saved_model": (_PIXEL_LIMIT,), "tflite": (_QUANTIZE, _REPRESENTATIVE, _ALLOW_LOSS, _LICENSE)}
-    for format_, its_flags in used.items():
-        given = [flag for flag in its_flags if flag.value != flag.default]
-        if format_ != _FORMAT.value and given:
+    for name, row in FORMATS.items():
+        options = [flags.FLAGS[option] for option in row.options]
+        given = [flag for flag in options if flag.value != flag.default]
+        if name != _FORMAT.value and given:
             raise InputError(f"--{given[0].name} must not be given with --format={_FORMAT.value}, which does not use "
                              f"it, found {given[0].value!r}")
     return ExportOptions(parse_sizes(_SIZE.value), _PIXEL_LIMIT.value, _QUANTIZE.value, _REPRESENTATIVE.value,
@@ -57,6 +55,10 @@ def main(argv: list[str]) -> int:
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {argv[1:]}")
         options = _options()
+        command_line.start_tensorflow()
+        from cut_tf import devices
+        from cut_tf.translators.run import Translator
+
         devices.set_up(_TF32.value)
         path = FORMATS[_FORMAT.value](Translator(_RUN.value, _WEIGHTS.value), Path(_OUTPUT.value), options)
     except InputError as error:

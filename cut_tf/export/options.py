@@ -8,7 +8,12 @@ from typing import NamedTuple
 
 from cut_tf import images
 from cut_tf.errors import InputError
-from cut_tf.export.saved_model.encoded_images import DEFAULT_PIXEL_LIMIT
+
+# Of an encoded picture, in pixels: a server must not be filled by one request.
+DEFAULT_PIXEL_LIMIT = 1_048_576
+# --quantize of TFLite. What each does and what it must keep is in `tflite.conversion`.
+QUANTIZATIONS = {"none": "float32", "float16": "weights in float16", "dynamic": "weights in int8",
+                 "int8": "convolutions in int8"}
 
 
 class Size(NamedTuple):
@@ -28,7 +33,7 @@ class ExportOptions(NamedTuple):
       sizes: saved_model: sizes of the warm-up pictures, none makes no warm-up. tflite: input sizes, a file each; none
         makes one file that takes any size.
       pixel_limit: saved_model: greatest height times width of an encoded picture.
-      quantize: tflite: a key of `cut_tf.export.tflite.export.QUANTIZATIONS`.
+      quantize: tflite: a key of QUANTIZATIONS.
       representative: tflite: typical inputs, see `cut_tf.export.tflite.export`; what the quality gate and int8 look at.
       allow_quality_loss: tflite: write the file even if it misses the gate's PSNR.
       license: tflite: of the weights, for the metadata inside the file.

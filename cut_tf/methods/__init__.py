@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cut_tf import registry
-from cut_tf.methods.aecr import AECR
-from cut_tf.methods.base import TranslationMethod
-from cut_tf.methods.cut import CUT
-from cut_tf.methods.cyclegan import CycleGAN
-from cut_tf.methods.distancegan import DistanceGAN
-from cut_tf.methods.gcgan import GcGAN
-from cut_tf.methods.odcr import ODCR
-from cut_tf.methods.regression import Distill, Paired
-from cut_tf.methods.sincut import SinCUT
+from cut_tf.registry import Row
 from cut_tf.settings import Settings
 
-METHODS = {"cut": CUT, "cyclegan": CycleGAN, "gcgan": GcGAN, "distancegan": DistanceGAN, "odcr": ODCR,
-           "sincut": SinCUT, "paired": Paired, "aecr": AECR, "distill": Distill}
+if TYPE_CHECKING:
+    from cut_tf.methods.base import TranslationMethod
+
+# What every method reads, besides what its generator and its dataset do.
+USED_BY_ALL = ("train.*", "optimizer.*", "devices.*", "evaluation.*", "data.*", "generator", "contrastive.*")
+_ADVERSARIAL = ("discriminator", "gan.*")
+_CUT = (*_ADVERSARIAL, "patch_nce.*", "mirroring.*", "identity.*")
+
+METHODS = {
+    "cut": Row("cut_tf.methods.cut:CUT", "CUT and FastCUT (Park et al., ECCV 2020)", (*_CUT, "projector.*")),
+    "sincut": Row("cut_tf.methods.sincut:SinCUT", "SinCUT, one picture per domain (Park et al., ECCV 2020)",
+                  (*_CUT, "projector.*")),
+    "odcr": Row("cut_tf.methods.odcr:ODCR", "ODCR, unpaired dehazing, a reconstruction (Wang et al., CVPR 2024)",
+                (*_CUT, "projector_width", "odcr.*")),
+    "cyclegan": Row("cut_tf.methods.cyclegan:CycleGAN", "CycleGAN (Zhu et al., ICCV 2017)",
+                    (*_ADVERSARIAL, "pool.*", "cyclegan.*")),
+    "gcgan": Row("cut_tf.methods.gcgan:GcGAN", "GcGAN (Fu et al., CVPR 2019)",
+                 (*_ADVERSARIAL, "pool.*", "identity.*", "gcgan.*")),
+    "distancegan": Row("cut_tf.methods.distancegan:DistanceGAN", "DistanceGAN (Benaim and Wolf, NeurIPS 2017)",
+                       (*_ADVERSARIAL, "pool.*", "identity.*", "distancegan.*")),
+    "paired": Row("cut_tf.methods.regression:Paired", "mean absolute difference from the targets of pairs",
+                  ("regression.*",)),
+    "aecr": Row("cut_tf.methods.aecr:AECR", "AECR-Net's loss, dehazing from pairs (Wu et al., CVPR 2021)",
+                ("regression.*",)),
+    "distill": Row("cut_tf.methods.regression:Distill", "learns what the generator of another run draws",
+                   ("regression.*", "distill.*")),
+}
 
 
 def build_method(settings: Settings) -> TranslationMethod:
-    """The method named by `settings.train.method`, with its networks. Raises ValueError for an unknown name."""
+    """The method named by --method, with its networks. Raises InputError for an unknown name."""
     return registry.lookup(METHODS, settings.train.method, "--method")(settings)

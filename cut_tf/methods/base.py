@@ -13,6 +13,7 @@ import tensorflow as tf
 from cut_tf import compat, images, networks
 from cut_tf.checkpoints import CheckpointStore, check_same_settings, write_settings
 from cut_tf.errors import InputError, NonFiniteError
+from cut_tf.layers.kernels import plain_kernels
 from cut_tf.methods.loss_scaling import LossScaling, put_back_unless
 from cut_tf.methods.optimizers import Adam
 from cut_tf.methods.regularization import build_regularization
@@ -201,7 +202,7 @@ class TranslationMethod(keras.Model):
           Named scalar terms.
         """
         before = [tf.convert_to_tensor(variable) for variable in self._undone_by_overflow()]
-        with networks.plain_kernels(self.settings.devices.plain_kernels):
+        with plain_kernels(self.settings.devices.plain_kernels):
             terms = self._take_step(batch) if draws is None else self._take_step(batch, draws)
         step = self.step.assign_add(1)
         if self.ema_generator is not None:

@@ -146,7 +146,7 @@ class CUT(unpaired.UnpairedMethod):
 
     def _encode(self, parts: list[tf.Tensor]) -> list[list[tf.Tensor]]:
         """Features of every part. With batch norm parts do not see each other, as in the official code."""
-        if not self._together(parts) or self.settings.generator.generator_norm == "batch":
+        if not self._together(parts) or self.generator.mixes_batch:
             return [self.generator.encode(part, self.layers_compared, training=True) for part in parts]
         return _split_features(self.generator.encode(tf.concat(parts, 0), self.layers_compared, training=True),
                                len(parts))
@@ -158,7 +158,7 @@ class CUT(unpaired.UnpairedMethod):
         The generator has just encoded the real images, and keys carry no gradient, so those features serve again,
         except in a mirrored step, and with batch norm, whose statistics depend on what else is in the batch.
         """
-        if self.settings.generator.generator_norm == "batch":
+        if self.generator.mixes_batch:
             return self._encode(real)
         if not self.settings.mirroring.flip_equivariance:
             return features

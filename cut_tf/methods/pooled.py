@@ -104,7 +104,7 @@ class PooledMethod(unpaired.UnpairedMethod):
     def _translate(self, name: str, parts: list[tf.Tensor]) -> list[tf.Tensor]:
         """Outputs of a generator, in one pass unless batch norm would let the parts see each other."""
         network = self.networks[name]
-        if not self._together(parts) or self.settings.generator.generator_norm == "batch":
+        if not self._together(parts) or self.generator.mixes_batch:
             return [network(part, training=True) for part in parts]
         return tf.split(network(tf.concat(parts, 0), training=True), len(parts))
 

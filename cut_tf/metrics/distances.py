@@ -235,8 +235,11 @@ def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return base * base * base
 
 
-# FeatureStatistics of outputs and of targets to their Distance.
-DISTANCES = {
-    "fid": lambda one, other: Distance(frechet_distance(one.moments, other.moments), math.nan),
-    "kid": lambda one, other: kernel_distance(one.sample, other.sample),
-}
+def fid(outputs: FeatureStatistics, targets: FeatureStatistics) -> Distance:
+    """Frechet Inception distance; it has no deviation."""
+    return Distance(frechet_distance(outputs.moments, targets.moments), math.nan)
+
+
+def kid(outputs: FeatureStatistics, targets: FeatureStatistics) -> Distance:
+    """Kernel Inception distance, and its deviation over subsets."""
+    return kernel_distance(outputs.sample, targets.sample)

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import keras
+from typing import TYPE_CHECKING
 
 from cut_tf import registry
-from cut_tf.layers.kernels import plain_kernels as plain_kernels
-from cut_tf.networks.discriminators.patch import PatchDiscriminator
-from cut_tf.networks.discriminators.stylegan2 import StyleGAN2Discriminator
-from cut_tf.networks.generators.aecrnet import AECRNet
-from cut_tf.networks.generators.mobile import MobileGenerator
-from cut_tf.networks.generators.resnet import ResnetGenerator
-from cut_tf.networks.generators.stylegan2 import StyleGAN2Generator
+from cut_tf.registry import Row
 from cut_tf.settings import Settings
+
+if TYPE_CHECKING:
+    import keras
 
 # --precision to Keras dtype policy.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-GENERATORS = {"resnet": ResnetGenerator, "mobile": MobileGenerator, "stylegan2": StyleGAN2Generator,
-              "aecrnet": AECRNet}
-DISCRIMINATORS = {"patch": PatchDiscriminator, "stylegan2": StyleGAN2Discriminator}
+GENERATORS = {
+    "resnet": Row("cut_tf.networks.generators.resnet:ResnetGenerator", "that of the papers",
+                  ("generator.*", "resnet.*", "antialias.*")),
+    "mobile": Row("cut_tf.networks.generators.mobile:MobileGenerator", "light, for phones", ("generator.*",)),
+    "stylegan2": Row("cut_tf.networks.generators.stylegan2:StyleGAN2Generator", "that of SinCUT",
+                     ("ngf", "generator_blocks", "stylegan2.*")),
+    "aecrnet": Row("cut_tf.networks.generators.aecrnet:AECRNet", "that of AECR-Net, without norms",
+                   ("ngf", "aecrnet.*")),
+}
+DISCRIMINATORS = {
+    "patch": Row("cut_tf.networks.discriminators.patch:PatchDiscriminator", "the PatchGAN",
+                 ("ndf", "patchgan.*", "antialias_down")),
+    "stylegan2": Row("cut_tf.networks.discriminators.stylegan2:StyleGAN2Discriminator",
+                     "that of SinCUT, one score per picture", ("ndf", "stylegan2_size_px")),
+}
 
 
 def build_generator(settings: Settings, seed: int = 0, dtype: str = "float32",

@@ -170,7 +170,7 @@ def names_in(uses: Iterable[str]) -> Mapping[str, str]:
     """The settings that a declaration of used settings means.
 
     Args:
-      uses: names of sections, which stand for all of their settings, and names of single settings.
+      uses: names of settings; "SECTION.*" stands for all of a section.
 
     Returns:
       Name of each setting to the name of its section, in the order of the sections.
@@ -179,7 +179,7 @@ def names_in(uses: Iterable[str]) -> Mapping[str, str]:
       KeyError: if a name is neither.
     """
     asked = set(uses)
-    unknown = asked - set(SECTIONS) - set(OWNERS)
+    unknown = asked - {f"{section}.*" for section in SECTIONS} - set(OWNERS)
     if unknown:
         raise KeyError(f"neither sections nor settings: {', '.join(sorted(unknown))}")
-    return {name: section for name, section in OWNERS.items() if {name, section} & asked}
+    return {name: section for name, section in OWNERS.items() if {name, f"{section}.*"} & asked}

@@ -11,27 +11,21 @@ from cut_tf.settings.fields import Checked, require, setting
 class DataSettings(Checked):
     """Where the pictures come from and how they become training crops."""
 
-    dataset: str = setting(
-        "scenes",
-        "scenes (embedded, no download); a folder with trainA, trainB and, if any, testA, testB; two folders A,B; "
-        "haze:TRAIN_DIR[,TEST_DIR], folders laid out as RESIDE (ITS, OTS, SOTS/indoor, SOTS/outdoor), O-HAZE, I-HAZE, "
-        "NH-HAZE or Dense-Haze; hazed:CLEAR_DIR[,TEST_DIR], clear photographs that get haze as they are read; or "
-        "tfds:NAME such as tfds:cycle_gan/horse2zebra or tfds:haze_pairs; or single:SOURCE_FILE,TARGET_FILE, a picture "
-        "each (SinCUT). A + joins datasets: scenes+hazed:CLEAR_DIR",
-    )
+    dataset: str = setting("scenes", "which pictures; a + joins datasets, as in scenes+hazed:CLEAR_DIR", often=True)
     preprocess: str = setting(
         "resize_and_crop",
         "resize_and_crop: to load_size square, then a random crop. scale_width: width to load_size, keeping the "
         "aspect, then a random crop. crop: random crop of the image as it is. zoom_and_crop: shorter side to load_size "
         "at most, then reduced up to 3 times at random, then a random crop (SinCUT). none: the image as it is, cut to "
         "a multiple of 4 (batch 1)",
-        ("resize_and_crop", "scale_width", "crop", "zoom_and_crop", "none"),
+        ("resize_and_crop", "scale_width", "crop", "zoom_and_crop", "none"), often=True,
     )
-    load_size_px: int = setting(286, "size in pixels that the image is resized to before the crop")
-    crop_size_px: int = setting(256, "side in pixels of the square training crop")
+    load_size_px: int = setting(286, "size in pixels that the image is resized to before the crop", often=True)
+    crop_size_px: int = setting(256, "side in pixels of the square training crop", often=True)
     flip: bool = setting(True, "mirror training images left-right at random")
     quarter_turns: bool = setting(False, "turn training images by 0, 90, 180 or 270 degrees at random (AECR-Net)")
-    batch_size: int = setting(1, "images of each domain per step, over all replicas together (global batch)")
+    batch_size: int = setting(
+        1, "images of each domain per step, over all replicas together (global batch)", often=True)
     cache_mb: int = setting(1024, "keep decoded images in memory up to this many MiB; 0 keeps none", free=True)
     data_workers: int = setting(0, "images decoded in parallel; 0 means one per CPU core, 2 at least", free=True)
     test_images: int = setting(24, "test images used for metrics during training", free=True)
@@ -41,9 +35,7 @@ class DataSettings(Checked):
 
     def _check(self) -> None:
         self._positive("load_size_px", "batch_size")
-        require(bool(self.dataset), "dataset",
-                "scenes, a folder, two folders A,B, haze:TRAIN_DIR[,TEST_DIR], hazed:CLEAR_DIR[,TEST_DIR] or "
-                "tfds:NAME", self.dataset)
+        require(bool(self.dataset), "dataset", "a folder or another form that --help lists", self.dataset)
         require(self.crop_size_px >= 16, "crop_size_px", "at least 16", self.crop_size_px)
         if self.preprocess in ("resize_and_crop", "scale_width"):
             rule = f"at most --load_size_px ({self.load_size_px}) with --preprocess={self.preprocess}"
@@ -77,7 +69,7 @@ class HazeSettings(Checked):
 class HazedSettings(Checked):
     """Clear photographs that get haze as they are read: `--dataset=hazed:...`."""
 
-    haze_variants: int = setting(4, "hazes that each photograph of --dataset=hazed:... is seen with")
+    haze_variants: int = setting(4, "hazes that each photograph of --dataset=hazed:... is seen with", often=True)
 
     def _check(self) -> None:
         self._positive("haze_variants")

@@ -9,7 +9,8 @@ from typing import Any
 from cut_tf.errors import InputError
 
 
-def setting(default: Any, help_text: str, choices: tuple[str, ...] = (), free: bool = False) -> Any:
+def setting(default: Any, help_text: str, choices: tuple[str, ...] = (), free: bool = False,
+            often: bool = False) -> Any:
     """A dataclass field with what its flag and the resume check need.
 
     Args:
@@ -17,8 +18,10 @@ def setting(default: Any, help_text: str, choices: tuple[str, ...] = (), free: b
       help_text: help of the flag.
       choices: the allowed values, if the setting is one of a few names.
       free: whether a run may be resumed with another value (true if it cannot change the trained weights).
+      often: whether `--help` lists it, not `--helpfull` alone.
     """
-    return dataclasses.field(default=default, metadata={"help": help_text, "choices": choices, "free": free})
+    return dataclasses.field(default=default, metadata={
+        "help": help_text, "choices": choices, "free": free, "often": often})
 
 
 def require(holds: bool, name: str, rule: str, found: Any) -> None:

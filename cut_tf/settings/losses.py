@@ -14,7 +14,7 @@ class GANSettings(Checked):
     gan_mode: str = setting(
         "lsgan", "adversarial loss", ("lsgan", "vanilla", "nonsaturating", "wgangp")
     )
-    gan_weight: float = setting(1.0, "weight of the generator's adversarial loss")
+    gan_weight: float = setting(1.0, "weight of the generator's adversarial loss", often=True)
     gradient_penalty_weight: float = setting(10.0, "weight of the gradient penalty; used with gan_mode wgangp only")
     r1_weight: float = setting(0.0, "weight of the R1 penalty on real images; SinCUT uses 1")
 
@@ -23,18 +23,20 @@ class GANSettings(Checked):
 class PatchNCESettings(Checked):
     """PatchNCE (CUT paper, eq. 2 to 5)."""
 
-    nce_weight: float = setting(1.0, "lambda_X: weight of PatchNCE between source and output; FastCUT uses 10")
+    nce_weight: float = setting(
+        1.0, "lambda_X: weight of PatchNCE between source and output; FastCUT uses 10", often=True)
     nce_identity_weight: float = setting(
         1.0,
         "lambda_Y: weight of PatchNCE between a target image and its own translation; 0 leaves it out (FastCUT). "
-        "With it, both PatchNCE terms are halved, as in the official code",
+        "With it, both PatchNCE terms are halved, as in the official code", often=True,
     )
     nce_layers: str = setting(
-        "0,4,8,12,16", "generator features compared by PatchNCE, as stage numbers of the official sequence"
+        "0,4,8,12,16", "generator features compared by PatchNCE, as stage numbers of the official sequence", often=True,
     )
-    num_patches: int = setting(256, "patches drawn per image and layer; each query has num_patches - 1 negatives")
+    num_patches: int = setting(
+        256, "patches drawn per image and layer; each query has num_patches - 1 negatives", often=True)
     num_negatives: int = setting(0, "negatives kept per query, for ablations; 0 keeps all")
-    temperature: float = setting(0.07, "temperature of PatchNCE")
+    temperature: float = setting(0.07, "temperature of PatchNCE", often=True)
     negatives: str = setting(
         "internal",
         "where negatives come from: internal, the same image; minibatch, all images of the step (SinCUT); external, "
@@ -77,7 +79,8 @@ class IdentitySettings(Checked):
     """Mean absolute difference between a target picture and its own translation."""
 
     l1_identity_weight: float = setting(
-        0.0, "weight of mean absolute difference between a target image and its own translation (dehazing, GcGAN: 5)"
+        0.0, "weight of mean absolute difference between a target image and its own translation (dehazing, GcGAN: 5)",
+        often=True,
     )
 
 

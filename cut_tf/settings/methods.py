@@ -87,4 +87,4 @@ class DistillSettings(Checked):
     """Learning from another run."""
 
     teacher: str = setting("", "distill: folder of the run whose generator is learned from. A run stays with the "
-                            "checkpoint that was the newest at its beginning; DIR@STEP names one")
+                            "checkpoint that was the newest at its beginning; DIR@STEP names one", often=True)

@@ -14,11 +14,9 @@ _MOST_LAYERS = 10
 class GeneratorSettings(Checked):
     """Which generator, and its size."""
 
-    generator: str = setting("resnet", "generator network: resnet, that of the papers; mobile, light, for phones; "
-                              "stylegan2, that of SinCUT; aecrnet, that of AECR-Net, without norms",
-                              ("resnet", "mobile", "stylegan2", "aecrnet"))
-    ngf: int = setting(64, "channels after the generator's first convolution")
-    generator_blocks: int = setting(9, "residual blocks of the generator")
+    generator: str = setting("resnet", "generator network", often=True)
+    ngf: int = setting(64, "channels after the generator's first convolution", often=True)
+    generator_blocks: int = setting(9, "residual blocks of the generator", often=True)
     generator_norm: str = setting("instance", "normalisation in the generator", ("instance", "batch", "none"))
 
     def _check(self) -> None:
@@ -66,8 +64,7 @@ class AntialiasSettings(Checked):
 class DiscriminatorSettings(Checked):
     """Which discriminator, and its width."""
 
-    discriminator: str = setting("patch", "discriminator network: patch, the PatchGAN; stylegan2, that of SinCUT, "
-                                  "one score per picture", ("patch", "stylegan2"))
+    discriminator: str = setting("patch", "discriminator network", often=True)
     ndf: int = setting(64, "channels after the discriminator's first convolution")
 
     def _check(self) -> None:

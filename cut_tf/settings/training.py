@@ -17,13 +17,13 @@ TF32_HELP = (
 class TrainSettings(Checked):
     """Method, folder, seed, and what is written when."""
 
-    method: str = setting("cut", "training method")
+    method: str = setting("cut", "training method", often=True)
     run: str = setting("", "folder of the run: settings, checkpoints, TensorBoard events; resumed if it exists",
-                        free=True)
-    seed: int = setting(0, "seed of weights, data order, augmentation and patch sampling, below 2^32")
+                        free=True, often=True)
+    seed: int = setting(0, "seed of weights, data order, augmentation and patch sampling, below 2^32", often=True)
     log_steps: int = setting(20, "steps between TensorBoard scalars", free=True)
     image_steps: int = setting(500, "steps between TensorBoard images and histograms", free=True)
-    checkpoint_steps: int = setting(1000, "steps between checkpoints", free=True)
+    checkpoint_steps: int = setting(1000, "steps between checkpoints", free=True, often=True)
     keep_checkpoints: int = setting(3, "newest checkpoints to keep, besides the best and the final one", free=True)
     allow_changed_data: bool = setting(
         False, "go on with a run although its training pictures, or the run that it learns from, are others than at "
@@ -38,14 +38,15 @@ class TrainSettings(Checked):
 class OptimizerSettings(Checked):
     """Length of the training and the Adam optimizers."""
 
-    constant_epochs: int = setting(200, "epochs at the full learning rate")
-    decay_epochs: int = setting(200, "epochs over which the learning rate then falls; see schedule")
-    steps_per_epoch: int = setting(0, "steps of an epoch; 0 means once through the larger domain")
+    constant_epochs: int = setting(200, "epochs at the full learning rate", often=True)
+    decay_epochs: int = setting(200, "epochs over which the learning rate then falls; see schedule", often=True)
+    steps_per_epoch: int = setting(0, "steps of an epoch; 0 means once through the larger domain", often=True)
     schedule: str = setting("linear", "how the learning rate falls in decay_epochs", ("linear", "cosine"))
-    learning_rate: float = setting(2e-4, "learning rate of all three Adam optimizers")
+    learning_rate: float = setting(2e-4, "learning rate of all three Adam optimizers", often=True)
     beta_1: float = setting(0.5, "decay of Adam's mean of gradients")
     beta_2: float = setting(0.999, "decay of Adam's mean of squared gradients")
-    ema_decay: float = setting(0.999, "decay per step of the running mean of the generator's weights; 0 keeps none")
+    ema_decay: float = setting(
+        0.999, "decay per step of the running mean of the generator's weights; 0 keeps none", often=True)
 
     def _check(self) -> None:
         self._positive("learning_rate")
@@ -60,7 +61,8 @@ class DeviceSettings(Checked):
     """Arithmetic and devices."""
 
     precision: str = setting(
-        "float32", "arithmetic of the networks; losses and statistics stay float32", ("float32", "bfloat16", "float16")
+        "float32", "arithmetic of the networks; losses and statistics stay float32", ("float32", "bfloat16", "float16"),
+        often=True,
     )
     tf32: bool = setting(False, TF32_HELP, free=True)
     xla: bool = setting(False, "compile the training step with XLA, on one device; random draws are others then")
@@ -75,16 +77,14 @@ class DeviceSettings(Checked):
 class EvaluationSettings(Checked):
     """What is measured during training, and which checkpoint is the best."""
 
-    eval_steps: int = setting(500, "steps between evaluations on the test pairs, where there are pairs", free=True)
-    best_metric: str = setting("psnr", "metric that decides which checkpoint is kept as the best",
-                                ("fid", "kid", "psnr", "ssim"), free=True)
+    eval_steps: int = setting(
+        500, "steps between evaluations on the test pairs, where there are pairs", free=True, often=True)
+    best_metric: str = setting("psnr", "metric that decides which checkpoint is kept as the best", free=True)
     distribution_metric: str = setting("none", "distance of outputs and targets of the test split, paired or not, at "
-                                        "eval_steps", ("none", "fid", "kid"), free=True)
+                                       "eval_steps", free=True)
     feature_extractor: str = setting(
         "inception", "of --distribution_metric: inception, random, run:DIR or a SavedModel's folder", free=True)
     inception_weights: str = setting("", "file of its weights; empty: Keras' cache, or a download", free=True)
 
     def _check(self) -> None:
         self._positive("eval_steps")
-        require(self.best_metric in ("psnr", "ssim", self.distribution_metric), "best_metric",
-                f"psnr, ssim or --distribution_metric ({self.distribution_metric})", self.best_metric)

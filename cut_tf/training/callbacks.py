@@ -15,7 +15,7 @@ import tensorflow as tf
 from cut_tf import compat
 from cut_tf.checkpoints import CheckpointStore
 from cut_tf.methods.base import TranslationMethod
-from cut_tf.metrics.distances import DISTANCES
+from cut_tf.metrics import IN_TRAINING
 from cut_tf.settings import Settings
 from cut_tf.training import evaluation
 from cut_tf.training.evaluation import Measure, TestSet, Translation
@@ -172,7 +172,7 @@ class Evaluator(StepCallback):
         if metric not in results[weights]:  # PSNR or SSIM, without pairs
             return
         value, best = results[weights][metric], self._store.marked("best")
-        sign = -1.0 if metric in DISTANCES else 1.0
+        sign = 1.0 if IN_TRAINING[metric].better == "higher" else -1.0
         # A best of another metric says nothing about this one.
         if best is None or best["metric"] != metric or sign * value > sign * best["value"]:
             self._store.save(self._method.state(), step, self._settings)

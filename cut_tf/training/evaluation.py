@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cut_tf.metrics import METRICS
-from cut_tf.metrics.distances import DISTANCES, statistics_of
+from cut_tf.metrics import DISTANCES, METRICS
+from cut_tf.metrics.distances import statistics_of
 from cut_tf.metrics.features import FeatureExtractor
 
 # A compiled generator: uint8 [1, H, W, 3] to uint8 of the same shape.
@@ -37,10 +37,10 @@ def translate_all(translate: Translation, pictures: Sequence[np.ndarray]) -> lis
 
 
 def mean_metrics(predictions: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> dict[str, float]:
-    """Mean of every metric over pairs of pictures."""
+    """Mean of every metric that training measures, over pairs of pictures."""
     return {name: float(np.mean([metric(prediction[None], target[None])[0]
                                  for prediction, target in zip(predictions, targets)]))
-            for name, metric in METRICS.items()}
+            for name, metric in METRICS.items() if metric.in_training}
 
 
 class DistributionMeasure:

@@ -19,11 +19,14 @@ from cut_tf.data.domain import TranslationData
 from cut_tf.data.image_files import write_image
 from cut_tf.data.pipeline import TrainingStream, load_test_images
 from cut_tf.errors import InputError
-from cut_tf.methods import METHODS, TranslationMethod, build_method
+from cut_tf.methods import METHODS, build_method
+from cut_tf.methods.base import TranslationMethod
 from cut_tf.methods.optimizers import SCHEDULES
-from cut_tf.metrics.distances import DISTANCES, MIN_IMAGES
+from cut_tf.metrics import DISTANCES, METRICS
+from cut_tf.metrics.distances import MIN_IMAGES
 from cut_tf.metrics.features import FeatureExtractor, feature_extractor
 from cut_tf.settings import Settings
+from cut_tf.settings.fields import require
 from cut_tf.training import callbacks, distribution, evaluation, lost_processes, run_inputs
 from cut_tf.training.evaluation import TestSet
 from cut_tf.translators.run import compile_generator
@@ -57,7 +60,7 @@ class Run:
         self.settings = settings
         if not settings.train.run:
             raise InputError("--run must name the folder of the run, found nothing")
-        method = registry.lookup(METHODS, settings.train.method, "--method")
+        method = registry.lookup(METHODS, settings.train.method, "--method").load()
         self.folder = Path(settings.train.run)
         check_same_settings(self.folder, settings)
         # Before the data, since some datasets use TensorFlow, and devices can only be chosen before that.
@@ -106,6 +109,9 @@ class Run:
     def _extractor(self) -> FeatureExtractor | None:
         """That of --distribution_metric, in the process that evaluates."""
         asked, data = self.settings.evaluation, self.data
+        of_pairs = tuple(name for name in METRICS if METRICS[name].in_training)
+        require(asked.best_metric in (*of_pairs, asked.distribution_metric), "best_metric",
+                f"{', '.join(of_pairs)} or --distribution_metric ({asked.distribution_metric})", asked.best_metric)
         if asked.distribution_metric == "none":
             return None
         split = min(len(domain) if domain is not None else 0 for domain in (data.test_source, data.test_target))

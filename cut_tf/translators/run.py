@@ -19,8 +19,6 @@ from cut_tf.settings import Settings
 from cut_tf.translators.tiles import ResnetTiles
 from cut_tf.windows import row_bands
 
-WEIGHTS = ("best", "last", "ema")
-SIZES = ("native", "train")
 # Tiles of larger pictures: about half a GB of features for each, with SinCUT's generator.
 TILE_PX = 512
 # Pixels of the largest picture that CUT's ResNet translates as a whole. It takes 1.7 KB for each of them.
@@ -68,7 +66,7 @@ class Translator:
         store.restore({f"{prefix}/{name}": variable for name, variable in named.items()}, self.step, partial=True)
         self._preprocessing = Preprocessing.of(self.settings.data) if size == "train" else None
         self._compiled = compile_generator(self.generator)
-        sees_all = getattr(self.generator, "reach_px", None) is None
+        sees_all = self.generator.reach_px is None
         self._tiles = ResnetTiles(self.generator) if sees_all and isinstance(self.generator, ResnetGenerator) else None
 
     @property
@@ -98,7 +96,7 @@ class Translator:
         return np.asarray(Image.fromarray(output).resize(size, Image.Resampling.BICUBIC))
 
     def _translated(self, picture: np.ndarray, where: str) -> np.ndarray:
-        pixels, reach_px = picture.shape[0] * picture.shape[1], getattr(self.generator, "reach_px", None)
+        pixels, reach_px = picture.shape[0] * picture.shape[1], self.generator.reach_px
         if self._tiles is not None and pixels > MOST_PIXELS_AT_ONCE:
             return self._tiles(picture)
         name = self.settings.generator.generator

@@ -96,7 +96,7 @@ def test_gradients_reach_every_kernel(generator):
 
 @every_generator
 def test_a_declared_reach_holds_and_no_reach_means_all_of_the_picture(generator):
-    reach_px = getattr(generator, "reach_px", None)
+    reach_px = generator.reach_px
     width = (reach_px or 48) + 64
     picture = _pictures(16, width)
     other = picture.copy()

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cut_tf import compat
+from cut_tf import compat, flags
 from cut_tf.export.options import ExportOptions
 from cut_tf.export.saved_model.export import save_version
-from cut_tf.methods import METHODS, TranslationMethod, build_method
+from cut_tf.methods import METHODS, build_method
+from cut_tf.methods.base import TranslationMethod
 from cut_tf.methods.optimizers import Adam
-from cut_tf.settings import Settings
+from cut_tf.settings import FIELDS, SECTIONS, Settings, names_in
 from cut_tf.translators.run import Translator
 
 _SIDE_PX = 32
@@ -219,3 +220,26 @@ def test_the_generator_is_exported_and_loaded_again(trained, tmp_path):
     picture = np.random.default_rng(1).integers(0, 256, (24, 20, 3), np.uint8)
     found = model.signatures["image"](image=tf.constant(picture[None]))["image"].numpy()[0]
     assert np.abs(found.astype(int) - translator(picture)).max() <= 1
+
+
+@every_method
+def test_it_reads_what_its_row_names_and_nothing_else(trained, monkeypatch):
+    """While it is built, compiled and trained for a step."""
+    settings, read = trained.settings(), set()
+    row = METHODS[settings.train.method]
+
+    own = {id(getattr(settings, section)) for section in SECTIONS}
+
+    def recorded(section: object, name: str) -> object:
+        if id(section) in own:  # and not of the run that is learned from
+            read.update({name} & set(FIELDS))
+        return object.__getattribute__(section, name)
+
+    for type_ in SECTIONS.values():
+        monkeypatch.setattr(type_, "__getattribute__", recorded)
+    method = _built(settings)
+    method.make_train_function()(iter(_batches(2)))
+    monkeypatch.undo()
+    assert read <= set(flags.used_settings(settings))
+    for name in row.uses:
+        assert read & set(names_in([name])), f"{name} is never read"

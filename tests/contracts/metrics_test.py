@@ -1,4 +1,4 @@
-"""What every measure of a picture against another keeps to: walks the tables `METRICS` and `ERRORS`."""
+"""What every measure of a picture against another keeps to: walks the table `METRICS`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from skimage import color, metrics as reference
 
-from cut_tf.metrics import ERRORS, METRICS
-from cut_tf.metrics.reports.protocol import MEASURES
+from cut_tf.metrics import METRICS
 
 _LEVELS = 255
 
@@ -25,7 +24,7 @@ _REFERENCE = {
     "mse": reference.mean_squared_error,
     "ciede2000": lambda one, other: np.mean(color.deltaE_ciede2000(color.rgb2lab(one), color.rgb2lab(other))),
 }
-every_measure = pytest.mark.parametrize("name, measure", {**METRICS, **ERRORS}.items())
+every_measure = pytest.mark.parametrize("name, measure", METRICS.items())
 
 
 def _pair(noise: float, shape: tuple[int, ...] = (40, 52, 3)) -> tuple[np.ndarray, np.ndarray]:
@@ -50,7 +49,7 @@ def test_it_tells_equal_pictures_worse_ones_and_the_order(name, measure):
     one, other = _pair(10.0)
     assert _value(measure, one, other) == pytest.approx(_value(measure, other, one), rel=1e-5)
     values = [_value(measure, *_pair(noise)) for noise in (0.0, 5.0, 20.0, 60.0)]
-    assert values == sorted(values, reverse=MEASURES[name].better == "higher")
+    assert values == sorted(values, reverse=METRICS[name].better == "higher")
     assert values[0] == pytest.approx({"psnr": np.inf, "ssim": 1.0}.get(name, 0.0), abs=1e-6)
 
 

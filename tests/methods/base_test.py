@@ -177,7 +177,7 @@ def test_compile_refuses_optimizers_of_unknown_networks(untrained):
 
 
 def test_unknown_method_lists_the_known_ones(tiny_settings):
-    with pytest.raises(ValueError, match="--method.*'cycle'.*cut"):
+    with pytest.raises(InputError, match="--method must be one of cut, .*, found 'cycle'"):
         build_method(tiny_settings(method="cycle"))
 
 

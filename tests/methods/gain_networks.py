@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from cut_tf import networks
-from cut_tf.methods import TranslationMethod, build_method
+from cut_tf.methods import build_method
+from cut_tf.methods.base import TranslationMethod
 from cut_tf.settings import Settings
 
 RATE = 1e-3
@@ -33,6 +34,8 @@ class _Gain(keras.layers.Layer):
 
 class GainNetwork(keras.Model):
     """Generator or discriminator: images [B, H, W, 3] times a ramp times its only weight."""
+
+    mixes_batch = False
 
     def __init__(self, name: str) -> None:
         super().__init__(name=name)

@@ -14,7 +14,8 @@ import tensorflow as tf
 from cut_tf import compat, networks
 from cut_tf.errors import NonFiniteError
 from cut_tf.losses import gradient_penalty
-from cut_tf.methods import TranslationMethod, build_method, distancegan, loss_scaling
+from cut_tf.methods import build_method, distancegan, loss_scaling
+from cut_tf.methods.base import TranslationMethod
 from cut_tf.methods.optimizers import LinearDecay
 
 _COUNTED = ("step", "loss_scale", "finite_steps")

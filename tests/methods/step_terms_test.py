@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from cut_tf.checkpoints import CheckpointStore
 from cut_tf.errors import NonFiniteError
-from cut_tf.methods import TranslationMethod, step_terms
+from cut_tf.methods import step_terms
+from cut_tf.methods.base import TranslationMethod
 from cut_tf.methods.step_terms import StepRecord, StepTerms, non_finite_message
 from cut_tf.training import callbacks, evaluation
 

@@ -8,7 +8,8 @@ import tensorflow as tf
 from skimage import data
 from skimage.metrics import structural_similarity
 
-from cut_tf.metrics import METRICS, ssim
+from cut_tf.metrics import METRICS
+from cut_tf.metrics.ssim import ssim
 
 
 def _reference(prediction: np.ndarray, target: np.ndarray) -> float:

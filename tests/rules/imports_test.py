@@ -15,7 +15,7 @@ ALLOWED = {
     "losses": set(),
     "networks": {"layers"},
     "checkpoints": set(),
-    "methods": {"networks", "losses", "checkpoints", "translators"},
+    "methods": {"networks", "layers", "losses", "checkpoints", "translators"},
     "data": set(),
     "metrics": {"data", "translators", "translators.exported"},
     "baselines": {"data"},
@@ -23,7 +23,7 @@ ALLOWED = {
     "translators.exported": set(),
     "export": {"networks", "layers", "data", "translators", "translators.exported"},
     "training": {"methods", "data", "metrics", "translators", "checkpoints"},
-    "flags": {"methods", "networks"},
+    "flags": {"methods", "networks", "data", "metrics", "command_line"},
     "command_line": set(),
     "client": {"data"},
 }

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from cut_tf.layers.portable import portable_ops
-from cut_tf.methods import TranslationMethod, build_method
+from cut_tf.methods import build_method
+from cut_tf.methods.base import TranslationMethod
 from cut_tf.settings import OWNERS, Settings
 from tools.benchmark import measuring
 

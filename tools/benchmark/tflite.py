@@ -12,7 +12,7 @@ import numpy as np
 from cut_tf import images, networks
 from cut_tf.export.options import DEFAULTS, Size
 from cut_tf.export.saved_model.export import save_version
-from cut_tf.export.tflite.conversion import QUANTIZATIONS, convert, psnr_db
+from cut_tf.export.tflite.conversion import APPLIED, convert, psnr_db
 from cut_tf.export.tflite.export import representative_pictures
 from cut_tf.metrics.temporal import noise_gain
 from cut_tf.settings import Settings
@@ -63,7 +63,7 @@ def _variants(translator: Translator, pictures: list, side_px: int,
     resnet = networks.build_generator(Settings()) if with_resnet else None
     for quantize in ("none", "dynamic") if with_resnet else ():
         yield f"{_RESNET}, {quantize}", convert(resnet, size, quantize, pictures[:2])[1], None
-    for quantize in QUANTIZATIONS:
+    for quantize in APPLIED:
         yield f"TFLite, {quantize}", convert(translator.generator, size, quantize, pictures[0::2])[1], translator
 
 

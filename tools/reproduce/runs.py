@@ -26,8 +26,8 @@ from cut_tf.data import open_dataset
 from cut_tf.data.domain import TranslationData
 from cut_tf.data.image_files import write_png
 from cut_tf.errors import InputError
-from cut_tf.metrics import METRICS, ciede2000
-from cut_tf.metrics.distances import DISTANCES, FeatureStatistics, statistics_of
+from cut_tf.metrics import DISTANCES, METRICS
+from cut_tf.metrics.distances import FeatureStatistics, statistics_of
 from cut_tf.metrics.features import feature_extractor
 from cut_tf.settings import Settings
 from cut_tf.translators.run import Translator
@@ -36,7 +36,7 @@ from tools.reproduce.budget import CONSTANT_EPOCHS, EPOCHS
 PICTURES = 4
 # How untrained rows translate: uint8 [H, W, 3] to uint8 of the same shape.
 UNTRAINED = {"input": np.asarray, **BASELINES}
-_MEASURES = {**METRICS, "ciede2000": ciede2000}
+_MEASURES = {name: METRICS[name] for name in ("psnr", "ssim", "ciede2000")}
 _LAST_LINES = 15
 _WINDOWS = 40  # times that the speed of a run is noted, if it has so many steps
 _CHECKPOINT_STEPS = (50, 500)  # least and greatest distance of checkpoints

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from cut_tf import images
 
-DEFAULT_PIXEL_LIMIT = 1_048_576
 # A GIF is unpacked with all its frames, of which the first one is taken.
 _MOST_GIF_BYTES = 262_144
 _HEADER_BYTES = 32

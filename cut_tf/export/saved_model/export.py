@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from cut_tf import images
 from cut_tf.errors import InputError
-from cut_tf.export.options import DEFAULTS, ExportOptions
-from cut_tf.export.saved_model.encoded_images import DEFAULT_PIXEL_LIMIT, translate_encoded
+from cut_tf.export.options import DEFAULT_PIXEL_LIMIT, DEFAULTS, ExportOptions
+from cut_tf.export.saved_model.encoded_images import translate_encoded
 from cut_tf.export.saved_model.serving_files import model_name, write_serving_files
 from cut_tf.export.saved_model.warm_up import check_warm_up, write_warm_up
 from cut_tf.layers.padding import crop_to, repeat_to

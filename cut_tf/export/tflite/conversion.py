@@ -121,8 +121,8 @@ def psnr_db(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> floa
     return 10 * float(np.log10(4 / max(np.mean(errors), _LEAST_ERROR)))
 
 
-# --quantize to what it does and what it must keep.
-QUANTIZATIONS = {
+# A key of `options.QUANTIZATIONS` to what it does and what it must keep.
+APPLIED = {
     "none": Quantization(_none, 90.0),
     "float16": Quantization(_float16, 60.0),
     "dynamic": Quantization(_dynamic, 45.0),
@@ -137,7 +137,7 @@ def convert(generator: keras.Model, size: Size | None, quantize: str,
     Args:
       generator: float32 [B, H, W, 3] in [-1, 1] to the same, any size.
       size: of the input; any if None.
-      quantize: a key of QUANTIZATIONS.
+      quantize: a key of `options.QUANTIZATIONS`.
       pictures: typical inputs, float32 [1, H, W, 3] in [-1, 1] of that size.
 
     Raises:
@@ -146,7 +146,7 @@ def convert(generator: keras.Model, size: Size | None, quantize: str,
     with tempfile.TemporaryDirectory(prefix="cut_tf_tflite_") as folder, _quiet():
         _save_frozen(generator, size, folder)
         plain = _convert(folder)
-        return plain, QUANTIZATIONS[quantize].apply(plain, folder, pictures)
+        return plain, APPLIED[quantize].apply(plain, folder, pictures)
 
 
 def _save_frozen(generator: keras.Model, size: Size | None, folder: str) -> None:

@@ -18,7 +18,7 @@ from cut_tf.data.kinds.folders import FolderDomain
 from cut_tf.errors import InputError
 from cut_tf.export.options import DEFAULTS, ExportOptions, Size
 from cut_tf.export.tflite import report as tflite_report
-from cut_tf.export.tflite.conversion import QUANTIZATIONS, convert, psnr_db
+from cut_tf.export.tflite.conversion import APPLIED, convert, psnr_db
 from cut_tf.export.tflite.metadata import Description, with_metadata
 from cut_tf.files import replace_file
 from cut_tf.settings import Settings
@@ -85,7 +85,7 @@ def _build(translator: Translator, size: Size | None, options: ExportOptions) ->
     runner = TFLiteTranslator(described)
     psnr = psnr_db([np.asarray(translator.generator(picture, training=False), np.float32) for picture in gate],
                    [runner.translate_floats(picture) for picture in gate])
-    least_db = QUANTIZATIONS[options.quantize].least_psnr_db
+    least_db = APPLIED[options.quantize].least_psnr_db
     if psnr < least_db and not options.allow_quality_loss:
         layers = tflite_report.costly_layers(plain, model, gate[0])
         raise InputError(

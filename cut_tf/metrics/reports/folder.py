@@ -23,19 +23,20 @@ import numpy as np
 
 from cut_tf.data.image_files import list_images, read_image
 from cut_tf.errors import InputError
-from cut_tf.metrics import ERRORS, METRICS
+from cut_tf.metrics import METRICS, NO_REFERENCE
 from cut_tf.metrics.no_reference import no_reference_scores
 from cut_tf.metrics.reports.file_pairs import check_sizes, pair_files
 from cut_tf.metrics.reports.files import check_report_files, finite, told, write_report
-from cut_tf.metrics.reports.protocol import MEASURES, decoder, protocol
+from cut_tf.metrics.reports.protocol import decoder, protocol
 from cut_tf.metrics.ssim import WINDOW_PX
 
 _LINE_WIDTH = 100
+_MEASURES = {**METRICS, **NO_REFERENCE}
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageScore:
-    """One prediction: its file name, its size in pixels, its measures by their names in `protocol.MEASURES`.
+    """One prediction: its file name, its size in pixels, its measures by their names in `METRICS` and `NO_REFERENCE`.
 
     Measures may be infinite or NaN: PSNR of identical pictures, contrast gain of a flat input.
     """
@@ -72,7 +73,7 @@ class Report:
     @property
     def measures(self) -> tuple[str, ...]:
         """Names of the measures, in the order in which they are shown."""
-        return tuple(name for name in MEASURES if name in self.images[0].values)
+        return tuple(name for name in _MEASURES if name in self.images[0].values)
 
     @property
     def identical(self) -> int:
@@ -91,9 +92,9 @@ class Report:
         """Text to print: a row per measure with mean, standard deviation and number of images, and the protocol."""
         lines = [f"{'measure':<21} {'mean':>9} {'std':>9} {'images':>7} {'better':>7}"]
         for name in self.measures:
-            summary, (label, digits, better) = self.summary(name), MEASURES[name]
-            lines.append(f"{label:<21} {summary.mean:>9.{digits}f} {summary.std:>9.{digits}f} {summary.count:>7} "
-                         f"{better:>7}")
+            summary, measure = self.summary(name), _MEASURES[name]
+            lines.append(f"{measure.label:<21} {summary.mean:>9.{measure.digits}f} {summary.std:>9.{measure.digits}f} "
+                         f"{summary.count:>7} {measure.better:>7}")
         if self.identical:
             lines.append(f"identical to their target, so without a finite PSNR: {self.identical}")
         if self.unpaired_targets:
@@ -183,7 +184,7 @@ def _score(prediction_file: Path, target_file: Path | None, source_file: Path | 
     height, width = prediction.shape[:2]
     if target_file is not None:
         target = read_image(target_file)[border_px:border_px + height, border_px:border_px + width]
-        for name, metric in {**METRICS, **ERRORS}.items():
+        for name, metric in METRICS.items():
             values[name] = float(metric(prediction[None], target[None])[0])
     if source_file is not None:
         values.update(no_reference_scores(prediction, read_image(source_file)))

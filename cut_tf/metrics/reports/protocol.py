@@ -1,35 +1,14 @@
-"""What the numbers of a folder report mean: their names in print, and how they were computed."""
+"""How the numbers of a folder report were computed."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
 
 import PIL
 from PIL import features
 
 from cut_tf.metrics.no_reference import DEFINITIONS
 
-
-class Measure(NamedTuple):
-    """How a measure is printed. `better`: "higher", "lower", or "-" where neither is."""
-
-    label: str
-    digits: int
-    better: str
-
-
-MEASURES = {
-    "psnr": Measure("PSNR dB", 3, "higher"),
-    "ssim": Measure("SSIM", 4, "higher"),
-    "ciede2000": Measure("CIEDE2000", 3, "lower"),
-    "mse": Measure("MSE", 1, "lower"),
-    "dark_channel_input": Measure("dark channel, input", 4, "-"),
-    "dark_channel_output": Measure("dark channel, output", 4, "-"),
-    "contrast_gain": Measure("contrast gain", 4, "-"),
-    "colourfulness_input": Measure("colourfulness, input", 2, "-"),
-    "colourfulness_output": Measure("colourfulness, output", 2, "-"),
-}
 _PAIRS = (
     "PSNR in dB with peak 255 over all pixels and channels. SSIM with an 11x11 Gaussian window of sigma 1.5, K1 0.01, "
     "K2 0.03, population covariance, mean over windows inside the image and over channels. CIEDE2000: mean over pixels "
@@ -48,7 +27,7 @@ def protocol(measures: Collection[str], target_border_px: int = 0) -> list[str]:
     """How these measures were computed, a paragraph each.
 
     Args:
-      measures: names out of `MEASURES`.
+      measures: names out of `METRICS` and `NO_REFERENCE`.
       target_border_px: what was cut off each side of the targets.
     """
     cut = f", but for {target_border_px} px cut off each side of the targets" if target_border_px else ""

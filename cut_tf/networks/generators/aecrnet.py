@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 import keras
 import tensorflow as tf
 
-from cut_tf.errors import InputError
 from cut_tf.layers.convolution import Convolution, TransposedConvolution, seeds_from
 from cut_tf.layers.deformable_convolution import DeformableConvolution
 from cut_tf.layers.padding import ReflectionPadding, crop_to, pad_to_multiple
 from cut_tf.layers.patch_whitening import PatchWhiteningConvolution
+from cut_tf.networks.generators.base import Generator, NumberedStage
 from cut_tf.settings import Settings
 
 _MULTIPLE_PX = 4
@@ -82,7 +82,7 @@ class AdaptiveMixup(keras.layers.Layer):
         return share * down + (1.0 - share) * up
 
 
-class AECRNet(keras.Model):
+class AECRNet(Generator):
     """Translates [B, H, W, 3] in [-1, 1] to the same shape and range, for any H, W of at least 16.
 
     Sizes that are not a multiple of 4 are mirrored up to one and cropped back. `generator_blocks`, `generator_norm` and
@@ -99,6 +99,7 @@ class AECRNet(keras.Model):
     def __init__(self, settings: Settings, seed: int = 0, dtype: str = "float32",
                  name: str = "generator") -> None:
         super().__init__(name=name)
+        self.mixes_batch = settings.aecrnet.aecr_whitening  # its statistics are those of the batch
         width, seeds = settings.generator.ngf, seeds_from(seed)
         uses = 1 if settings.aecrnet.aecr_shared else _BLOCKS
         deformables = (1 if settings.aecrnet.aecr_shared else _DEFORMABLES) if settings.aecrnet.aecr_dfe else 0
@@ -141,21 +142,8 @@ class AECRNet(keras.Model):
             layer.build((None, None, None, channels))
         self.built = True
 
-    def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        return self.translate_with_features(images, (), training)[0]
-
     def translate_with_features(self, images: tf.Tensor, layers: Sequence[int],
                                 training: bool | None = None) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Translates, and keeps the features that `encode` would give for the same images.
-
-        Args:
-          images: [B, H, W, 3] in [-1, 1].
-          layers: stage numbers, growing.
-          training: for the statistics of --aecr_whitening.
-
-        Returns:
-          The translation, float32 [B, H, W, 3] in [-1, 1], and one feature map [B, H_l, W_l, C_l] per layer.
-        """
         images = tf.convert_to_tensor(images)
         features = list(self._stages(images, training))
         hidden = features[-1]
@@ -166,7 +154,7 @@ class AECRNet(keras.Model):
         return crop_to(output, images), [features[layer] for layer in layers]
 
     def encode(self, images: tf.Tensor, layers: Sequence[int], training: bool | None = None) -> list[tf.Tensor]:
-        """Features after the given stages, [B, H_l, W_l, C_l] each; stops after the last of them."""
+        """As in the base class; stops after the last of them."""
         stages = self._stages(tf.convert_to_tensor(images), training)
         features = list(itertools.islice(stages, layers[-1] + 1))
         return [features[layer] for layer in layers]
@@ -187,18 +175,7 @@ class AECRNet(keras.Model):
                 hidden = layer(hidden)
                 yield hidden
 
-    def check_layers(self, layers: Sequence[int]) -> None:
-        """Raises InputError if a layer number is not that of a stage."""
-        if layers[-1] >= len(self._channels):
-            raise InputError(f"--nce_layers must be below {len(self._channels)}, the number of stages of this "
-                             f"generator, such as 0,2,3,5,9, found {layers[-1]}")
-
-    def feature_names(self, layers: Sequence[int]) -> list[str]:
-        """Readable names of features, such as `03_down2`, for TensorBoard and messages."""
+    def numbered_stages(self) -> list[NumberedStage]:
         names = ["input", "stem", "down1", "down2", *(f"block{number}" for number in range(1, _BLOCKS + 1)),
                  *(f"deformable{number}" for number in range(1, _DEFORMABLES + 1))]
-        return [f"{layer:02d}_{names[layer]}" for layer in layers]
-
-    def feature_channels(self, layers: Sequence[int]) -> list[int]:
-        """Channels C_l of each feature."""
-        return [self._channels[layer] for layer in layers]
+        return [NumberedStage(*stage) for stage in zip(names, self._channels)]

@@ -18,6 +18,7 @@ from cut_tf.layers.blur_pool import BlurUp
 from cut_tf.layers.convolution import Convolution, seeds_from
 from cut_tf.layers.norm import build_norm, conv_has_bias
 from cut_tf.layers.padding import crop_to, pad_to_multiple
+from cut_tf.networks.generators.base import Generator, NumberedStage
 from cut_tf.settings import Settings
 
 _DOWNSAMPLINGS = 3
@@ -78,7 +79,7 @@ class LightBlock(keras.layers.Layer):
         return inputs + self.norm(self.conv(self.first(inputs, training=training)), training=training)
 
 
-class MobileGenerator(keras.Model):
+class MobileGenerator(Generator):
     """Translates [B, H, W, 3] in [-1, 1] to the same shape and range, for any H, W of at least 16.
 
     Sizes that are not a multiple of 8 are mirrored up to one and cropped back. Stages, for --nce_layers: 0 the RGB
@@ -100,6 +101,7 @@ class MobileGenerator(keras.Model):
         if norm not in NORMS:
             raise InputError(f"--generator_norm must be one of {', '.join(NORMS)} with --generator=mobile, "
                              f"found {norm!r}")
+        self.mixes_batch = norm == "batch"
         seeds = seeds_from(seed)
 
         def conv(name: str, filters: int, stride_px: int = 1, kernel_px: int = 3) -> ConvNormRelu:
@@ -124,21 +126,8 @@ class MobileGenerator(keras.Model):
             layer.build((None, None, None, channels))
         self.built = True
 
-    def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        return self.translate_with_features(images, (), training)[0]
-
     def translate_with_features(self, images: tf.Tensor, layers: Sequence[int],
                                 training: bool | None = None) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Translates, and keeps the features that `encode` would give for the same images.
-
-        Args:
-          images: [B, H, W, 3] in [-1, 1].
-          layers: stage numbers, growing.
-          training: for batch norm; and the output's limits let gradients through.
-
-        Returns:
-          The translation, float32 [B, H, W, 3] in [-1, 1], and one feature map [B, H_l, W_l, C_l] per layer.
-        """
         images = tf.convert_to_tensor(images)
         padded = pad_to_multiple(images, _MULTIPLE_PX)
         features = self._stages(padded, len(self._channels), training)
@@ -147,7 +136,7 @@ class MobileGenerator(keras.Model):
         return crop_to(limited, images), [features[layer] for layer in layers]
 
     def encode(self, images: tf.Tensor, layers: Sequence[int], training: bool | None = None) -> list[tf.Tensor]:
-        """Features after the given stages, [B, H_l, W_l, C_l] each; stops after the last of them."""
+        """As in the base class; stops after the last of them."""
         padded = pad_to_multiple(tf.convert_to_tensor(images), _MULTIPLE_PX)
         features = self._stages(padded, layers[-1] + 1, training)
         return [features[layer] for layer in layers]
@@ -177,17 +166,6 @@ class MobileGenerator(keras.Model):
         detail = padded - half
         return base + detail + detail * scale
 
-    def check_layers(self, layers: Sequence[int]) -> None:
-        """Raises InputError if a layer number is not that of a stage."""
-        if layers[-1] >= len(self._channels):
-            raise InputError(f"--nce_layers must be below {len(self._channels)}, the number of stages of this "
-                             f"generator, such as 0,1,2,3,{len(self._channels) - 1}, found {layers[-1]}")
-
-    def feature_names(self, layers: Sequence[int]) -> list[str]:
-        """Readable names of features, such as `02_down2`, for TensorBoard and messages."""
+    def numbered_stages(self) -> list[NumberedStage]:
         names = ["input", *(layer.name for layer in [*self.downs, *self.blocks])]
-        return [f"{layer:02d}_{names[layer]}" for layer in layers]
-
-    def feature_channels(self, layers: Sequence[int]) -> list[int]:
-        """Channels C_l of each feature."""
-        return [self._channels[layer] for layer in layers]
+        return [NumberedStage(*stage) for stage in zip(names, self._channels)]

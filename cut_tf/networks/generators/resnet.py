@@ -11,12 +11,12 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from cut_tf.errors import InputError
 from cut_tf.layers.blur_pool import BlurDown, BlurUp
 from cut_tf.layers.convolution import Convolution, TransposedConvolution, seeds_from
 from cut_tf.layers.fast.recomputation import Remade, recomputed
 from cut_tf.layers.norm import build_norm, cancels_bias, conv_has_bias, norm_relu
 from cut_tf.layers.padding import ReflectionPadding, crop_to, pad_to_multiple
+from cut_tf.networks.generators.base import Generator, NumberedStage
 from cut_tf.settings import Settings
 
 _DOWNSAMPLINGS = 2
@@ -69,7 +69,7 @@ class Stage(NamedTuple):
     channels: int
 
 
-class ResnetGenerator(keras.Model):
+class ResnetGenerator(Generator):
     """Translates [B, H, W, 3] in [-1, 1] to the same shape and range, for any H, W of at least 16.
 
     Sizes that are not a multiple of 4 are mirrored up to one and cropped back. Stages are numbered as in the official
@@ -83,8 +83,6 @@ class ResnetGenerator(keras.Model):
 
     Attributes:
       stages: all steps, in order.
-      reach_px: how far from a pixel those lie that its result depends on, a multiple of 4; None with instance norm,
-        whose statistics depend on all of the picture.
     """
 
     def __init__(self, settings: Settings, seed: int = 0, dtype: str = "float32",
@@ -97,6 +95,7 @@ class ResnetGenerator(keras.Model):
         self.stage_layers = [stage.layer for stage in self.stages]
         # The ends see 21 px at most. Each block has two 3x3 convolutions at a quarter of the resolution.
         reach = 24 + 2 * MULTIPLE_PX * settings.generator.generator_blocks
+        self.mixes_batch = settings.generator.generator_norm == "batch"
         self.reach_px = None if settings.generator.generator_norm == "instance" else reach
 
     def _conv(self, name: str, filters: int, kernel_px: int, stride_px: int, padding_px: int, bias: bool) -> Stage:
@@ -150,28 +149,15 @@ class ResnetGenerator(keras.Model):
             channels = stage.channels
         self.built = True
 
-    def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        return self.translate_with_features(images, (), training)[0]
-
     def translate_with_features(self, images: tf.Tensor, layers: Sequence[int],
                                 training: bool | None = None) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Translates, and keeps the features that `encode` would give for the same images.
-
-        Args:
-          images: [B, H, W, 3] in [-1, 1].
-          layers: stage numbers, growing.
-          training: for batch norm.
-
-        Returns:
-          The translation [B, H, W, 3] in [-1, 1] and one feature map [B, H_l, W_l, C_l] per layer.
-        """
         images = tf.convert_to_tensor(images)
         output, features = self._run(images, layers, len(self.stages), training)
         output = crop_to(output, images)
         return output, features
 
     def encode(self, images: tf.Tensor, layers: Sequence[int], training: bool | None = None) -> list[tf.Tensor]:
-        """Features after the given stages, [B, H_l, W_l, C_l] each; stops after the last of them."""
+        """As in the base class; stops after the last of them."""
         return self._run(tf.convert_to_tensor(images), layers, layers[-1] + 1, training)[1]
 
     def _run(self, images: tf.Tensor, layers: Sequence[int], stop: int,
@@ -215,16 +201,5 @@ class ResnetGenerator(keras.Model):
                 aliases.append(index - 2)
         return [layer for layer in aliases if layer in layers]
 
-    def check_layers(self, layers: Sequence[int]) -> None:
-        """Raises InputError if a layer number is not that of a stage."""
-        if layers[-1] >= len(self.stages):
-            raise InputError(f"--nce_layers must be below {len(self.stages)}, the number of stages of this "
-                             f"generator, found {layers[-1]}")
-
-    def feature_names(self, layers: Sequence[int]) -> list[str]:
-        """Readable names of features, such as `04_down1`, for TensorBoard and messages."""
-        return [f"{layer:02d}_{self.stages[layer].name}" for layer in layers]
-
-    def feature_channels(self, layers: Sequence[int]) -> list[int]:
-        """Channels C_l of each feature."""
-        return [self.stages[layer].channels for layer in layers]
+    def numbered_stages(self) -> list[NumberedStage]:
+        return [NumberedStage(stage.name, stage.channels) for stage in self.stages]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import keras
 import tensorflow as tf
 
 from cut_tf.errors import InputError
 from cut_tf.layers.convolution import seeds_from
 from cut_tf.layers.padding import crop_to, pad_to_multiple
 from cut_tf.layers.stylegan2 import EqualisedConvolution, ResidualBlock, StyledUpConvolution
+from cut_tf.networks.generators.base import Generator, NumberedStage
 from cut_tf.settings import Settings
 
 _SIZES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -23,7 +23,7 @@ def check_size(size_px: int, least_px: int) -> None:
         raise InputError(f"--stylegan2_size_px must be one of {', '.join(map(str, allowed))} here, found {size_px}")
 
 
-class StyleGAN2Generator(keras.Model):
+class StyleGAN2Generator(Generator):
     """Translates [B, H, W, 3] in [-1, 1] to the same shape, for any H, W of at least 16.
 
     The output is not limited to [-1, 1]: its last layer is a leaky ReLU, as in the official code. Sizes that are not a
@@ -82,9 +82,6 @@ class StyleGAN2Generator(keras.Model):
             layer.build((None, None, None, channels))
         self.built = True
 
-    def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        return self.translate_with_features(images, (), training)[0]
-
     def translate_with_features(self, images: tf.Tensor, layers: Sequence[int], training: bool | None = None,
                                 noise: Sequence[tf.Tensor] = ()) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Translates, and keeps the features that `encode` would give for the same images.
@@ -117,7 +114,7 @@ class StyleGAN2Generator(keras.Model):
         return [[batch, *(side // 2**number for side in sides), 1] for number in reversed(range(len(self.ups)))]
 
     def encode(self, images: tf.Tensor, layers: Sequence[int], training: bool | None = None) -> list[tf.Tensor]:
-        """Features after the given stages, [B, H_l, W_l, C_l] each; stops after the last of them."""
+        """As in the base class; stops after the last of them."""
         del training
         features = self._encode(tf.convert_to_tensor(images), layers[-1] + 1)
         return [features[layer] for layer in layers]
@@ -129,20 +126,9 @@ class StyleGAN2Generator(keras.Model):
             features.append(layer(features[-1]))
         return features
 
-    def check_layers(self, layers: Sequence[int]) -> None:
-        """Raises InputError if a layer number is not that of a stage."""
-        if layers[-1] >= len(self._channels):
-            raise InputError(f"--nce_layers must be below {len(self._channels)}, the number of stages of this "
-                             f"generator's encoder, such as 0,2,4, found {layers[-1]}")
-
-    def feature_names(self, layers: Sequence[int]) -> list[str]:
-        """Readable names of features, such as `02_down1`, for TensorBoard and messages."""
+    def numbered_stages(self) -> list[NumberedStage]:
         names = ["input", *(layer.name for layer in self.encoder)]
-        return [f"{layer:02d}_{names[layer]}" for layer in layers]
-
-    def feature_channels(self, layers: Sequence[int]) -> list[int]:
-        """Channels C_l of each feature."""
-        return [self._channels[layer] for layer in layers]
+        return [NumberedStage(*stage) for stage in zip(names, self._channels)]
 
 
 def _channels(ngf: int, resolution_px: int) -> int:

@@ -110,8 +110,8 @@ def test_a_wrong_size_is_an_error_and_resized_only_when_asked(tmp_path, runs):
 
 
 def test_the_gate_refuses_with_numbers_and_layers_and_writes_nothing(tmp_path, runs, monkeypatch):
-    strict = conversion.QUANTIZATIONS["dynamic"]._replace(least_psnr_db=120.0)
-    monkeypatch.setitem(conversion.QUANTIZATIONS, "dynamic", strict)
+    strict = conversion.APPLIED["dynamic"]._replace(least_psnr_db=120.0)
+    monkeypatch.setitem(conversion.APPLIED, "dynamic", strict)
     options = ExportOptions((_SIZE,), quantize="dynamic")
     with pytest.raises(InputError, match=r"must be at least 120 dB on 20 pictures of scenes, found [0-9.]+ dB; most is "
                                          r"lost in .*\([0-9.-]+ dB\).*--allow_quality_loss"):

@@ -136,5 +136,5 @@ def test_a_generator_learns_the_same():
 
 @pytest.mark.parametrize("other", [{"generator_norm": "batch"}, {"generator": "mobile"}])
 def test_is_refused_where_a_block_has_more_weights(other):
-    with pytest.raises(InputError, match="--recompute_blocks must be false, but with --generator=resnet"):
+    with pytest.raises(InputError, match="--recompute_blocks must be false unless --generator=resnet"):
         Settings.of(recompute_blocks=True, **other)

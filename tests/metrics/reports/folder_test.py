@@ -14,14 +14,12 @@ from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from cut_tf import flags
 from cut_tf.data.image_files import write_png
 from cut_tf.errors import InputError
-from cut_tf.metrics import METRICS
-from cut_tf.metrics.distances import DISTANCES
+from cut_tf.metrics import METRICS, NO_REFERENCE
 from cut_tf.metrics.reports import files, folder as folder_report
 from cut_tf.metrics.reports.folder import ImageScore, Report, evaluate_folders
-from cut_tf.metrics.reports.protocol import MEASURES
-from cut_tf.settings import FIELDS
 
 
 @pytest.fixture(name="folders")
@@ -73,9 +71,8 @@ def test_scores_files_and_table(folders, tmp_path):
         np.testing.assert_allclose([image[name] for image in values["images"]], wanted, rtol=1e-6, atol=1e-4)
         assert values[name]["mean"] == pytest.approx(np.mean(wanted), rel=1e-5)
         assert values[name]["std"] == pytest.approx(np.std(wanted), rel=1e-3) and values[name]["count"] == 3
-        label, digits, better = MEASURES[name]
-        assert line.startswith(f"{label} ") and line.endswith(f" 3 {better:>7}")
-        assert f" {np.mean(wanted):.{digits - 1}f}" in line
+        assert line.startswith(f"{METRICS[name].label} ") and line.endswith(f" 3 {METRICS[name].better:>7}")
+        assert f" {np.mean(wanted):.{METRICS[name].digits - 1}f}" in line
 
 
 def test_the_protocol_is_printed_and_names_the_decoder(folders):
@@ -91,10 +88,10 @@ def test_the_protocol_is_printed_and_names_the_decoder(folders):
 
 
 def test_training_measures_only_what_is_fast_and_higher_when_better():
-    choices = {name: field.metadata["choices"] for name, field in FIELDS.items()}
-    assert set(METRICS) == {name for name in MEASURES if MEASURES[name].better == "higher"}
-    assert set(choices["best_metric"]) == {*METRICS, *DISTANCES}
-    assert set(choices["distribution_metric"]) == {"none", *DISTANCES}
+    assert {name for name in METRICS if METRICS[name].in_training} == {"psnr", "ssim"} == {
+        name for name in METRICS if METRICS[name].better == "higher"}
+    assert set(flags.choices_of("best_metric")) == {"psnr", "ssim", "fid", "kid"}
+    assert set(flags.choices_of("distribution_metric")) == {"none", "fid", "kid"}
 
 
 def test_inputs_instead_of_targets(folders, tmp_path):
@@ -135,11 +132,11 @@ def test_targets_and_inputs_give_both(folders, tmp_path):
     for folder, seed in ((pred, 0), (target, 1), (tmp_path / "input", 2)):
         write_png(folder / "a.png", _picture(seed))
     report = evaluate_folders(pred, target, input_dir=tmp_path / "input")
-    assert report.measures == tuple(MEASURES)
+    assert report.measures == (*METRICS, *NO_REFERENCE)
     expected = peak_signal_noise_ratio(_picture(1), _picture(0), data_range=255)
     assert report.images[0].values["psnr"] == pytest.approx(expected, abs=1e-4)
     assert [line[:21].strip() for line in report.table().splitlines()[1:10]] == [
-        measure.label for measure in MEASURES.values()]
+        measure.label for measure in (METRICS | NO_REFERENCE).values()]
 
 
 def test_inputs_have_the_stem_and_the_size_of_the_output(folders, monkeypatch):

@@ -136,7 +136,7 @@ def test_stages_by_number(generator):
     _, same = generator.translate_with_features(pictures, layers)
     for one, other in zip(features, same):
         np.testing.assert_allclose(one, other, atol=1e-6)
-    with pytest.raises(InputError, match="--nce_layers must be below 12, .* such as 0,2,3,5,9, found 16"):
+    with pytest.raises(InputError, match="--nce_layers must be below 12, .* found 16"):
         generator.check_layers([0, 16])
 
 

@@ -82,7 +82,7 @@ def test_stages_by_number():
 
 def test_unknown_stages_and_norms_are_refused():
     generator = build_generator(_TINY)
-    with pytest.raises(InputError, match="--nce_layers must be below 6, .* such as 0,1,2,3,5, found 16"):
+    with pytest.raises(InputError, match="--nce_layers must be below 6, .* found 16"):
         generator.check_layers([0, 16])
     with pytest.raises(InputError, match="--generator_norm must be one of none, batch with --generator=mobile"):
         build_generator(Settings.of(generator="mobile"))
