@@ -109,6 +109,18 @@ def test_a_declared_reach_holds_and_no_reach_means_all_of_the_picture(generator)
         np.testing.assert_array_less(change[:width - 1 - reach_px], 1e-6)
 
 
+@pytest.mark.parametrize("changes", [
+    {"generator_norm": "instance"}, {"generator_norm": "batch"}, {"generator_norm": "none"},
+    {"generator": "mobile", "generator_norm": "batch"}, {"generator": "mobile", "generator_norm": "none"},
+    {"generator": "stylegan2"}, {"generator": "aecrnet"}, {"generator": "aecrnet", "aecr_whitening": True}], ids=str)
+def test_it_declares_whether_pictures_of_a_batch_change_each_other_in_training(changes):
+    generator = networks.build_generator(Settings.of(ngf=4, generator_blocks=1, stylegan2_size_px=32, **changes), seed=3)
+    pictures = _pictures(32, 32, batch=2)
+    others = np.stack([pictures[0], 0.2 * pictures[1] + 0.5])
+    found, expected = (generator(batch, training=True).numpy()[0] for batch in (others, pictures))
+    assert (np.abs(found - expected).max() > 1e-6) == generator.mixes_batch
+
+
 @every_generator
 def test_a_saved_model_draws_the_same(generator, tmp_path):
     module = ServingModule(generator, 64 * 64)
