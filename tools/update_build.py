@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 LOCK = "requirements_lock.txt"
 _HEAD = "# Written by python -m tools.update_build."
 _TESTS = "tests"
-_DOCS = ".docs"
+_DOCS = "docs"
 _LOADS = {"py_binary": "@rules_python//python:defs.bzl", "py_library": "@rules_python//python:defs.bzl",
           "pytest_test": f"//{_TESTS}:pytest_test.bzl"}
 # Packages on PyPI with another name than their module.

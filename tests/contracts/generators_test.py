@@ -114,7 +114,8 @@ def test_a_declared_reach_holds_and_no_reach_means_all_of_the_picture(generator)
     {"generator": "mobile", "generator_norm": "batch"}, {"generator": "mobile", "generator_norm": "none"},
     {"generator": "stylegan2"}, {"generator": "aecrnet"}, {"generator": "aecrnet", "aecr_whitening": True}], ids=str)
 def test_it_declares_whether_pictures_of_a_batch_change_each_other_in_training(changes):
-    generator = networks.build_generator(Settings.of(ngf=4, generator_blocks=1, stylegan2_size_px=32, **changes), seed=3)
+    settings = Settings.of(ngf=4, generator_blocks=1, stylegan2_size_px=32, **changes)
+    generator = networks.build_generator(settings, seed=3)
     pictures = _pictures(32, 32, batch=2)
     others = np.stack([pictures[0], 0.2 * pictures[1] + 0.5])
     found, expected = (generator(batch, training=True).numpy()[0] for batch in (others, pictures))

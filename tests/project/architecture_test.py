@@ -58,4 +58,5 @@ def test_the_metric_is_in_the_report(folder):
     for name, level in (("one", 10), ("other", 17)):
         (folder / name).mkdir()
         Image.new("RGB", (16, 16), (level, level, level)).save(folder / name / "a.png")
-    assert re.search(r"^MAE +7\.00 ", _run(folder, "mae", "cut_tf.evaluate", "--pred=one", "--target=other"), re.MULTILINE)
+    table = _run(folder, "mae", "cut_tf.evaluate", "--pred=one", "--target=other")
+    assert re.search(r"^MAE +7\.00 ", table, re.MULTILINE)

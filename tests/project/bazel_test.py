@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-FOLDERS = ("cut_tf", "tools", "tests", ".docs")
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("cut_tf", "tools", "tests", "docs")
 FIRST_WITH_MODULES = 7
 TIMEOUT_SEC = 900
 RULES = {
@@ -91,7 +91,7 @@ def bazel(tmp_path_factory):
 @pytest.mark.slow
 def test_every_label_leads_somewhere(bazel):
     found = bazel("query", "deps(//...)", "--output=label")
-    for label in ("//cut_tf:train", "//tests:readme_test", "@pypi//tensorflow:tensorflow"):
+    for label in ("//cut_tf:train", "//tests/project:readme_test", "@pypi//tensorflow:tensorflow"):
         assert label in found.splitlines()
 
 

@@ -17,10 +17,10 @@ import pytest
 
 import cut_tf
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NEEDED = ["cut_tf/__init__.py", "cut_tf/py.typed", "cut_tf/flagfiles/quickstart.flags", "cut_tf/methods/cut.py",
           "cut_tf/export/__main__.py"]
-FOLDERS = ["cut_tf", "tools", "tests", "saved_models", ".docs"]
+FOLDERS = ["cut_tf", "tools", "tests", "saved_models", "docs"]
 
 
 def _setup_under(version: tuple[int, int]) -> subprocess.CompletedProcess:

@@ -1,4 +1,4 @@
-"""Every command of the README, in a folder that looks like a clone, on tiny pictures and networks.
+"""Every command of the README and of docs/, in a folder that looks like a clone, on tiny pictures and networks.
 
 By default a command of each kind is run, in a warm process, and the flags of the others are parsed. `-m slow` runs them
 all, one after the other, each in a process of its own as a reader of the README would.
@@ -15,14 +15,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from absl import flags as absl_flags
 from PIL import Image
 
+from cut_tf import command_line, flags
 from tests import warm_process
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ROOT = Path(__file__).parents[2]
+# In the order in which their commands are run: later ones use what earlier ones leave.
+PAGES = ("README.md", "docs/train.md", "docs/methods/cut.md", "docs/methods/sincut.md", "docs/methods/baselines.md",
+         "docs/methods/aecr_net.md", "docs/translate.md", "docs/serve.md", "docs/phones.md", "docs/data.md",
+         "docs/methods/odcr.md", "docs/tables.md", "docs/speed.md", "docs/parity.md", "docs/architecture.md",
+         "docs/stacks.md")
+TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
+README = TEXTS["README.md"]
 INSTALL = "python3 -m venv .venv && .venv/bin/pip install -q "
 INSTALL_ADDONS = "python3.11 -m venv .venv-addons && .venv-addons/bin/pip install -q "
 # Put behind a training command, these make it take seconds. The networks keep the flagfile's structure.
@@ -52,14 +58,30 @@ SLOW_FOLDERS = ("dehazed",)
 
 
 def _commands() -> list[str]:
-    """All commands but the installations, in the order of the README, with their programs resolved."""
+    """All commands but the installations, each once, with their programs resolved."""
     commands = []
-    for block in BLOCKS:
-        for line in block.strip().splitlines():
+    for text in TEXTS.values():
+        # Fenced blocks, and those that four spaces make.
+        found = re.findall(r"```bash\n(.*?)```|^    (python -m [^\n]*)$", text, re.DOTALL | re.MULTILINE)
+        for line in "\n".join(fenced.strip() or indented for fenced, indented in found).splitlines():
             if line.startswith((INSTALL, INSTALL_ADDONS)):
                 line = re.sub(r"\.venv(-addons)?/bin/python", "python", line.split(" && ")[-1])
             commands.append(line)
-    return commands
+    return [line for line in dict.fromkeys(commands) if line]
+
+
+def _blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXTS[page], re.DOTALL)
+
+
+def _tiny(words: list[str]) -> list[str]:
+    """Those of TINY that a training with these flags reads."""
+    values = absl_flags.FlagValues()
+    flags.define(values)
+    words = [word.replace("=cut_tf/", f"={ROOT}/cut_tf/") for word in words]
+    values(command_line.with_flagfile_paths(["train", *words]), known_only=True)
+    used = flags.used_settings(flags.settings_from(values))
+    return [flag for flag in TINY if flag[2:].partition("=")[0] in used]
 
 
 def _arguments(command: str) -> list[str]:
@@ -74,7 +96,7 @@ def _arguments(command: str) -> list[str]:
     assert words[0] == "python", command
     if words[2] == "cut_tf.train" and "--version" not in words:
         # Datasets that would be downloaded are only checked, as far as that goes without a network.
-        words += ["--dry_run"] if "horse2zebra" in command else TINY
+        words += ["--dry_run"] if "horse2zebra" in command else _tiny(words[3:])
         # SinCUT's networks are made for one crop.
         words += ["--stylegan2_size_px=32"] if "sincut" in command else []
     if words[2] == "tools.reproduce":
@@ -86,7 +108,7 @@ def _arguments(command: str) -> list[str]:
                   "--steps=2", "--window=2",
                   *(["--method=paired"] if words[3] in ("report", "scaling", "losses") else [])]
     if words[2] == "tools.make_dehaze_mobile":
-        words += [f"--train_flag={flag}" for flag in TINY]
+        words += [f"--train_flag={flag}" for flag in _tiny(["--flagfile=dehaze_mobile", "--dataset=scenes+hazed:x"])]
     if words[2] == "cut_tf.export" and "--format=tflite" in words:
         words += ["--allow_quality_loss"]  # of a network that has learned nothing
     if words[2] == "tools.repeat_tests":
@@ -100,7 +122,7 @@ def _arguments(command: str) -> list[str]:
 def workspace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clone")
     for path in ROOT.iterdir():
-        if path.is_file() or path.name in ("cut_tf", "tools", "tests", ".docs"):
+        if path.is_file() or path.name in ("cut_tf", "tools", "tests", "docs"):
             (folder / path.name).symlink_to(path)
     shutil.copytree(ROOT / "saved_models", folder / "saved_models")
     rng = np.random.default_rng(0)
@@ -136,10 +158,13 @@ def _run(arguments: list[str], folder: Path) -> str:
 
 
 def test_the_first_two_blocks_are_the_two_commands():
-    assert BLOCKS[0].startswith(INSTALL + ". && .venv/bin/python -m cut_tf.train --flagfile=")
-    assert BLOCKS[1].startswith(INSTALL + "'.[test]' && .venv/bin/python -m pytest")
-    assert BLOCKS[2].startswith(INSTALL_ADDONS + "'.[addons,test]' && .venv-addons/bin/python -m pytest")
-    assert "@" not in re.sub(r"@(\w+\.|STEP|\d+)", "", README), "a placeholder is left"
+    first, second = _blocks("README.md", "bash")[:2]
+    assert first.startswith(INSTALL + ". && .venv/bin/python -m cut_tf.train --flagfile=")
+    assert second.startswith(INSTALL + "'.[test]' && .venv/bin/python -m pytest")
+    addons = _blocks("docs/stacks.md", "bash")[0]
+    assert addons.startswith(INSTALL_ADDONS + "'.[addons,test]' && .venv-addons/bin/python -m pytest")
+    for page, text in TEXTS.items():
+        assert "@" not in re.sub(r"@(\w+\.|STEP|\d+)", "", text), f"a placeholder is left in {page}"
 
 
 def _stand_in(command: str, folder: Path, servers: contextlib.ExitStack) -> str:
@@ -210,21 +235,37 @@ def _check_walk(outputs: dict[str, str], workspace: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_python_example_runs(workspace):
-    assert len(PYTHON_BLOCKS) == 1
-    code = PYTHON_BLOCKS[0] + (
-        "\nassert clear.shape == picture.shape and clear.dtype == np.uint8"
-        "\nassert np.array_equal(clear, same)\nprint('all of it ran')\n")
-    assert "all of it ran" in _run_warm(["-c", code], workspace)
+@pytest.mark.parametrize("page", ["README.md", "docs/train.md"])
+def test_the_python_example_runs(workspace, page):
+    (code,) = _blocks(page, "python")
+    done = _run_warm(["-c", code + "\nassert clear.shape == (120, 90, 3) and clear.dtype == np.uint8"
+                            "\nimport shutil\nshutil.rmtree('my_model')\nprint('all of it ran')\n"], workspace)
+    assert "all of it ran" in done
 
 
-def test_flagfiles_and_files_named_in_the_readme_exist():
-    for name in re.findall(r"(?:cut_tf|tools|tests)/[\w/.]+\w\.(?:py|flags)", README):
-        assert "NAME" in name or (ROOT / name).is_file(), name
-    for name in re.findall(r"\]\((\.docs/[^)]+)\)", README):
-        assert (ROOT / name).is_file(), name
+def test_the_readme_is_one_page_and_no_page_is_forgotten():
+    assert README.count("\n") <= 200
+    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")} == set(PAGES) - {"README.md"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_names_exists(page):
+    text = TEXTS[page]
+    for name in re.findall(r"(?:cut_tf|tools|tests)/[\w/.]+\w\.(?:py|flags)", text):
+        assert "NAME" in name or (ROOT / name).is_file() or name == "cut_tf/methods/brightness.py", name
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if target.startswith("http"):
+            continue
+        file, _, anchor = target.partition("#")
+        path = (ROOT / page).parent / file if file else ROOT / page
+        assert path.exists(), f"{page}: there is no {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+            assert anchor in anchors, f"{page}: {file} has no heading for #{anchor}"
+
+
+def test_every_flagfile_is_in_the_table_of_methods():
     methods = README.split("## Methods")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| [^|]+ \| ((?:`\w+`(?:, )?)+) \|", methods, re.MULTILINE)
-    assert len(rows) >= 7
-    for name in re.findall(r"`(\w+)`", " ".join(rows)):
-        assert (ROOT / "cut_tf" / "flagfiles" / f"{name}.flags").is_file(), name
+    named = set(re.findall(r"`(\w+)`", methods))
+    assert named == set(command_line.flagfile_names())

@@ -7,26 +7,34 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "cut_tf"
+PAGE = ROOT / "docs" / "architecture.md"
+_BEGIN, _END = "<!-- rooms -->\n", "<!-- end of rooms -->\n"
 # Open to all. They import nothing but each other.
 COMMON = {"cut_tf", "errors", "settings", "registry", "images", "compat", "devices", "files", "windows", "pretrained"}
-# Room: the rooms it may import besides itself and COMMON.
-ALLOWED = {
-    "layers": set(),
-    "losses": set(),
-    "networks": {"layers"},
-    "checkpoints": set(),
-    "methods": {"networks", "layers", "losses", "checkpoints", "translators"},
-    "data": set(),
-    "metrics": {"data", "translators", "translators.exported"},
-    "baselines": {"data"},
-    "translators": {"networks", "layers", "data", "checkpoints"},
-    "translators.exported": set(),
-    "export": {"networks", "layers", "data", "translators", "translators.exported"},
-    "training": {"methods", "data", "metrics", "translators", "checkpoints"},
-    "flags": {"methods", "networks", "data", "metrics", "command_line"},
-    "command_line": set(),
-    "client": {"data"},
+# Room: what it knows, and the rooms that it may import besides itself and COMMON.
+ROOMS = {
+    "layers": ("tensors: single layers, and their fast forms", set()),
+    "losses": ("tensors: losses as pure functions", set()),
+    "networks": ("generators, discriminators, and the heads that only training needs", {"layers"}),
+    "checkpoints": ("what is on disk of a run", set()),
+    "methods": ("one training step: networks, losses, optimizers", {
+        "networks", "layers", "losses", "checkpoints", "translators"}),
+    "data": ("pictures, pairs, crops, haze", set()),
+    "metrics": ("numbers that compare pictures, and their reports", {"data", "translators", "translators.exported"}),
+    "baselines": ("dehazing without training", {"data"}),
+    "translators": ("the generator of a run at work on pictures, never a method", {
+        "networks", "layers", "data", "checkpoints"}),
+    "translators.exported": ("SavedModels and .tflite files at work on pictures, no network", set()),
+    "export": ("a generator, and what servers and phones take", {
+        "networks", "layers", "data", "translators", "translators.exported"}),
+    "training": ("runs: devices, steps, logging, results", {
+        "methods", "data", "metrics", "translators", "checkpoints"}),
+    "flags": ("flags and settings, the tables of methods, networks, datasets and metrics", {
+        "methods", "networks", "data", "metrics", "command_line"}),
+    "command_line": ("what all commands share", set()),
+    "client": ("a server, and pictures", {"data"}),
 }
+ALLOWED = {room: allowed for room, (_, allowed) in ROOMS.items()}
 MAINS = {"train", "translate", "evaluate", "__main__"}
 MODULES = sorted(path.relative_to(ROOT).as_posix() for folder in ("cut_tf", "tools") for path in
                  (ROOT / folder).rglob("*.py"))
@@ -50,6 +58,26 @@ def _imports(path: Path) -> set[str]:
             names |= {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "cut_tf" else {
                 node.module}
     return names
+
+
+def _table() -> str:
+    """The rooms, in Markdown."""
+    lines = ["| room | knows | may import |", "|---|---|---|",
+             f"| {', '.join(f'`{name}`' for name in sorted(COMMON - {'cut_tf'}))} | errors, tables, settings, files, "
+             "devices, the stack | each other |"]
+    lines += [f"| `{room}` | {knows} | {', '.join(f'`{name}`' for name in sorted(allowed))} |"
+              for room, (knows, allowed) in ROOMS.items()]
+    lines.append(f"| {', '.join(f'`{name}`' for name in sorted(MAINS))} | the command line | all |")
+    return "\n".join(lines) + "\n"
+
+
+def _page_with_table() -> str:
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(_BEGIN)
+    return before + _BEGIN + _table() + _END + rest.partition(_END)[2]
+
+
+def test_the_architecture_page_has_this_table():
+    assert PAGE.read_text(encoding="utf-8") == _page_with_table(), "python -m tests.rules.imports_test writes it"
 
 
 # Mains may import everything.
@@ -117,3 +145,7 @@ def test_every_public_name_can_be_loaded():
         assert getattr(cut_tf, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = cut_tf.nothing
+
+
+if __name__ == "__main__":
+    PAGE.write_text(_page_with_table(), encoding="utf-8")

@@ -259,3 +259,11 @@ def test_a_feature_extractor_that_is_none_is_told_at_once(tmp_path, capsys, monk
 def test_a_row_that_is_not_in_the_suite_is_refused():
     with pytest.raises(InputError, match="--rows must be names out of input, base, mixup, .* with --suite=aecr-abl"):
         reproduce_rows.select_rows("aecr-ablation", ["cut"], [])
+
+
+def test_a_row_gets_the_flags_that_it_reads():
+    """Common flags need not concern every method; `cut_tf.train` refuses those that nothing reads."""
+    common = ["--dataset=scenes", "--scenes_images=4", "--num_patches=16", "--noantialias_up", "--ngf=4"]
+    assert reproduce_rows.read_flags([*common, "--method=cut"]) == [*common, "--method=cut"]
+    assert reproduce_rows.read_flags([*common, "--method=paired", "--generator=mobile"]) == [
+        "--dataset=scenes", "--scenes_images=4", "--ngf=4", "--method=paired", "--generator=mobile"]

@@ -194,7 +194,7 @@ def layers() -> Iterator[dict]:
 
 
 def report() -> Iterator[dict]:
-    """Lines of the tables in the README's section on speed."""
+    """Lines of the tables in docs/speed.md."""
     steps = itertools.chain(train_step(), () if _RECOMPUTE.value else train_step(recompute_blocks=True))
     for table in (benchmark_report.steps(steps), benchmark_report.layers(layers()),
                   benchmark_report.translations(translate())):

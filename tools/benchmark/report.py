@@ -1,4 +1,4 @@
-"""Tables of `python -m tools.benchmark report`, in Markdown: those of the README's section on speed."""
+"""Tables of `python -m tools.benchmark report`, in Markdown: those of docs/speed.md."""
 
 from __future__ import annotations
 

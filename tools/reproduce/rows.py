@@ -8,7 +8,7 @@ from absl import flags as absl_flags
 
 from cut_tf import flags
 from cut_tf.errors import InputError
-from cut_tf.settings import Settings
+from cut_tf.settings import FIELDS, Settings
 from tools.reproduce.suites import SUITES, Row
 
 # What a suite decides itself, for each run.
@@ -30,6 +30,18 @@ def settings_of(arguments: Sequence[str]) -> Settings:
     if left:
         raise InputError(f"--base and --set must give flags of cut_tf.train, found {' '.join(left)}")
     return flags.settings_from(values)
+
+
+def read_flags(arguments: Sequence[str]) -> list[str]:
+    """The flags that a run with all of them reads: what the rows have in common need not concern every method."""
+    used = flags.used_settings(settings_of(arguments))
+    kept = []
+    for argument in arguments:
+        name = argument.lstrip("-").partition("=")[0]
+        name = name if name in FIELDS else name.removeprefix("no")
+        if name not in FIELDS or name in used:
+            kept.append(argument)
+    return kept
 
 
 def flat(settings: Settings) -> dict[str, object]:

@@ -19,6 +19,7 @@ from tools.reproduce import report, runs
 from tools.reproduce.budget import EPOCHS, Cost, steps_within, whole_epochs
 from tools.reproduce.folder import Options, Reproduction, as_json
 from tools.reproduce.report import result_name
+from tools.reproduce.rows import read_flags
 from tools.reproduce.suites import Row
 
 _CALIBRATION_STEPS = 2 * EPOCHS
@@ -101,7 +102,7 @@ class TrainingReproduction(Reproduction):
             (self._output / ".lock").write_text(f"{os.getpid()} {child}\n", encoding="ascii")
 
         log = self._output / "logs" / f"{run.name}.log"
-        return runs.train(arguments, run, log, steps, note, lock)._asdict()
+        return runs.train(read_flags(arguments), run, log, steps, note, lock)._asdict()
 
     def _calibrate(self, lock: int) -> None:
         """Measures the time of each trained row, and sets the number of steps by it."""
