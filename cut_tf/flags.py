@@ -110,23 +110,26 @@ def check_used(settings: Settings, typed: Iterable[str], flag_values: flags.Flag
     refused = unread if typed.isdisjoint(_CHOOSING) else [name for name in unread if name in typed]
     if refused:
         name = refused[0]
-        readers = _readers(name)
+        readers = _readers(name, METHODS[settings.train.method].uses)
         chosen = " ".join(f"--{flag}={settings.flat()[flag]}" for flag in readers)
         raise InputError(f"--{name} must be left out unless {' or '.join(sum(readers.values(), []))}, found "
                          f"{flag_values[name].value!r} with {chosen}, which does not read it")
     return unread
 
 
-def _readers(name: str) -> dict[str, list[str]]:
+def _readers(name: str, method_uses: Sequence[str]) -> dict[str, list[str]]:
     """Who reads a setting: the flag that chooses it, to the flag with the values that would, "--method=odcr" or so."""
     readers: dict[str, list[str]] = {}
     tables = {"method": METHODS, "generator": GENERATORS, "discriminator": DISCRIMINATORS,
               "dataset": {row.form: row for row in DATASETS.values()}}
+    if "discriminator" not in method_uses:
+        del tables["discriminator"]
     for flag, table in tables.items():
         found = [f"--{flag}={key}" for key, row in table.items() if name in names_in(row.uses)]
         if found:
             readers[flag] = found
-    return readers
+    # A discriminator reads it, and the method has none.
+    return readers or _readers("discriminator", ("discriminator",))
 
 
 # ---- help ---------------------------------------------------------------------------------------------------------

@@ -172,8 +172,8 @@ def test_every_command_names_the_device_and_obeys_tf32(command, tmp_path, monkey
 
 def test_parity_is_checked_in_full_float32(tmp_path):
     (tmp_path / "a.npz").touch()
-    code = (f"{_STOP}from tools.check_parity import __main__ as main\n"
-            "main.check_file = stop\nmain.command_line.run(main.main)")
+    code = (f"{_STOP}from tools.check_parity import __main__ as main, checks\n"
+            "checks.check_file = stop\nmain.command_line.run(main.main)")
     done = warm_process.run(["-c", code, f"--vectors={tmp_path}"], tmp_path)
     assert "InputError: tf32 False" in done.stderr, done.stdout + done.stderr
 

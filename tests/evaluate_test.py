@@ -16,6 +16,7 @@ from PIL import Image
 
 from cut_tf import evaluate
 from cut_tf.data.image_files import write_png
+from cut_tf.metrics import features
 
 _ROOT = Path(__file__).parents[1]
 
@@ -134,7 +135,7 @@ def test_distances_of_folders_that_are_no_pairs(sets, tmp_path, capsys):
 
 
 def test_bad_distances_are_refused_before_the_extractor_is_made(sets, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(evaluate, "feature_extractor", lambda *_: pytest.fail("an extractor was made"))
+    monkeypatch.setattr(features, "feature_extractor", lambda *_: pytest.fail("an extractor was made"))
     pred, target = sets
     (tmp_path / "there.npz").touch()
     before = sorted(os.listdir(tmp_path))

@@ -164,8 +164,10 @@ def _check(*arguments: str, typed: tuple[str, ...] | None = None) -> list[str]:
      "or --generator=mobile or --generator=stylegan2, found 2 with --generator=aecrnet"),
     (["--method=paired", "--dataset=photos", "--scenes_images=3"], "--scenes_images must be left out unless "
      "--dataset=scenes, found 3 with --dataset=photos"),
+    (["--method=paired", "--ndf=4"], "--ndf must be left out unless --method=cut or --method=sincut or --method=odcr "
+     "or --method=cyclegan or --method=gcgan or --method=distancegan, found 4 with --method=paired, which does not"),
     (["--method=paired", "--noantialias_down", "--generator=mobile"], "--antialias_down must be left out unless "
-     "--generator=resnet or --discriminator=patch, found False with --generator=mobile --discriminator=patch"),
+     "--generator=resnet, found False with --generator=mobile"),
 ])
 def test_a_flag_that_nothing_reads_is_refused_with_those_that_would(arguments, message):
     with pytest.raises(InputError) as caught:

@@ -14,7 +14,7 @@ from cut_tf import compat
 from cut_tf.data.image_files import read_image
 from cut_tf.methods import build_method
 from cut_tf.translators.run import Translator
-from tools import record_stack
+from tools.record_stack import recording as record_stack
 
 ROOT = Path(__file__).parents[1]
 STACKS = ("current", "addons")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
@@ -21,13 +22,12 @@ from cut_tf.data import open_dataset
 from cut_tf.data.domain import Domain
 from cut_tf.errors import InputError
 from cut_tf.export.options import ExportOptions, Size
-from cut_tf.export.saved_model.export import export_saved_model
-from cut_tf.export.tflite.export import export_tflite
 from cut_tf.files import replace_file
 from cut_tf.metrics import METRICS
 from cut_tf.settings import Settings
-from cut_tf.translators.exported import SavedModelTranslator, newest_version
-from cut_tf.translators.run import Translator
+
+if TYPE_CHECKING:
+    from cut_tf.translators.run import Translator
 
 _PHOTOGRAPHS = flags.DEFINE_string("photographs", None, "folder of clear photographs to train on", required=True)
 _VAL = flags.DEFINE_string("val_photographs", None, "folder of clear photographs to measure on", required=True)
@@ -87,6 +87,10 @@ haze of that kind, not real haze. Not for anything that people's safety depends 
 
 def make(output: Path) -> None:
     """Everything of the module's docstring. Raises InputError if a step fails."""
+    from cut_tf.export.saved_model.export import export_saved_model
+    from cut_tf.export.tflite.export import export_tflite
+    from cut_tf.translators.run import Translator
+
     dataset = f"scenes+hazed:{_PHOTOGRAPHS.value},{_VAL.value}"
     train = ["-m", "cut_tf.train", "--flagfile=dehaze_mobile", f"--dataset={dataset}", f"--run={_RUN.value}",
              *_EXTRA.value]
@@ -134,6 +138,8 @@ def _tables(saved_model: Path, tests: dict[str, Settings]) -> tuple[str, str]:
 
 def _rows(name: str, sources: Domain, targets: Domain, saved_model: Path) -> list[str]:
     """Lines of the table: the hazy pictures, and what the model makes of them."""
+    from cut_tf.translators.exported import SavedModelTranslator
+
     translate = SavedModelTranslator(saved_model)
     values = {"input": [], "output": []}
     progress = command_line.progress_bar(len(sources), "picture")
@@ -152,6 +158,9 @@ def _rows(name: str, sources: Domain, targets: Domain, saved_model: Path) -> lis
 def main(argv: list[str]) -> int:
     """Exit code 0, or 2 if data, training or disk are not as they must be (told on stderr)."""
     command_line.log_to_stdout()
+    command_line.start_tensorflow()
+    from cut_tf.translators.exported import newest_version
+
     try:
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {argv[1:]}")

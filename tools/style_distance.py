@@ -15,7 +15,6 @@ from absl import flags
 
 from cut_tf import command_line
 from cut_tf.errors import InputError
-from cut_tf.metrics.reports.style import report
 
 _INPUT = flags.DEFINE_string("input", None, "picture that was translated", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "its translation, of the same size", required=True)
@@ -24,6 +23,8 @@ _TARGET = flags.DEFINE_string("target", None, "picture whose look was wanted", r
 
 def main(_: list[str]) -> int:
     """Exit code 0, or 2 for bad flags or pictures."""
+    from cut_tf.metrics.reports.style import report
+
     try:
         print(report(*(Path(flag.value) for flag in (_INPUT, _OUTPUT, _TARGET))))
     except InputError as error:

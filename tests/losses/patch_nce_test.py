@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from cut_tf.losses import patch_nce
-from tools.check_parity.__main__ import check_file
+from tools.check_parity.checks import check_file
 
 _TAU = 0.07
 

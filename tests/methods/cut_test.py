@@ -13,7 +13,7 @@ from cut_tf.losses import patch_nce
 from cut_tf.methods import build_method, cut
 from cut_tf.methods.cut import CUT, Draws
 from cut_tf.networks.generators.resnet import ResnetGenerator
-from tools.check_parity.__main__ import check_file
+from tools.check_parity.checks import check_file
 
 
 @pytest.mark.parametrize("name, compared", [("cut_step1", 95), ("fastcut_step1", 87)])

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from cut_tf import compat
 from cut_tf.methods.optimizers import SCHEDULES, Adam, CosineDecay, LinearDecay
-from tools.check_parity.__main__ import check_file
+from tools.check_parity.checks import check_file
 
 _RATE, _BETA_1, _BETA_2 = 2e-4, 0.5, 0.999
 

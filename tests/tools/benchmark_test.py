@@ -148,10 +148,11 @@ REFUSED = {
 
 def test_refuses_bad_flags():
     """All in one process, since each takes seconds to start."""
-    script = ("import sys\nfrom tools.benchmark import __main__ as benchmark\nfor words in sys.argv[1:]:\n"
-              "    benchmark.flags.FLAGS.unparse_flags()\n"
-              "    for flag in benchmark.flags.FLAGS: benchmark.flags.FLAGS[flag].unparse()\n"
-              "    code = benchmark.main(benchmark.flags.FLAGS(['benchmark', *words.split()]))\n"
+    script = ("import sys\nfrom absl import flags\nfrom tools.benchmark import __main__ as benchmark\n"
+              "for words in sys.argv[1:]:\n"
+              "    flags.FLAGS.unparse_flags()\n"
+              "    for flag in flags.FLAGS: flags.FLAGS[flag].unparse()\n"
+              "    code = benchmark.main(flags.FLAGS(['benchmark', *words.split()]))\n"
               "    print(code, words, file=sys.stderr)\n")
     done = subprocess.run([sys.executable, "-c", script, *REFUSED], cwd=ROOT, text=True, capture_output=True,
                           env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, timeout=900)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tools.check_parity import __main__ as check_parity
+from tools.check_parity import checks as check_parity
 
 _ROOT = Path(__file__).parents[2]
 _RECORDED = ("cut_step1", "fastcut_step1", "ganloss_r1", "lr_linear", "nlayerD_aa", "nlayerD_noaa", "patchnce",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests import warm_process
-from tests.training.processes import TINY_FLAGS, Training
+from tests.training.processes import Training, tiny_flags
 
 _ROOT = Path(__file__).parents[2]
 
@@ -40,7 +40,7 @@ def train() -> Callable[..., tuple[int, str]]:
         code = (f"import os, resource\nos.environ.update({environment or {}!r})\n"
                 f"resource.setrlimit(resource.RLIMIT_FSIZE, ({file_bytes}, resource.RLIM_INFINITY))\n"
                 "from cut_tf import train\ntrain.run()")
-        ended = warm_process.run(["-c", code, *TINY_FLAGS, f"--run={run}", *flags], _ROOT)
+        ended = warm_process.run(["-c", code, *tiny_flags(*flags), f"--run={run}"], _ROOT)
         return ended.returncode, ended.stdout + ended.stderr
 
     return run_to_its_end

@@ -15,12 +15,20 @@ from typing import NamedTuple
 _ROOT = Path(__file__).parents[2]
 TINY_FLAGS = (
     "--dataset=scenes", "--scenes_images=6", "--scenes_size_px=32", "--preprocess=crop", "--crop_size_px=32",
-    "--test_images=2", "--batch_size=2", "--ngf=4", "--ndf=4", "--generator_blocks=1", "--nce_layers=0,4,8,12",
-    "--num_patches=16", "--projector_width=16", "--steps_per_epoch=5", "--constant_epochs=1", "--decay_epochs=2",
+    "--test_images=2", "--batch_size=2", "--ngf=4", "--generator_blocks=1", "--steps_per_epoch=5",
+    "--constant_epochs=1", "--decay_epochs=2",
     "--checkpoint_steps=3", "--log_steps=2", "--image_steps=6", "--eval_steps=5", "--deterministic",
 )
+_TINY_CUT_FLAGS = ("--ndf=4", "--nce_layers=0,4,8,12", "--num_patches=16", "--projector_width=16")
 # What is quick to build, for tests that are about something else than the method.
 QUICK_FLAGS = ("--method=paired", "--generator=mobile", "--generator_norm=none")
+
+
+def tiny_flags(*flags: str) -> list[str]:
+    """Flags of a run that takes seconds, with others behind them; those of CUT unless they choose another method."""
+    return [*TINY_FLAGS, *(() if any(flag.startswith("--method=") for flag in flags) else _TINY_CUT_FLAGS), *flags]
+
+
 # A start takes about 12 s alone; the machine may be busy with other things.
 TIMEOUT_SEC = 240
 
@@ -62,7 +70,7 @@ class Training:
                  preexec_fn: Callable[[], None] | None = None) -> None:
         program = ["tests.training.held_training", str(held.step), str(held.gate)] if held else ["cut_tf.train"]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", *program, *TINY_FLAGS, f"--run={run}", *flags], cwd=_ROOT,
+            [sys.executable, "-m", *program, *tiny_flags(*flags), f"--run={run}"], cwd=_ROOT,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {})}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=preexec_fn)
         self._output = ""

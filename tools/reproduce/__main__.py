@@ -29,14 +29,13 @@ from absl import flags
 
 from cut_tf import command_line
 from cut_tf.errors import InputError
-from tools.reproduce import runs
+from cut_tf.registry import Row
 from tools.reproduce.budget import EPOCHS
 from tools.reproduce.folder import Options
-from tools.reproduce.speed import SpeedReproduction
 from tools.reproduce.suites import SUITES
-from tools.reproduce.training import TrainingReproduction
 
-KINDS = {"training": TrainingReproduction, "speed": SpeedReproduction}
+KINDS = {"training": Row("tools.reproduce.training:TrainingReproduction", "trains and compares"),
+         "speed": Row("tools.reproduce.speed:SpeedReproduction", "times steps")}
 _INTERRUPTED = 130
 
 
@@ -76,6 +75,9 @@ def _options(flag_values: flags.FlagValues) -> Options:
 
 def main(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> int:
     """Exit code 0; 1 if a run failed; 2 for bad flags or files; 130 after Ctrl-C or SIGTERM (told on stderr)."""
+    command_line.start_tensorflow()
+    from tools.reproduce import runs
+
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if len(argv) > 1:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from cut_tf.networks import build_discriminator
 from cut_tf.settings import Settings
-from tools.check_parity.__main__ import check_file
+from tools.check_parity.checks import check_file
 
 _TINY = Settings.of(ndf=4)
 

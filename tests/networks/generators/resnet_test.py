@@ -10,7 +10,7 @@ import tensorflow as tf
 from cut_tf.errors import InputError
 from cut_tf.networks import build_generator
 from cut_tf.settings import Settings
-from tools.check_parity.__main__ import check_file
+from tools.check_parity.checks import check_file
 
 _TINY = Settings.of(generator_blocks=1, ngf=4)
 _PLAIN = _TINY.having(antialias_down=False, antialias_up=False)

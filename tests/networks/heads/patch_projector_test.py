@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from cut_tf.networks.heads.patch_projector import PatchProjector, draw_patch_ids, normalise, sample_patches
-from tools.check_parity.__main__ import check_file
+from tools.check_parity.checks import check_file
 
 
 def test_equals_the_official_network(testdata):

@@ -1,28 +1,14 @@
-"""Records what one TensorFlow stack writes and computes, for the other to load: --output=DIR
-
-    DIR/run            a run after two steps, with a spectrally normalised discriminator
-    DIR/saved_model/1  its generator, exported
-    DIR/picture.png, translated.png   a picture, and what the generator makes of it
-    DIR/numbers.npz    a batch and the terms of the step that follows; instance norm with its gradient; a kernel
-                       under spectral norm after five training calls
-
-`tests/stacks_test.py` compares the running stack with the records of both in `tests/testdata/stacks`, made by
-
-    python -m tools.record_stack --output=tests/testdata/stacks/current
-    python -m tools.record_stack --output=tests/testdata/stacks/addons
-"""
+"""What `record_stack` records: a tiny run, its export, its next step, and numbers of single layers."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import flags
 
-from cut_tf import command_line, compat
+from cut_tf import compat
 from cut_tf.data.image_files import write_png
 from cut_tf.errors import InputError
 from cut_tf.export.options import DEFAULTS
@@ -104,26 +90,3 @@ def record(folder: Path) -> None:
     versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
     (folder / "versions.txt").write_text("".join(f"{name} {value}\n" for name, value in versions.items()),
                                          encoding="utf-8")
-
-
-def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
-    """Defines the flags. Not done on import, because the tests import this module."""
-    flags.DEFINE_string("output", "", "new folder for the record", flag_values=flag_values)
-
-
-def main(_: list[str]) -> int:
-    """Exit code 0, or 2 if the folder cannot be written (told on stderr)."""
-    try:
-        if not flags.FLAGS.output:
-            raise InputError("--output must be a new folder, found ''")
-        record(Path(flags.FLAGS.output))
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"written: {flags.FLAGS.output}")
-    return 0
-
-
-if __name__ == "__main__":
-    define()
-    command_line.run(main)
