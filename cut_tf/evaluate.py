@@ -98,7 +98,7 @@ def _check_flags(kind: str) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Returns the exit code: 0, or 2 if flags or files are not as they must be (told on stderr)."""
+    """Returns the exit code: 0, or 2 if flags or files are not as they must be (the reason is printed on stderr)."""
     try:
         _evaluate(argv[1:])
     except InputError as error:

@@ -156,7 +156,7 @@ def _rows(name: str, sources: Domain, targets: Domain, saved_model: Path) -> lis
 
 
 def main(argv: list[str]) -> int:
-    """Exit code 0, or 2 if data, training or disk are not as they must be (told on stderr)."""
+    """Exit code 0, or 2 if data, training or disk are not as they must be (the reason is printed on stderr)."""
     command_line.log_to_stdout()
     command_line.start_tensorflow()
     from cut_tf.translators.exported import newest_version

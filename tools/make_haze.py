@@ -309,7 +309,7 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
 
 
 def main(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> int:
-    """Exit code 0; 2 if flags, photographs or output are not as they must be (told on stderr); 130 after Ctrl-C."""
+    """Exit code 0; 2 if flags, photographs or output are not as they must be (see stderr); 130 after Ctrl-C."""
     try:
         if len(argv) > 1:
             raise InputError(f"everything must be given as a flag, found {' '.join(argv[1:])}")

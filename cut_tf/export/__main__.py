@@ -49,7 +49,7 @@ def _options() -> ExportOptions:
 
 
 def main(argv: list[str]) -> int:
-    """Exit code 0, or 2 if flags, run or disk are not as they must be (told on stderr)."""
+    """Exit code 0, or 2 if flags, run or disk are not as they must be (the reason is printed on stderr)."""
     command_line.log_to_stdout()
     try:
         if len(argv) > 1:

@@ -71,7 +71,7 @@ class Convolution(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, adds_bias: bool = True,
-             again: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
+             recompute: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
         """Convolves [B, H, W, C].
 
         `adds_bias` False leaves the bias out, for an instance norm that would take it away again: it stays a weight,
@@ -81,16 +81,16 @@ class Convolution(keras.layers.Layer):
         if self._spectral_norm:
             return tf.cast(self.convolution(self._padded(inputs), training=training), inputs.dtype)
         bias = self.convolution.bias if adds_bias and self.convolution.use_bias else None
-        return self.with_kernel(inputs, self.convolution.kernel, bias, again)
+        return self.with_kernel(inputs, self.convolution.kernel, bias, recompute)
 
     def with_kernel(self, inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None = None,
-                    again: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
+                    recompute: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
         """The convolution by this layer's or another kernel of that shape, and bias, as a function of all three."""
         padded = self._padded(inputs)
-        if self._stride_px == 1 and winograd.pays(padded, kernel, self._same):
-            return winograd.convolution_3x3(padded, kernel, self._same, bias, again)
-        if self._stride_px == 1 and not self._same and few_filters.pays(padded, kernel):
-            output = few_filters.convolution(padded, kernel, again)
+        if self._stride_px == 1 and winograd.is_faster(padded, kernel, self._same):
+            return winograd.convolution_3x3(padded, kernel, self._same, bias, recompute)
+        if self._stride_px == 1 and not self._same and few_filters.is_faster(padded, kernel):
+            output = few_filters.convolution(padded, kernel, recompute)
         else:
             output = self.convolution.convolution_op(padded, kernel)
         return output if bias is None else tf.nn.bias_add(output, bias)

@@ -132,7 +132,7 @@ class CUT(unpaired.UnpairedMethod):
     def _translate(self, parts: list[tf.Tensor],
                    draws: Draws | None) -> tuple[list[tf.Tensor], list[list[tf.Tensor]]]:
         """Outputs and features of source and, with identity, target."""
-        if not self._together(parts):
+        if not self._one_pass_for(parts):
             results = [self._full_pass([part], draws, first_part) for first_part, part in enumerate(parts)]
             return [output for output, _ in results], [features for _, features in results]
         output, features = self._full_pass(parts, draws)
@@ -146,7 +146,7 @@ class CUT(unpaired.UnpairedMethod):
 
     def _encode(self, parts: list[tf.Tensor]) -> list[list[tf.Tensor]]:
         """Features of every part. With batch norm parts do not see each other, as in the official code."""
-        if not self._together(parts) or self.generator.mixes_batch:
+        if not self._one_pass_for(parts) or self.generator.mixes_batch:
             return [self.generator.encode(part, self.layers_compared, training=True) for part in parts]
         return _split_features(self.generator.encode(tf.concat(parts, 0), self.layers_compared, training=True),
                                len(parts))

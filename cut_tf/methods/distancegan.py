@@ -62,16 +62,16 @@ class DistanceGAN(pooled.PooledMethod):
             width = tf.shape(images)[2]
             half = width // 2
             return replicas.gather_over_replicas(_mean_difference(images[:, :, :half], images[:, :, width - half:]))
-        everyones = replicas.gather_over_replicas(images)
+        whole_batch = replicas.gather_over_replicas(images)
         size = self.settings.data.batch_size
         # Each image and the one that is so many places further on, in a circle. The last half circle comes twice.
-        rings = [_mean_difference(everyones, tf.roll(everyones, places, 0)) for places in range(1, size // 2 + 1)]
+        rings = [_mean_difference(whole_batch, tf.roll(whole_batch, places, 0)) for places in range(1, size // 2 + 1)]
         return tf.concat(rings, 0)[:size * (size - 1) // 2]
 
     def _distance_loss(self, of_source: tf.Tensor, of_fake: tf.Tensor, of_target: tf.Tensor) -> tf.Tensor:
         """The mean difference of standardised distances [N], before and after translation."""
-        source = _moved(self.statistics["source"], of_source)
-        target = _moved(self.statistics["target"], of_target)
+        source = _with_distances(self.statistics["source"], of_source)
+        target = _with_distances(self.statistics["target"], of_target)
         difference = tf.reduce_mean(tf.abs(_standardised(of_source, source) - _standardised(of_fake, target)))
         enough = tf.minimum(source[0], target[0]) >= FIRST_DISTANCES
         return tf.where(enough, difference, 0.0)
@@ -85,7 +85,7 @@ def _mean_difference(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.abs(one - other), axis=[1, 2, 3])
 
 
-def _moved(statistics: tf.Variable, distances: tf.Tensor) -> tf.Tensor:
+def _with_distances(statistics: tf.Variable, distances: tf.Tensor) -> tf.Tensor:
     """Adds distances [N] to (count, mean, variance), which become those of all together (Chan et al. 1983)."""
     count, mean, variance = tf.unstack(statistics)
     values = tf.cast(tf.stop_gradient(distances), tf.float64)

@@ -104,7 +104,7 @@ class PooledMethod(unpaired.UnpairedMethod):
     def _translate(self, name: str, parts: list[tf.Tensor]) -> list[tf.Tensor]:
         """Outputs of a generator, in one pass unless batch norm would let the parts see each other."""
         network = self.networks[name]
-        if not self._together(parts) or self.generator.mixes_batch:
+        if not self._one_pass_for(parts) or self.generator.mixes_batch:
             return [network(part, training=True) for part in parts]
         return tf.split(network(tf.concat(parts, 0), training=True), len(parts))
 
@@ -112,12 +112,12 @@ class PooledMethod(unpaired.UnpairedMethod):
         """What the discriminator sees instead of this replica's outputs [B, H, W, 3]."""
         if not self.pools:
             return fake
-        everyones = replicas.gather_over_replicas(fake)
-        count = tf.shape(everyones)[:1]
+        whole_batch = replicas.gather_over_replicas(fake)
+        count = tf.shape(whole_batch)[:1]
         draws = tf.random.stateless_uniform(count, self.discriminator_seed(unpaired.POOL_SWAP, name), alg="philox")
         slots = tf.random.stateless_uniform(count, self.discriminator_seed(unpaired.POOL_SLOT, name), 0,
                                             self.pools[name].size, tf.int32, alg="philox")
-        return replicas.own_part(self.pools[name].exchange(everyones, draws > 0.5, slots))
+        return replicas.own_part(self.pools[name].exchange(whole_batch, draws > 0.5, slots))
 
     def state(self) -> dict[str, tf.Variable]:
         state = super().state()

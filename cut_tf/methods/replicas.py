@@ -27,8 +27,8 @@ def gather_over_replicas(values: tf.Tensor) -> tf.Tensor:
     return tf.distribute.get_replica_context().all_gather(values, axis=0)
 
 
-def own_part(everyones: tf.Tensor) -> tf.Tensor:
+def own_part(whole_batch: tf.Tensor) -> tf.Tensor:
     """This replica's [B, ...] of values for the global batch."""
-    size = tf.shape(everyones)[0] // replica_count()
+    size = tf.shape(whole_batch)[0] // replica_count()
     first = replica_index() * size
-    return everyones[first:first + size]
+    return whole_batch[first:first + size]

@@ -37,7 +37,7 @@ class UnpairedMethod(base.TranslationMethod):
         """`draw_seed` for one of several discriminators."""
         return self.draw_seed(purpose + _PURPOSES_PER_DISCRIMINATOR * self.discriminators.index(discriminator))
 
-    def _together(self, parts: list[tf.Tensor]) -> bool:
+    def _one_pass_for(self, parts: list[tf.Tensor]) -> bool:
         """Whether source and target go through a network as one batch, which is faster."""
         return len(parts) > 1 and self.settings.data.preprocess != "none"
 
@@ -80,5 +80,5 @@ class UnpairedMethod(base.TranslationMethod):
     def _penalty_mix(self, fake: tf.Tensor, name: str) -> tf.Tensor:
         """[B, 1, 1, 1] in [0, 1]: this replica's part of a draw for the global batch."""
         seed = self.discriminator_seed(PENALTY_MIX, name)
-        everyones = tf.shape(fake)[0] * replicas.replica_count()
-        return replicas.own_part(tf.random.stateless_uniform([everyones, 1, 1, 1], seed, alg="philox"))
+        whole_batch = tf.shape(fake)[0] * replicas.replica_count()
+        return replicas.own_part(tf.random.stateless_uniform([whole_batch, 1, 1, 1], seed, alg="philox"))

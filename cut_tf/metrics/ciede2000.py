@@ -35,7 +35,7 @@ def ciede2000(prediction: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
       identical. Lower is better.
 
     Raises:
-      ValueError: if type or shape are others, or the shapes differ.
+      ValueError: if dtype or shape differ from that, or the shapes differ.
     """
     check_pair(tf.convert_to_tensor(prediction), tf.convert_to_tensor(target))
     pairs = zip(np.asarray(prediction), np.asarray(target))

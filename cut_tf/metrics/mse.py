@@ -20,7 +20,7 @@ def mse(prediction: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
       float32 [B], in squared levels, 0 to 65025; 0 where both pictures are identical. Lower is better.
 
     Raises:
-      ValueError: if type or shape are others, or the shapes differ.
+      ValueError: if dtype or shape differ from that, or the shapes differ.
     """
     prediction, target = tf.convert_to_tensor(prediction), tf.convert_to_tensor(target)
     check_pair(prediction, target)

@@ -30,7 +30,7 @@ def psnr(prediction: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
       float32 [B], in dB; infinite where both pictures are identical.
 
     Raises:
-      ValueError: if type or shape are others, or the shapes differ.
+      ValueError: if dtype or shape differ from that, or the shapes differ.
     """
     prediction, target = tf.convert_to_tensor(prediction), tf.convert_to_tensor(target)
     check_pair(prediction, target)

@@ -32,7 +32,7 @@ from cut_tf.data.haze.depth_maps import resize_nearest
 from cut_tf.data.image_files import image_size, list_images, read_bytes, read_image
 from cut_tf.errors import InputError
 from cut_tf.metrics.reports.file_pairs import pair_files
-from cut_tf.metrics.reports.files import check_report_files, finite, told, write_report
+from cut_tf.metrics.reports.files import check_report_files, finite, with_progress, write_report
 
 IGNORED = 255
 _LABELS = 256
@@ -60,7 +60,7 @@ def confusion(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
       int64 [255, 256], rows are classes of the target.
 
     Raises:
-      ValueError: if type or shape are others.
+      ValueError: if dtype or shape differ from that.
     """
     if prediction.dtype != np.uint8 or target.dtype != np.uint8 or prediction.shape != target.shape:
         raise ValueError(f"expected uint8 [H, W] of one shape, got {prediction.dtype} {prediction.shape} and "
@@ -248,7 +248,8 @@ def evaluate_labels(pred_dir: Path, target_dir: Path, colours: Path | None = Non
     predictions = list_images(pred_dir)
     targets = pair_files(predictions, list_images(target_dir), shorten=False)
     total = np.zeros([IGNORED, _LABELS], np.int64)
-    for prediction_file, target_file in told(zip(predictions, targets), len(predictions), "compared", progress):
+    pairs = with_progress(zip(predictions, targets), len(predictions), "compared", progress)
+    for prediction_file, target_file in pairs:
         prediction, target = read_labels(prediction_file, table), read_labels(target_file, table)
         total += confusion(resize_nearest(prediction, *target.shape), target)
     report = SegmentationReport(total, len(predictions), table.names if table else {})

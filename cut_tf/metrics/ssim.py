@@ -33,7 +33,7 @@ def ssim(prediction: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
       float32 [B], in [-1, 1]; 1 where both pictures are identical.
 
     Raises:
-      ValueError: if type or shape are others, the shapes differ, or a side is below 11 px.
+      ValueError: if dtype or shape differ from that, the shapes differ, or a side is below 11 px.
     """
     prediction, target = tf.convert_to_tensor(prediction), tf.convert_to_tensor(target)
     check_pair(prediction, target)

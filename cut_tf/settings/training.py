@@ -19,7 +19,7 @@ class TrainSettings(Checked):
 
     method: str = setting("cut", "training method", often=True)
     run: str = setting("", "folder of the run: settings, checkpoints, TensorBoard events; resumed if it exists",
-                        free=True, often=True)
+                       free=True, often=True)
     seed: int = setting(0, "seed of weights, data order, augmentation and patch sampling, below 2^32", often=True)
     log_steps: int = setting(20, "steps between TensorBoard scalars", free=True)
     image_steps: int = setting(500, "steps between TensorBoard images and histograms", free=True)
@@ -65,7 +65,7 @@ class DeviceSettings(Checked):
         often=True,
     )
     tf32: bool = setting(False, TF32_HELP, free=True)
-    xla: bool = setting(False, "compile the training step with XLA, on one device; random draws are others then")
+    xla: bool = setting(False, "compile the training step with XLA, on one device; random draws then differ")
     plain_kernels: bool = setting(
         False, "train with TensorFlow's own operations alone, without this package's faster forms of convolution, "
         "padding and instance norm: slower, for comparison", free=True)

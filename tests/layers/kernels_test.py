@@ -12,7 +12,7 @@ from cut_tf import compat
 from cut_tf.layers import kernels, padding
 from cut_tf.layers.convolution import Convolution
 from cut_tf.layers.fast import few_filters, winograd
-from cut_tf.layers.fast.recomputation import Remade
+from cut_tf.layers.fast.recomputation import Recomputable
 from cut_tf.layers.norm import EPSILON, InstanceNorm
 from cut_tf.networks.generators import resnet
 
@@ -125,7 +125,7 @@ def test_a_residual_block_is_its_formula_in_float64(recompute, monkeypatch):
     """With a ReLU of a round corner: next to a kink, rounding decides about the slope."""
     monkeypatch.setattr(resnet, "norm_relu", lambda norm, pixels, training: tf.nn.softplus(
         norm(pixels, training=training)))
-    calls = _counted(monkeypatch, (winograd, "convolution_3x3"), (resnet, "recomputed"), (Remade, "again"))
+    calls = _counted(monkeypatch, (winograd, "convolution_3x3"), (resnet, "recomputed"), (Recomputable, "recompute"))
     block = resnet.ResidualBlock(128, "instance", (0, 1), "block", "float32", recompute)
     pictures = _noise(1, 64, 64, 128)
     block.build(pictures.shape)
@@ -143,7 +143,7 @@ def test_a_residual_block_is_its_formula_in_float64(recompute, monkeypatch):
                                 [compat.raw_variable(variable) for variable in variables])
     # A second forward pass, or the input of the second convolution alone, is made again.
     assert sorted(calls) == (["convolution_3x3"] * 4 + ["recomputed"] if recompute else
-                             ["again"] + ["convolution_3x3"] * 2)
+                             ["convolution_3x3"] * 2 + ["recompute"])
     exact = [tf.cast(kernel, tf.float64) for kernel in kernels_of_block]
 
     def norm(pixels: tf.Tensor) -> tf.Tensor:

@@ -27,7 +27,7 @@ from tools.benchmark import flags as asked
 
 
 def main(argv: list[str]) -> int:
-    """Exit code 0, or 2 for an unknown command (told on stderr)."""
+    """Exit code 0, or 2 for an unknown command (the reason is printed on stderr)."""
     command_line.start_tensorflow()
     from tools.benchmark.commands import COMMANDS
 

@@ -26,7 +26,7 @@ _OUTPUT = flags.DEFINE_string("output", "", "new folder for the record")
 
 
 def main(_: list[str]) -> int:
-    """Exit code 0, or 2 if the folder cannot be written (told on stderr)."""
+    """Exit code 0, or 2 if the folder cannot be written (the reason is printed on stderr)."""
     try:
         if not _OUTPUT.value:
             raise InputError("--output must be a new folder, found ''")

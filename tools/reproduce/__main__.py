@@ -74,7 +74,7 @@ def _options(flag_values: flags.FlagValues) -> Options:
 
 
 def main(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> int:
-    """Exit code 0; 1 if a run failed; 2 for bad flags or files; 130 after Ctrl-C or SIGTERM (told on stderr)."""
+    """Exit code 0; 1 if a run failed; 2 for bad flags or files; 130 after Ctrl-C or SIGTERM (see stderr)."""
     command_line.start_tensorflow()
     from tools.reproduce import runs
 

@@ -100,19 +100,19 @@ def export_saved_model(translator: Translator, folder: Path, options: ExportOpti
     """
     model_name(folder)
     check_warm_up(options.sizes, options.pixel_limit)
-    return save_version(translator, folder, options, beside=write_serving_files)
+    return save_version(translator, folder, options, before_publishing=write_serving_files)
 
 
 def save_version(translator: Translator, folder: Path, options: ExportOptions,
-                 beside: Callable[[Path], Callable[[], None]] | None = None) -> Path:
+                 before_publishing: Callable[[Path], Callable[[], None]] | None = None) -> Path:
     """Writes `folder/<next version>`: aside first, compared with the generator, then renamed.
 
     Args:
       translator: the trained generator.
       folder: of the model; made if it is not there.
       options: sizes of the warm-up pictures, checked already, and pixel limit.
-      beside: called with `folder` just before the version appears; what it raises keeps the version from appearing.
-        What it returns is called once the version is there.
+      before_publishing: called with `folder` just before the version appears. If it raises, no version appears. What it
+        returns is called once the version is there.
 
     Returns:
       The folder of the new version.
@@ -131,7 +131,7 @@ def save_version(translator: Translator, folder: Path, options: ExportOptions,
             raise InputError(f"--output={folder}: the exported model must draw the generator's pictures within "
                              f"{_MOST_LEVELS} level, found {levels} levels of difference; nothing was written")
         write_warm_up(aside, model_name(folder), options.sizes)
-        announce = beside(folder) if beside is not None else None
+        announce = before_publishing(folder) if before_publishing is not None else None
         os.rename(aside, path)
     except (OSError, tf.errors.OpError) as error:
         raise InputError(f"--output={folder} cannot be written: {error}") from error

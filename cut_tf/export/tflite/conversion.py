@@ -28,7 +28,7 @@ SIGNATURE = "image_float"
 # Below float32's rounding; JSON has no infinity for pictures that are equal.
 _LEAST_ERROR = 4e-20
 _INT8_LEAST_DB = 35.0
-# What other pictures may lose more than those that judge.
+# Margin for unseen pictures, in dB.
 _INT8_MARGIN_DB = 3.0
 # Of the typical pictures, so many judge, without having a part in the ranges: at least one, at most this share.
 _JUDGING_SHARE = 0.3

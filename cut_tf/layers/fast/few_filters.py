@@ -17,7 +17,7 @@ _FEW, _MANY = 4, 32
 _LEAST_PIXELS = 2**14
 
 
-def pays(inputs: tf.Tensor, kernel: tf.Tensor) -> bool:
+def is_faster(inputs: tf.Tensor, kernel: tf.Tensor) -> bool:
     """Whether `convolution` computes this convolution, and faster than TensorFlow's kernel.
 
     Args:
@@ -31,13 +31,13 @@ def pays(inputs: tf.Tensor, kernel: tf.Tensor) -> bool:
             and batch * height * width >= _LEAST_PIXELS)
 
 
-def convolution(inputs: tf.Tensor, kernel: tf.Tensor, again: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
+def convolution(inputs: tf.Tensor, kernel: tf.Tensor, recompute: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
     """Convolution of stride 1 without padding: [B, H, W, C] with [k, k, C, D] to [B, H - k + 1, W - k + 1, D].
 
     Args:
       inputs: of known shape.
       kernel: of the same dtype.
-      again: makes `inputs` once more, for a kernel's gradient that does not keep them.
+      recompute: computes `inputs` again, for the kernel's gradient, which then does not store them.
     """
     @tf.custom_gradient
     def convolve(pixels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, object]:
@@ -45,7 +45,7 @@ def convolution(inputs: tf.Tensor, kernel: tf.Tensor, again: Callable[[], tf.Ten
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             with tf.control_dependencies([upstream]):
-                seen, kernel_gradient = again() if again else pixels, (
+                seen, kernel_gradient = recompute() if recompute else pixels, (
                     _swapped_gradient if filters < channels else _kernel_gradient)
                 return _input_gradient(pixels.shape, weights, upstream), kernel_gradient(seen, upstream)
 

@@ -1,4 +1,4 @@
-"""Memory for time: activations that are computed again in the backward pass instead of kept."""
+"""Saves memory and costs time: activations are recomputed in the backward pass instead of stored."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def recomputed(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     return run
 
 
-class Remade:
-    """A tensor made of one that is kept anyway, so that a gradient may make it again instead of keeping it too.
+class Recomputable:
+    """A tensor derived from a stored tensor; recomputed in the backward pass instead of stored.
 
     Attributes:
       value: the tensor.
@@ -41,14 +41,14 @@ class Remade:
         self._kept = kept
         self._steps: list[Callable[[tf.Tensor], tf.Tensor]] = []
 
-    def then(self, step: Callable[[tf.Tensor], tf.Tensor]) -> Remade:
-        """This, after one more step: a function of the tensor alone that has no effects."""
-        after = Remade(self._kept)
+    def apply(self, step: Callable[[tf.Tensor], tf.Tensor]) -> Recomputable:
+        """This tensor after one more step. The step must be a function of the tensor alone, without side effects."""
+        after = Recomputable(self._kept)
         after.value, after._steps = step(self.value), [*self._steps, step]
         return after
 
-    def again(self) -> tf.Tensor:
-        """The tensor, made anew, without a gradient. To be called under the control of the upstream gradient."""
+    def recompute(self) -> tf.Tensor:
+        """Computes the tensor again, without a gradient. Call it under a control dependency on the gradient."""
         tensor = tf.identity(tf.stop_gradient(self._kept))
         for step in self._steps:
             tensor = step(tensor)

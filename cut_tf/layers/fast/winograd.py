@@ -29,7 +29,7 @@ _MOST_PIXELS_AT_ONCE = 2**14
 _KERNEL_ROWS = 3
 
 
-def pays(inputs: tf.Tensor, kernel: tf.Tensor, same: bool) -> bool:
+def is_faster(inputs: tf.Tensor, kernel: tf.Tensor, same: bool) -> bool:
     """Whether `convolution_3x3` computes this convolution, and faster than TensorFlow's kernel.
 
     Args:
@@ -48,7 +48,7 @@ def pays(inputs: tf.Tensor, kernel: tf.Tensor, same: bool) -> bool:
 
 
 def convolution_3x3(inputs: tf.Tensor, kernel: tf.Tensor, same: bool, bias: tf.Tensor | None = None,
-                    again: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
+                    recompute: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
     """Convolution of stride 1: [B, H, W, C] with [3, 3, C, D] to [B, H, W, D], or [B, H - 2, W - 2, D].
 
     In bfloat16, whose sums would round, and with fewer than 128 channels only the kernel's gradient takes the fast way;
@@ -59,7 +59,7 @@ def convolution_3x3(inputs: tf.Tensor, kernel: tf.Tensor, same: bool, bias: tf.T
       kernel: of the same dtype.
       same: whether borders are padded with zeros, so that H and W stay.
       bias: [D] of the same dtype, if one is added.
-      again: makes `inputs` once more, for a kernel's gradient that does not keep them.
+      recompute: computes `inputs` again, for the kernel's gradient, which then does not store them.
     """
     @tf.custom_gradient
     def convolve(pixels: tf.Tensor, weights: tf.Tensor, *offsets: tf.Tensor) -> tuple[tf.Tensor, object]:
@@ -67,7 +67,7 @@ def convolution_3x3(inputs: tf.Tensor, kernel: tf.Tensor, same: bool, bias: tf.T
             # Sums that ask for nothing but the input would be taken in the forward pass, and kept until here.
             with tf.control_dependencies([upstream]):
                 return [_input_gradient(pixels.shape, weights, upstream, same),
-                        tf.cast(_kernel_gradient(again() if again else pixels, upstream, same), weights.dtype),
+                        tf.cast(_kernel_gradient(recompute() if recompute else pixels, upstream, same), weights.dtype),
                         *(_sum_over_pixels(upstream) for _ in offsets)]
 
         output = _forward(pixels, weights, same)

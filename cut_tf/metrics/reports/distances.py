@@ -22,7 +22,7 @@ from cut_tf.metrics.distances import (
     subset_size,
 )
 from cut_tf.metrics.features import FeatureExtractor
-from cut_tf.metrics.reports.files import check_report_files, finite, told, write_report
+from cut_tf.metrics.reports.files import check_report_files, finite, with_progress, write_report
 from cut_tf.metrics.reports.protocol import decoder
 
 _LINE_WIDTH = 100
@@ -147,7 +147,7 @@ def evaluate_distribution(pred_dir: Path, target_dir: Path | None, names: Sequen
     target_files = list_images(target_dir) if target_dir is not None else []
 
     def statistics(files: list[Path]) -> FeatureStatistics:
-        pictures = told(map(read_image, files), len(files), "looked at", progress)
+        pictures = with_progress(map(read_image, files), len(files), "looked at", progress)
         return statistics_of(extractor, pictures, str(files[0].parent))
 
     targets = statistics(target_files) if target_files else load_statistics(reference, extractor)

@@ -60,7 +60,7 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def told(items: Iterable[Item], total: int, doing: str, progress: bool = True) -> Iterator[Item]:
+def with_progress(items: Iterable[Item], total: int, doing: str, progress: bool = True) -> Iterator[Item]:
     """The items, telling on stderr now and then how many of `total` images are done: `doing` is "compared" or so."""
     since = time.monotonic()
     for number, item in enumerate(items, 1):

@@ -26,7 +26,7 @@ from cut_tf.errors import InputError
 from cut_tf.metrics import METRICS, NO_REFERENCE
 from cut_tf.metrics.no_reference import no_reference_scores
 from cut_tf.metrics.reports.file_pairs import check_sizes, pair_files
-from cut_tf.metrics.reports.files import check_report_files, finite, told, write_report
+from cut_tf.metrics.reports.files import check_report_files, finite, with_progress, write_report
 from cut_tf.metrics.reports.protocol import decoder, protocol
 from cut_tf.metrics.ssim import WINDOW_PX
 
@@ -163,7 +163,7 @@ def evaluate_folders(pred_dir: Path, target_dir: Path | None, csv_path: Path | N
         sources = pair_files(predictions, list_images(input_dir), shorten=False)
         check_sizes(predictions, sources, "input")
     scores = [_score(prediction, target, source, target_border_px) for prediction, target, source in
-              told(zip(predictions, targets, sources), len(predictions), "compared", progress)]
+              with_progress(zip(predictions, targets, sources), len(predictions), "compared", progress)]
     report = Report(tuple(scores), unpaired, target_border_px)
     write_report(report, csv_path, json_path)
     return report

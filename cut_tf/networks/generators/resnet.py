@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from cut_tf.layers.blur_pool import BlurDown, BlurUp
 from cut_tf.layers.convolution import Convolution, TransposedConvolution, seeds_from
-from cut_tf.layers.fast.recomputation import Remade, recomputed
+from cut_tf.layers.fast.recomputation import Recomputable, recomputed
 from cut_tf.layers.norm import build_norm, cancels_bias, conv_has_bias, norm_relu
 from cut_tf.layers.padding import ReflectionPadding, crop_to, pad_to_multiple
 from cut_tf.networks.generators.base import Generator, NumberedStage
@@ -48,10 +48,11 @@ class ResidualBlock(keras.layers.Layer):
         if training and self._recompute:
             return recomputed(self._of_kernels)(inputs, *(tf.convert_to_tensor(conv.convolution.kernel)
                                                           for conv in (self.conv1, self.conv2)))
-        hidden = Remade(self.conv1(self.pad(inputs), adds_bias=self._adds_bias))
-        hidden = hidden.then(lambda pixels: norm_relu(self.norm1, pixels, training)).then(self.pad)
-        again = hidden.again if training and self._remakes else None
-        return inputs + self.norm2(self.conv2(hidden.value, adds_bias=self._adds_bias, again=again), training=training)
+        hidden = Recomputable(self.conv1(self.pad(inputs), adds_bias=self._adds_bias))
+        hidden = hidden.apply(lambda pixels: norm_relu(self.norm1, pixels, training)).apply(self.pad)
+        recompute = hidden.recompute if training and self._remakes else None
+        hidden = self.conv2(hidden.value, adds_bias=self._adds_bias, recompute=recompute)
+        return inputs + self.norm2(hidden, training=training)
 
     def _of_kernels(self, inputs: tf.Tensor, kernel1: tf.Tensor, kernel2: tf.Tensor) -> tf.Tensor:
         """The block as a function of all that has a gradient: kernels, and neither biases nor the norms' weights."""
@@ -162,25 +163,26 @@ class ResnetGenerator(Generator):
 
     def _run(self, images: tf.Tensor, layers: Sequence[int], stop: int,
              training: bool | None) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        hidden = Remade(pad_to_multiple(images, MULTIPLE_PX))
+        hidden = Recomputable(pad_to_multiple(images, MULTIPLE_PX))
         remakes = training and self._settings.generator.generator_norm == "instance"
         features = {}
         for index, stage in enumerate(self.stages[:stop]):
             if stage.kind == "norm" and index + 1 < stop and index not in layers:
-                hidden = hidden.then(lambda pixels, norm=stage.layer: norm_relu(norm, pixels, training))
+                hidden = hidden.apply(lambda pixels, norm=stage.layer: norm_relu(norm, pixels, training))
             elif stage.kind == "norm":
-                hidden = hidden.then(lambda pixels, norm=stage.layer: norm(pixels, training=training))
+                hidden = hidden.apply(lambda pixels, norm=stage.layer: norm(pixels, training=training))
             elif stage.kind == "block":
-                hidden = Remade(stage.layer(hidden.value, training=training))
+                hidden = Recomputable(stage.layer(hidden.value, training=training))
             elif stage.kind == "relu" and index - 1 not in layers:
                 pass  # done with the norm before it
             elif isinstance(stage.layer, Convolution):
                 adds_bias = index in layers or not self._bias_is_cancelled_after(index)
-                hidden = Remade(stage.layer(hidden.value, adds_bias=adds_bias, again=hidden.again if remakes else None))
+                recompute = hidden.recompute if remakes else None
+                hidden = Recomputable(stage.layer(hidden.value, adds_bias=adds_bias, recompute=recompute))
             elif stage.kind == "conv":
-                hidden = Remade(stage.layer(hidden.value))
+                hidden = Recomputable(stage.layer(hidden.value))
             else:
-                hidden = hidden.then(stage.layer)
+                hidden = hidden.apply(stage.layer)
             features.update({tapped: hidden.value for tapped in self._tapped_here(index, layers)})
         return hidden.value, [features[layer] for layer in layers]
 

@@ -61,15 +61,15 @@ def test_columns_of_a_kernel_are_filters_of_one_convolution():
 
 def test_is_taken_where_it_pays():
     kernel = tf.zeros([7, 7, 64, 3])
-    assert few_filters.pays(tf.zeros([1, 128, 128, 64]), kernel)
-    assert few_filters.pays(tf.zeros([1, 128, 128, 3]), tf.zeros([7, 7, 3, 64]))
-    assert not few_filters.pays(tf.zeros([1, 127, 128, 64]), kernel)
-    assert not few_filters.pays(tf.zeros([1, 128, 128, 64]), tf.zeros([7, 7, 64, 8]))
-    assert not few_filters.pays(tf.zeros([1, 128, 128, 16]), kernel[:, :, :16])
+    assert few_filters.is_faster(tf.zeros([1, 128, 128, 64]), kernel)
+    assert few_filters.is_faster(tf.zeros([1, 128, 128, 3]), tf.zeros([7, 7, 3, 64]))
+    assert not few_filters.is_faster(tf.zeros([1, 127, 128, 64]), kernel)
+    assert not few_filters.is_faster(tf.zeros([1, 128, 128, 64]), tf.zeros([7, 7, 64, 8]))
+    assert not few_filters.is_faster(tf.zeros([1, 128, 128, 16]), kernel[:, :, :16])
     with portable_ops():
-        assert not few_filters.pays(tf.zeros([1, 128, 128, 64]), kernel)
+        assert not few_filters.is_faster(tf.zeros([1, 128, 128, 64]), kernel)
     seen = []
-    tf.function(lambda pictures: seen.append(few_filters.pays(pictures, kernel))).get_concrete_function(
+    tf.function(lambda pictures: seen.append(few_filters.is_faster(pictures, kernel))).get_concrete_function(
         tf.TensorSpec([1, None, None, 64]))
     assert seen == [False]
 

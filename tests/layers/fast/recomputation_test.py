@@ -9,7 +9,7 @@ import tensorflow as tf
 from cut_tf import networks
 from cut_tf.errors import InputError
 from cut_tf.layers.fast import few_filters, winograd
-from cut_tf.layers.fast.recomputation import Remade, recomputed
+from cut_tf.layers.fast.recomputation import Recomputable, recomputed
 from cut_tf.settings import Settings
 
 
@@ -57,8 +57,8 @@ def _types_after(operation: tf.Operation) -> set[str]:
 
 
 @pytest.mark.parametrize("convolve", [
-    lambda remade, kernel: few_filters.convolution(remade.value, kernel, remade.again),
-    lambda remade, kernel: winograd.convolution_3x3(remade.value, kernel, False, again=remade.again)])
+    lambda remade, kernel: few_filters.convolution(remade.value, kernel, remade.recompute),
+    lambda remade, kernel: winograd.convolution_3x3(remade.value, kernel, False, recompute=remade.recompute)])
 def test_the_gradient_of_a_kernel_sees_what_was_made_again(convolve):
     """And with it, the sum of the windows' products, and not what the forward pass made."""
     x, kernel, upstream = (np.random.default_rng(seed).normal(size=shape).astype(np.float32) for seed, shape in (
@@ -68,7 +68,7 @@ def test_the_gradient_of_a_kernel_sees_what_was_made_again(convolve):
     def gradient(x: tf.Tensor, kernel: tf.Tensor, upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             tape.watch([x, kernel])
-            output = convolve(Remade(x).then(lambda tensor: tensor + 1.0).then(tf.tanh), kernel)
+            output = convolve(Recomputable(x).apply(lambda tensor: tensor + 1.0).apply(tf.tanh), kernel)
         return tape.gradient(output, [x, kernel], upstream)
 
     of_x, of_kernel = gradient(tf.constant(x), tf.constant(kernel), tf.constant(upstream))
@@ -90,8 +90,8 @@ def test_a_generator_learns_the_same_from_what_is_made_again(monkeypatch):
     images = tf.random.stateless_uniform([2, 32, 32, 3], [0, 0], -1, 1)
     generator = networks.build_generator(Settings.of(ngf=8, generator_blocks=2), 1)
     generator(images)
-    remade, again = [], Remade.again
-    monkeypatch.setattr(Remade, "again", lambda self: remade.append(self) or again(self))
+    remade, again = [], Recomputable.recompute
+    monkeypatch.setattr(Recomputable, "recompute", lambda self: remade.append(self) or again(self))
 
     def gradients() -> list[tf.Tensor | None]:
         with tf.GradientTape() as tape:
@@ -101,7 +101,7 @@ def test_a_generator_learns_the_same_from_what_is_made_again(monkeypatch):
 
     found = gradients()
     assert len(remade) == 8  # stem, two down, the second of each of two blocks, two up, output
-    monkeypatch.setattr(Remade, "again", lambda self: self.value)
+    monkeypatch.setattr(Recomputable, "recompute", lambda self: self.value)
     for variable, one, other in zip(generator.trainable_variables, found, gradients()):
         assert (one is None) == (other is None), variable.name
         if one is not None:

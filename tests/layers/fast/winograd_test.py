@@ -146,20 +146,20 @@ def test_second_derivative(same, least_channels, monkeypatch):
 
 def test_is_taken_where_it_pays():
     kernel = tf.zeros([3, 3, 128, 256])
-    assert winograd.pays(tf.zeros([1, 64, 64, 128]), kernel, same=True)
-    assert winograd.pays(tf.zeros([4, 34, 34, 128], tf.bfloat16), tf.cast(kernel, tf.bfloat16), same=False)
-    assert not winograd.pays(tf.zeros([1, 64, 64, 128]), kernel, same=False)  # 62 x 62 are too few pixels
-    assert not winograd.pays(tf.zeros([1, 65, 64, 128]), kernel, same=True)  # no pairs of rows
-    assert not winograd.pays(tf.zeros([1, 64, 64, 128]), kernel[:2], same=True)
-    assert winograd.pays(tf.zeros([1, 128, 128, 64]), kernel[:, :, :64], same=True)  # in the kernel's gradient alone
-    assert not winograd.pays(tf.zeros([1, 126, 128, 64]), kernel[:, :, :64], same=True)
-    assert not winograd.pays(tf.zeros([1, 128, 128, 64], tf.bfloat16), kernel[:, :, :64], same=True)
-    assert not winograd.pays(tf.zeros([1, 128, 128, 32]), kernel[:, :, :32], same=True)
-    assert not winograd.pays(tf.zeros([1, 64, 64, 128], tf.float16), kernel, same=True)
+    assert winograd.is_faster(tf.zeros([1, 64, 64, 128]), kernel, same=True)
+    assert winograd.is_faster(tf.zeros([4, 34, 34, 128], tf.bfloat16), tf.cast(kernel, tf.bfloat16), same=False)
+    assert not winograd.is_faster(tf.zeros([1, 64, 64, 128]), kernel, same=False)  # 62 x 62 are too few pixels
+    assert not winograd.is_faster(tf.zeros([1, 65, 64, 128]), kernel, same=True)  # no pairs of rows
+    assert not winograd.is_faster(tf.zeros([1, 64, 64, 128]), kernel[:2], same=True)
+    assert winograd.is_faster(tf.zeros([1, 128, 128, 64]), kernel[:, :, :64], same=True)  # kernel's gradient alone
+    assert not winograd.is_faster(tf.zeros([1, 126, 128, 64]), kernel[:, :, :64], same=True)
+    assert not winograd.is_faster(tf.zeros([1, 128, 128, 64], tf.bfloat16), kernel[:, :, :64], same=True)
+    assert not winograd.is_faster(tf.zeros([1, 128, 128, 32]), kernel[:, :, :32], same=True)
+    assert not winograd.is_faster(tf.zeros([1, 64, 64, 128], tf.float16), kernel, same=True)
     with portable_ops():
-        assert not winograd.pays(tf.zeros([1, 64, 64, 128]), kernel, same=True)
+        assert not winograd.is_faster(tf.zeros([1, 64, 64, 128]), kernel, same=True)
     seen = []
-    tf.function(lambda pictures: seen.append(winograd.pays(pictures, kernel, same=True))).get_concrete_function(
+    tf.function(lambda pictures: seen.append(winograd.is_faster(pictures, kernel, same=True))).get_concrete_function(
         tf.TensorSpec([1, None, None, 128]))
     assert seen == [False]
 
