@@ -80,7 +80,7 @@ setup(
         "test": [*TESTS, *SERVING, *MOBILE],
         "serving": SERVING,
         "mobile": MOBILE,
-        # With CUDA's libraries, which GPUs need and plain TensorFlow does not bring; Linux only. The range is that above.
+        # With CUDA's libraries, which GPUs need and plain TensorFlow does not bring; Linux only. The range as above.
         "gpu": ["tensorflow[and-cuda]>=2.15.1,<2.22,!=2.16.*,!=2.17.*,!=2.18.*,!=2.19.*,!=2.20.*"],
         "beam": ["apache-beam>=2.60,<3"],
         "addons": [

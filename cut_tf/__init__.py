@@ -20,8 +20,8 @@ _HOMES = {
     "build_method": "cut_tf.methods",
     "LinearDecay": "cut_tf.methods.optimizers",
     "Settings": "cut_tf.settings",
-    "InputError": "cut_tf.errors",
-    "NonFiniteError": "cut_tf.errors",
+    "InputError": "cut_tf.common.errors",
+    "NonFiniteError": "cut_tf.common.errors",
 }
 
 

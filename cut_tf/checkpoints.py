@@ -19,8 +19,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from cut_tf.errors import InputError
-from cut_tf.files import replace_file
+from cut_tf.common.errors import InputError
+from cut_tf.common.files import replace_file
 from cut_tf.settings import Settings
 
 _AT_STEP = re.compile(r"(.+)@(\d+)")

@@ -17,7 +17,7 @@ from pathlib import Path
 from absl import app, flags, logging as absl_logging
 
 import cut_tf
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 
 _FLAGFILES = Path(__file__).parent / "flagfiles"
 _SUFFIX = ".flags"

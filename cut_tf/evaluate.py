@@ -14,7 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from cut_tf import command_line
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.settings.training import TF32_HELP
 
 _PRED = flags.DEFINE_string("pred", "", "folder of predictions")

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from absl import flags
 
 from cut_tf.command_line import choices_help
+from cut_tf.common.errors import InputError
+from cut_tf.common.registry import Row
 from cut_tf.data import DATASETS, kinds_of
-from cut_tf.errors import InputError
 from cut_tf.methods import METHODS, USED_BY_ALL
 from cut_tf.metrics import DISTANCES, IN_TRAINING
 from cut_tf.networks import DISCRIMINATORS, GENERATORS
-from cut_tf.registry import Row
 from cut_tf.settings import FIELDS, OWNERS, SECTIONS, Settings, names_in
 
 # Settings whose value is a name in a table of code, which the settings do not know.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import keras
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 
 
 def find_weights(given: str, flag: str, url: str, md5: str, otherwise: str) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from absl import flags as absl_flags
 
 from cut_tf import command_line, flags
-from cut_tf.errors import InputError, LostProcessError, NonFiniteError
+from cut_tf.common.errors import InputError, LostProcessError, NonFiniteError
 from cut_tf.settings import Settings
 
 flags.define()

@@ -18,9 +18,9 @@ from absl import flags
 
 from cut_tf import command_line
 from cut_tf.baselines import BASELINES
+from cut_tf.common.errors import InputError
+from cut_tf.common.files import check_results
 from cut_tf.data.image_files import WRITABLE_SUFFIXES, list_images, read_image, write_image
-from cut_tf.errors import InputError
-from cut_tf.files import check_results
 from cut_tf.metrics.temporal import TemporalChange
 from cut_tf.settings.training import TF32_HELP
 from cut_tf.translators import SIZES, WEIGHTS

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from cut_tf.checkpoints import CheckpointStore
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.settings import Settings
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 import cut_tf
 from cut_tf import command_line
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.settings import FIELDS
 from tests import warm_process
 

@@ -151,7 +151,7 @@ _COMMANDS = {
 }
 _STOP = """
 import tensorflow as tf
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 def stop(*_, **__):
     raise InputError(f"tf32 {tf.config.experimental.tensor_float_32_execution_enabled()}")
 """

@@ -10,7 +10,7 @@ import pytest
 from absl import flags as absl_flags
 
 from cut_tf import command_line, flags
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.settings import FIELDS, Settings
 
 ROOT = Path(__file__).parents[1]

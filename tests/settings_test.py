@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.settings import FIELDS, OWNERS, SECTIONS, Settings, names_in
 
 # The others cannot be changed alone.

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cut_tf.baselines import BASELINES
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.export.saved_model.export import export_saved_model
 from cut_tf.export.tflite.export import export_tflite
 from cut_tf.methods import build_method

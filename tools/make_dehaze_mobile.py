@@ -18,11 +18,11 @@ import numpy as np
 from absl import flags
 
 from cut_tf import command_line
+from cut_tf.common.errors import InputError
+from cut_tf.common.files import replace_file
 from cut_tf.data import open_dataset
 from cut_tf.data.domain import Domain
-from cut_tf.errors import InputError
 from cut_tf.export.options import ExportOptions, Size
-from cut_tf.files import replace_file
 from cut_tf.metrics import METRICS
 from cut_tf.settings import Settings
 

@@ -33,11 +33,11 @@ from absl import flags
 
 import cut_tf
 from cut_tf import command_line
+from cut_tf.common.errors import InputError
+from cut_tf.common.files import replace_file
 from cut_tf.data.haze.depth_maps import find_depth_maps
 from cut_tf.data.haze.recipe import HazeRecipe, divide, haze_photograph
 from cut_tf.data.image_files import list_images, read_image, write_png
-from cut_tf.errors import InputError
-from cut_tf.files import replace_file
 
 SPLITS = ("train", "test")
 _COLUMNS = ("name", "beta_per_m", "airlight_r", "airlight_g", "airlight_b", "seed")

@@ -23,8 +23,8 @@ from typing import Any
 from absl import flags
 
 from cut_tf import command_line
-from cut_tf.errors import InputError
-from cut_tf.files import replace_file
+from cut_tf.common.errors import InputError
+from cut_tf.common.files import replace_file
 
 _OUTPUT = flags.DEFINE_string("output", "", "folder of the logs and of results.jsonl")
 _RUNS = flags.DEFINE_integer("runs", 20, "how often to run the tests", lower_bound=1)

@@ -14,7 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from cut_tf import command_line
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 
 _INPUT = flags.DEFINE_string("input", None, "picture that was translated", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "its translation, of the same size", required=True)

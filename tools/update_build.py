@@ -20,7 +20,7 @@ from typing import NamedTuple
 from absl import flags
 
 from cut_tf import command_line
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 
 _CHECK = flags.DEFINE_bool("check", False, "write nothing; exit code 1 if a BUILD file is not up to date")
 

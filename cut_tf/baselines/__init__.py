@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cut_tf.registry import Row
+from cut_tf.common.registry import Row
 
 BASELINES = {
     "dark_channel_prior": Row("cut_tf.baselines.dark_channel:dehaze",

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from cut_tf.baselines.guided_filter import guided_filter
-from cut_tf.windows import row_bands, window_minimum
+from cut_tf.common.windows import row_bands, window_minimum
 
 PATCH_PX = 15
 OMEGA = 0.95  # share of the haze that is removed: a little of it tells distance

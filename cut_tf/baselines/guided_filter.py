@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cut_tf.windows import box_sum
+from cut_tf.common.windows import box_sum
 
 # Row and column of the six different elements of a symmetric 3x3 matrix.
 _UPPER = np.triu_indices(3)

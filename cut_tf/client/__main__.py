@@ -14,7 +14,7 @@ from cut_tf.client.calls import Endpoint, NoServiceError
 from cut_tf.client.grpc_client import GrpcClient
 from cut_tf.client.picture_files import Job, encoded_picture, plan_jobs, write_answer
 from cut_tf.client.rest_client import RestClient
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 
 _PROTOCOLS = {"grpc": GrpcClient, "rest": RestClient}
 

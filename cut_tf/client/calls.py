@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 
 SIGNATURE = "serving_default"
 INPUT = "image_bytes"

@@ -6,7 +6,7 @@ from types import ModuleType
 
 from cut_tf.client import calls
 from cut_tf.client.calls import Endpoint
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 
 # Room for what a message holds besides the picture.
 _ENVELOPE_BYTES = 65_536

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from cut_tf.common.errors import InputError
+from cut_tf.common.files import check_results, replace_file
 from cut_tf.data.image_files import decode_image, is_upright, list_images, read_bytes
-from cut_tf.errors import InputError
-from cut_tf.files import check_results, replace_file
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GIF = (b"GIF87a", b"GIF89a")

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from cut_tf.client import calls
 from cut_tf.client.calls import Endpoint
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 
 # TF Serving's codes, and 413, which proxies before it answer.
 _STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND",

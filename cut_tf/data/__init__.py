@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from cut_tf.common.errors import InputError
+from cut_tf.common.registry import Row
 from cut_tf.data.checks import with_test_pairs_checked
 from cut_tf.data.domain import Domain, JoinedDomain, TranslationData
-from cut_tf.errors import InputError
-from cut_tf.registry import Row
 from cut_tf.settings import Settings
 
 

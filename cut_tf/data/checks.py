@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from cut_tf.common.errors import InputError
 from cut_tf.data.domain import Domain, TranslationData
 from cut_tf.data.transforms import Preprocessing
-from cut_tf.errors import InputError
 from cut_tf.settings import DataSettings
 
 # A message that lists every one of a thousand bad pictures helps nobody.

@@ -35,8 +35,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from cut_tf.errors import InputError
-from cut_tf.files import replace_file
+from cut_tf.common.errors import InputError
+from cut_tf.common.files import replace_file
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 200_000_000

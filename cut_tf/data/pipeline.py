@@ -8,12 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from cut_tf import images
+from cut_tf.common import images
+from cut_tf.common.errors import InputError
 from cut_tf.data import order
 from cut_tf.data.checks import check_pair_sizes
 from cut_tf.data.domain import CachedDomain, Domain, MemoryBudget, TranslationData
 from cut_tf.data.transforms import Preprocessing
-from cut_tf.errors import InputError
 from cut_tf.settings import DataSettings
 
 _SOURCE, _TARGET = 0, 1

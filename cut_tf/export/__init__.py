@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from cut_tf.registry import Row
+from cut_tf.common.registry import Row
 
 
 @dataclasses.dataclass(frozen=True)

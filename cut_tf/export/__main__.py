@@ -7,8 +7,9 @@ from pathlib import Path
 
 from absl import flags
 
-from cut_tf import command_line, images
-from cut_tf.errors import InputError
+from cut_tf import command_line
+from cut_tf.common import images
+from cut_tf.common.errors import InputError
 from cut_tf.export import FORMATS
 from cut_tf.export.options import DEFAULTS, QUANTIZATIONS, ExportOptions, parse_sizes
 from cut_tf.settings.training import TF32_HELP

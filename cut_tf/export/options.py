@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from cut_tf import images
-from cut_tf.errors import InputError
+from cut_tf.common import images
+from cut_tf.common.errors import InputError
 
 # Of an encoded picture, in pixels: a server must not be filled by one request.
 DEFAULT_PIXEL_LIMIT = 1_048_576

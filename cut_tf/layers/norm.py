@@ -5,7 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from cut_tf import compat, registry
+from cut_tf import compat
+from cut_tf.common import registry
 from cut_tf.layers import kernels, portable
 
 EPSILON = 1e-5

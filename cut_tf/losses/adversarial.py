@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from cut_tf import registry
+from cut_tf.common import registry
 
 
 def _mean_per_image(values: tf.Tensor) -> tf.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.methods.regression import Paired
 from cut_tf.settings import Settings
 

@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cut_tf import compat, images, networks
+from cut_tf import compat, networks
 from cut_tf.checkpoints import CheckpointStore, check_same_settings, write_settings
-from cut_tf.errors import InputError, NonFiniteError
+from cut_tf.common import images
+from cut_tf.common.errors import InputError, NonFiniteError
 from cut_tf.layers.kernels import plain_kernels
 from cut_tf.methods.loss_scaling import LossScaling, put_back_unless
 from cut_tf.methods.optimizers import Adam

@@ -9,7 +9,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.losses import weighted_patch_nce as wpnce
 from cut_tf.methods import base, cut, replicas
 from cut_tf.methods.optimizers import Adam

@@ -9,7 +9,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from cut_tf import images, networks
+from cut_tf import networks
+from cut_tf.common import images
 from cut_tf.methods import base, replicas
 from cut_tf.settings import Settings
 from cut_tf.translators.run import Translator

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.losses.contrastive_ratio import channel_means, layer_ratios, weighted_sum
 from cut_tf.networks.vgg_features import Features, depth_weights, random_features, vgg19_features
 from cut_tf.settings import ContrastiveSettings, Settings

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cut_tf.errors import InputError
-from cut_tf.files import replace_file
+from cut_tf.common.errors import InputError
+from cut_tf.common.files import replace_file
 from cut_tf.metrics.features import FeatureExtractor
 
 MIN_IMAGES = 2

@@ -28,8 +28,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cut_tf import compat, images
-from cut_tf.errors import InputError
+from cut_tf import compat
+from cut_tf.common import images
+from cut_tf.common.errors import InputError
 from cut_tf.pretrained import find_weights
 from cut_tf.translators import exported
 from cut_tf.translators.run import Translator

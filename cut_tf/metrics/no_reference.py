@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from cut_tf.windows import box_sum, row_bands, window_minimum
+from cut_tf.common.windows import box_sum, row_bands, window_minimum
 
 PATCH_PX = 15
 _REACH_PX = PATCH_PX // 2

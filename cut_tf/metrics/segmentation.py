@@ -28,9 +28,9 @@ from pathlib import Path
 import numpy as np
 from PIL import PngImagePlugin
 
+from cut_tf.common.errors import InputError
 from cut_tf.data.haze.depth_maps import resize_nearest
 from cut_tf.data.image_files import image_size, list_images, read_bytes, read_image
-from cut_tf.errors import InputError
 from cut_tf.metrics.reports.file_pairs import pair_files
 from cut_tf.metrics.reports.files import check_report_files, finite, with_progress, write_report
 

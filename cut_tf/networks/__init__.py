@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cut_tf import registry
-from cut_tf.registry import Row
+from cut_tf.common import registry
+from cut_tf.common.registry import Row
 from cut_tf.settings import Settings
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cut_tf import images
-from cut_tf.errors import InputError
+from cut_tf.common import images
+from cut_tf.common.errors import InputError
 from cut_tf.pretrained import find_weights
 
 VGG19_URL = ("https://storage.googleapis.com/tensorflow/keras-applications/vgg19/"

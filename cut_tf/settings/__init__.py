@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.settings.data import DataSettings, HazedSettings, HazeSettings, ScenesSettings
 from cut_tf.settings.fields import require
 from cut_tf.settings.losses import (

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 
 
 def setting(default: Any, help_text: str, choices: tuple[str, ...] = (), free: bool = False,

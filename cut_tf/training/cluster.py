@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 
 # Jobs that train, in the order in which TensorFlow numbers their tasks.
 _TRAINING_JOBS = ("chief", "worker")

@@ -11,8 +11,8 @@ import keras
 import tensorflow as tf
 
 from cut_tf import devices
+from cut_tf.common.errors import InputError
 from cut_tf.data.pipeline import replica_batch
-from cut_tf.errors import InputError
 from cut_tf.settings import Settings
 from cut_tf.training.cluster import Cluster, read_cluster
 

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import tensorflow as tf
 
-from cut_tf.errors import LostProcessError
+from cut_tf.common.errors import LostProcessError
 from cut_tf.training.cluster import Cluster
 
 # TensorFlow's default on both stacks.

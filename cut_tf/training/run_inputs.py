@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cut_tf.checkpoints import CheckpointStore, run_and_step
+from cut_tf.common.errors import InputError
+from cut_tf.common.files import replace_file
 from cut_tf.data.checks import first_lines
 from cut_tf.data.domain import Domain
 from cut_tf.data.pipeline import TrainingStream
-from cut_tf.errors import InputError
-from cut_tf.files import replace_file
 from cut_tf.settings import Settings
 
 _FILE = "inputs.json"

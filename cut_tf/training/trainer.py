@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from cut_tf import registry
 from cut_tf.checkpoints import CheckpointStore, check_same_settings, write_settings
+from cut_tf.common import registry
+from cut_tf.common.errors import InputError
 from cut_tf.data import open_dataset
 from cut_tf.data.checks import check_least_side
 from cut_tf.data.domain import TranslationData
 from cut_tf.data.image_files import write_image
 from cut_tf.data.pipeline import TrainingStream, load_test_images
-from cut_tf.errors import InputError
 from cut_tf.methods import METHODS, build_method
 from cut_tf.methods.base import TranslationMethod
 from cut_tf.methods.optimizers import SCHEDULES

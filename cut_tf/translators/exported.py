@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from cut_tf import images
-from cut_tf.errors import InputError
+from cut_tf.common import images
+from cut_tf.common.errors import InputError
 
 # Name of the input and of the output of SavedModels' `image` and `image_float` and of TFLite files.
 IMAGE = "image"

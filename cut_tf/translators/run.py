@@ -10,14 +10,15 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from cut_tf import compat, images, networks
+from cut_tf import compat, networks
 from cut_tf.checkpoints import CheckpointStore, run_and_step
+from cut_tf.common import images
+from cut_tf.common.errors import InputError
+from cut_tf.common.windows import row_bands
 from cut_tf.data.transforms import Preprocessing
-from cut_tf.errors import InputError
 from cut_tf.networks.generators.resnet import ResnetGenerator
 from cut_tf.settings import Settings
 from cut_tf.translators.tiles import ResnetTiles
-from cut_tf.windows import row_bands
 
 # Tiles of larger pictures: about half a GB of features for each, with SinCUT's generator.
 TILE_PX = 512

@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from cut_tf import images
+from cut_tf.common import images
+from cut_tf.common.windows import row_bands
 from cut_tf.layers.convolution import Convolution
 from cut_tf.layers.norm import EPSILON
 from cut_tf.networks.generators.resnet import MULTIPLE_PX, ResnetGenerator, Stage
-from cut_tf.windows import row_bands
 
 # The layers at high resolution see 3 px for the 7x7 layer, 1 for each 3x3 layer and 1 for each blur, at their scale:
 # 12 px together at most.

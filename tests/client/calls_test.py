@@ -6,7 +6,7 @@ import pytest
 
 from cut_tf.client import calls
 from cut_tf.client.calls import Endpoint, NoServiceError, UnavailableError
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 
 
 class _Clock:

@@ -19,7 +19,7 @@ from PIL import Image
 from cut_tf.client.calls import Endpoint, NoServiceError
 from cut_tf.client.grpc_client import GrpcClient
 from cut_tf.client.rest_client import RestClient
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 
 pytest.importorskip("tensorflow_serving.apis",
                     reason="tensorflow-serving-api is not installed: pip install 'cut_tf[serving]'")

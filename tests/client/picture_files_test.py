@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from cut_tf.client.picture_files import Job, encoded_picture, plan_jobs, write_answer
+from cut_tf.common.errors import InputError
 from cut_tf.data.image_files import read_image
-from cut_tf.errors import InputError
 
 
 def _picture(height: int = 24, width: int = 33, seed: int = 0) -> Image.Image:

@@ -12,7 +12,7 @@ import pytest
 
 from cut_tf.client.calls import Endpoint
 from cut_tf.client.rest_client import RestClient
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 
 pytest.importorskip("requests", reason="requests is not installed: pip install 'cut_tf[serving]'")
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cut_tf.common.errors import InputError
 from cut_tf.data import DATASETS, open_dataset
 from cut_tf.data.domain import Domain, TranslationData
 from cut_tf.data.pipeline import TrainingStream
-from cut_tf.errors import InputError
 from cut_tf.settings import Settings
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cut_tf import files
-from cut_tf.errors import InputError
+from cut_tf.common import files
+from cut_tf.common.errors import InputError
 from cut_tf.export import FORMATS
 from cut_tf.export.options import ExportOptions
 from cut_tf.methods import build_method

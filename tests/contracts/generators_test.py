@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 
 from cut_tf import networks
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
+from cut_tf.common.images import MIN_SIDE_PX
 from cut_tf.export.saved_model.export import ServingModule
 from cut_tf.export.tflite import conversion
-from cut_tf.images import MIN_SIDE_PX
 from cut_tf.networks import GENERATORS
 from cut_tf.settings import Settings
 from cut_tf.translators.exported import TFLiteTranslator

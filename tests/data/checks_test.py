@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cut_tf.common.errors import InputError
 from cut_tf.data import open_dataset
 from cut_tf.data.checks import check_least_side
 from cut_tf.data.kinds.tfds import EncodedDomain
 from cut_tf.data.pipeline import TrainingStream
-from cut_tf.errors import InputError
 from cut_tf.settings import Settings
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cut_tf import files
+from cut_tf.common import files
+from cut_tf.common.errors import InputError
 from cut_tf.data.image_files import decode_image, image_size, list_images, read_image, write_png
-from cut_tf.errors import InputError
 
 _LEVELS_16 = np.array([[0, 128, 129, 257], [32767, 32768, 65406, 65535]], np.uint16)
 _LEVELS_8 = np.array([[0, 0, 1, 1], [127, 128, 254, 255]], np.uint8)  # value / 257: 0.498, 0.502; 127.498, 127.502

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cut_tf import images
+from cut_tf.common import images
+from cut_tf.common.errors import InputError
 from cut_tf.data import pipeline
 from cut_tf.data.domain import CachedDomain, MemoryBudget, Origin, TranslationData
 from cut_tf.data.pipeline import TrainingStream
-from cut_tf.errors import InputError
 from cut_tf.settings import DataSettings
 
 SETTINGS = {"load_size_px": 20, "crop_size_px": 16, "batch_size": 2, "data_workers": 1}

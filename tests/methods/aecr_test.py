@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from cut_tf import compat
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.losses.contrastive_ratio import channel_means, contrastive_ratio
 from cut_tf.methods import build_method, regularization
 from cut_tf.methods.regularization import ContrastiveRegularization, load_features

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cut_tf import compat, images
-from cut_tf.errors import InputError
+from cut_tf import compat
+from cut_tf.common import images
+from cut_tf.common.errors import InputError
 from cut_tf.methods import build_method
 from cut_tf.methods.cut import CUT
 from cut_tf.methods.optimizers import Adam

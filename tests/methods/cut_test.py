@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cut_tf import images
+from cut_tf.common import images
 from cut_tf.losses import patch_nce
 from cut_tf.methods import build_method, cut
 from cut_tf.methods.cut import CUT, Draws

@@ -9,7 +9,7 @@ import pytest
 from gain_networks import discriminator_loss, gan_loss, ramp
 
 from cut_tf import compat
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.methods import build_method
 
 _GAINS = {"generator": 0.8123, "backward_generator": 1.0717, "discriminator": 0.6, "backward_discriminator": 0.4}

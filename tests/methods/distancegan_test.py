@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gain_networks import discriminator_loss, gan_loss, ramp
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.methods import build_method, distancegan
 
 _GAINS = {"generator": 0.8123, "discriminator": 0.6}

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from cut_tf import compat, networks
-from cut_tf.errors import NonFiniteError
+from cut_tf.common.errors import NonFiniteError
 from cut_tf.losses import gradient_penalty
 from cut_tf.methods import build_method, distancegan, loss_scaling
 from cut_tf.methods.base import TranslationMethod

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from cut_tf import compat
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.layers.orthogonal import orthogonality_error
 from cut_tf.losses import patch_nce
 from cut_tf.methods import build_method

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.methods import build_method
 from cut_tf.methods.sincut import SinCUT
 from cut_tf.networks.generators.stylegan2 import StyleGAN2Generator

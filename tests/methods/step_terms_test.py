@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from cut_tf.checkpoints import CheckpointStore
-from cut_tf.errors import NonFiniteError
+from cut_tf.common.errors import NonFiniteError
 from cut_tf.methods import step_terms
 from cut_tf.methods.base import TranslationMethod
 from cut_tf.methods.step_terms import StepRecord, StepTerms, non_finite_message

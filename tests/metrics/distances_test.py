@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.metrics import distances
 from cut_tf.metrics.distances import (
     FeatureMoments,

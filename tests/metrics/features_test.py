@@ -14,8 +14,8 @@ from PIL import Image
 
 from cut_tf import compat
 from cut_tf.checkpoints import CheckpointStore, write_settings
+from cut_tf.common.errors import InputError
 from cut_tf.data.image_files import write_png
-from cut_tf.errors import InputError
 from cut_tf.metrics import features as feature_extractors
 from cut_tf.metrics.features import FeatureExtractor, feature_extractor
 from cut_tf.networks import build_generator

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.metrics.segmentation import (
     SegmentationReport,
     confusion,

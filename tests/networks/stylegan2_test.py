@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cut_tf import images
-from cut_tf.errors import InputError
+from cut_tf.common import images
+from cut_tf.common.errors import InputError
 from cut_tf.networks import build_discriminator, build_generator
 from cut_tf.settings import Settings
 from cut_tf.translators import run

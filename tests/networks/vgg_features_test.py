@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from cut_tf import pretrained
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.networks import vgg_features
 from cut_tf.networks.vgg_features import caffe_normalised, depth_weights, random_features, vgg19_features
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, strategies as st
 from PIL import Image
 
+from cut_tf.common.errors import InputError
 from cut_tf.data.image_files import decode_image, image_size, read_image, write_image
-from cut_tf.errors import InputError
 from tests.properties.pictures import damaged, encoded, small_pictures
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")

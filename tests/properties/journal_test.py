@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 from hypothesis import given, strategies as st
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from tools import make_haze
 
 _HEADER = {"format": 1, "seed": 3, "source": "clear ä"}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hypothesis import given, strategies as st
 
-from cut_tf.errors import InputError
-from cut_tf.files import check_results
+from cut_tf.common.errors import InputError
+from cut_tf.common.files import check_results
 
 _NAMES = ("a.png", "b.png", "a.jpg", "a_comparison.png", "c.txt")
 

@@ -7,7 +7,7 @@ import json
 
 from hypothesis import given, strategies as st
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.settings import SECTIONS, Settings
 
 _FREE_TEXTS = ("", "photos", "A,B", "scenes+hazed:ä b", "run:x@7", "0,4,8", 'with "quotes" and \\')

@@ -7,8 +7,8 @@ import tensorflow as tf
 from hypothesis import given, strategies as st
 from scipy import ndimage
 
+from cut_tf.common.windows import box_sum, row_bands, window_minimum
 from cut_tf.translators.run import translate_in_tiles
-from cut_tf.windows import box_sum, row_bands, window_minimum
 
 _sides = st.integers(1, 60)
 

@@ -225,13 +225,13 @@ def test_build_files_declare_what_is_there():
 
 
 @pytest.mark.parametrize("attribute, label, value, problem", [
-    ("deps", "//cut_tf:images", "@pypi//numpy", "imports numpy"),
+    ("deps", "//cut_tf:compat", "@pypi//numpy", "imports numpy"),
     ("deps", "//cut_tf/translators:translators", "//cut_tf/networks:networks", "needs //cut_tf/networks:networks"),
-    ("deps", "//cut_tf:errors", "//cut_tf:package", "//cut_tf:errors does not reach cut_tf/__init__.py"),
+    ("deps", "//cut_tf:compat", "//cut_tf:package", "//cut_tf:compat does not reach cut_tf/__init__.py"),
     ("deps", "//tests/methods:cut_test", "//tests/methods:conftest", "does not reach tests/methods/conftest.py"),
     ("deps", "//cut_tf:train", "//cut_tf:train_lib", "does not depend on the library"),
     ("deps", "//tests/methods:cut_test", "//tests/methods:method_steps", "imports method_steps"),
-    ("srcs", "//cut_tf:files", "//cut_tf:files.py", "//cut_tf:files.py is in no library"),
+    ("srcs", "//cut_tf:devices", "//cut_tf:devices.py", "//cut_tf:devices.py is in no library"),
     ("srcs", "//tests:flags_test", "//tests:flags_test.py", "//tests:flags_test.py is a test or is declared"),
 ], ids=str)
 def test_what_is_missing_is_found(attribute, label, value, problem):
@@ -241,11 +241,11 @@ def test_what_is_missing_is_found(attribute, label, value, problem):
 
 
 @pytest.mark.parametrize("attribute, label, value, problem", [
-    ("deps", "//cut_tf:errors", "@pypi//nothing", "there is no @pypi//nothing"),
-    ("deps", "//cut_tf:errors", "//cut_tf:nothing", "there is no //cut_tf:nothing"),
+    ("deps", "//cut_tf:compat", "@pypi//nothing", "there is no @pypi//nothing"),
+    ("deps", "//cut_tf:compat", "//cut_tf:nothing", "there is no //cut_tf:nothing"),
     ("data", "//tests:flags_test", "//:.gitignore", "there is no //:.gitignore"),
-    ("deps", "//cut_tf:errors", "//cut_tf:files", "//cut_tf:errors depends on itself"),
-    ("srcs", "//cut_tf:errors", "//cut_tf:files.py", "//cut_tf:files.py is in several libraries"),
+    ("deps", "//cut_tf:compat", "//cut_tf/networks:networks", "//cut_tf:compat depends on itself"),
+    ("srcs", "//cut_tf:compat", "//cut_tf:devices.py", "//cut_tf:devices.py is in several libraries"),
 ], ids=str)
 def test_what_is_too_much_is_found(attribute, label, value, problem):
     targets = copy.deepcopy(_read())

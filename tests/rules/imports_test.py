@@ -10,7 +10,7 @@ PACKAGE = ROOT / "cut_tf"
 PAGE = ROOT / "docs" / "architecture.md"
 _BEGIN, _END = "<!-- rooms -->\n", "<!-- end of rooms -->\n"
 # Open to all. They import nothing but each other.
-COMMON = {"cut_tf", "errors", "settings", "registry", "images", "compat", "devices", "files", "windows", "pretrained"}
+COMMON = {"cut_tf", "common", "settings", "compat", "devices", "pretrained"}
 # Room: what it knows, and the rooms that it may import besides itself and COMMON.
 ROOMS = {
     "layers": ("tensors: single layers, and their fast forms", set()),

@@ -17,9 +17,9 @@ from clear_photographs import file_names, photograph
 from PIL import Image
 
 import cut_tf
+from cut_tf.common.errors import InputError
 from cut_tf.data.haze.recipe import HazeRecipe
 from cut_tf.data.image_files import write_png
-from cut_tf.errors import InputError
 from tools import make_haze
 
 ROOT = Path(__file__).parents[2]

@@ -17,11 +17,11 @@ from clear_photographs import file_names, photograph
 from PIL import Image
 
 import cut_tf
+from cut_tf.common.errors import InputError
 from cut_tf.data import open_dataset
 from cut_tf.data.haze import scattering
 from cut_tf.data.haze.recipe import HazeRecipe, add_random_haze, divide
 from cut_tf.data.image_files import read_image
-from cut_tf.errors import InputError
 from cut_tf.settings import Settings
 from tools import make_haze
 

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from tools import repeat_tests
 
 # Passes in the first and in the third run.

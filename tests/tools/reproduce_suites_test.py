@@ -14,9 +14,9 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 from cut_tf import command_line
+from cut_tf.common.errors import InputError
 from cut_tf.data import open_dataset
 from cut_tf.data.image_files import read_image, write_png
-from cut_tf.errors import InputError
 from cut_tf.methods import build_method
 from cut_tf.metrics.features import feature_extractor
 from cut_tf.settings import Settings

@@ -19,9 +19,9 @@ from absl import flags
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
+from cut_tf.common.errors import InputError
 from cut_tf.data import open_dataset
 from cut_tf.data.image_files import read_image, write_png
-from cut_tf.errors import InputError
 from cut_tf.settings import Settings
 from cut_tf.translators.run import Translator
 from tools.benchmark import measuring

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from tools import update_build
 
 ROOT = Path(__file__).parents[2]

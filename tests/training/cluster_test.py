@@ -5,7 +5,7 @@ import json
 import pytest
 import tensorflow as tf
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.training.cluster import read_cluster
 
 A, B, C = "10.0.0.1:2222", "10.0.0.2:2222", "trainer-2.example:2223"

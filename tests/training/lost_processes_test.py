@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cut_tf.errors import InputError, LostProcessError
+from cut_tf.common.errors import InputError, LostProcessError
 from cut_tf.training import distribution, lost_processes
 from cut_tf.training.cluster import Cluster
 from tests.training.processes import Held, cluster_environments, free_addresses

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from cut_tf.checkpoints import run_and_step, write_settings
+from cut_tf.common.errors import InputError
 from cut_tf.data import open_dataset
 from cut_tf.data.pipeline import TrainingStream
-from cut_tf.errors import InputError
 from cut_tf.methods import build_method
 from cut_tf.training import run_inputs, trainer
 from cut_tf.translators.run import Translator

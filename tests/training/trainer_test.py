@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cut_tf.errors import InputError, NonFiniteError
+from cut_tf.common.errors import InputError, NonFiniteError
 from cut_tf.methods import build_method
 from cut_tf.methods.cut import Draws
 from cut_tf.metrics import DISTANCES

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator, newest_version
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cut_tf import networks
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.methods import build_method
 from cut_tf.settings import Settings
 from cut_tf.translators import run

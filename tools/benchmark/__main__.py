@@ -22,7 +22,7 @@ import json
 import sys
 
 from cut_tf import command_line
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from tools.benchmark import flags as asked
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.layers.orthogonal import retraction, tangent_projection
 from cut_tf.networks import POLICIES
 from tools.benchmark import (

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cut_tf import images, networks
+from cut_tf import networks
+from cut_tf.common import images
 from cut_tf.export.options import DEFAULTS, Size
 from cut_tf.export.saved_model.export import save_version
 from cut_tf.export.tflite.conversion import APPLIED, convert, psnr_db

@@ -20,7 +20,7 @@ from pathlib import Path
 from absl import flags
 
 from cut_tf import command_line
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 
 _OUTPUT = flags.DEFINE_string("output", "", "new folder for the record")
 

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from cut_tf import compat
+from cut_tf.common.errors import InputError
 from cut_tf.data.image_files import write_png
-from cut_tf.errors import InputError
 from cut_tf.export.options import DEFAULTS
 from cut_tf.export.saved_model.export import save_version
 from cut_tf.layers.convolution import Convolution

@@ -28,8 +28,8 @@ from pathlib import Path
 from absl import flags
 
 from cut_tf import command_line
-from cut_tf.errors import InputError
-from cut_tf.registry import Row
+from cut_tf.common.errors import InputError
+from cut_tf.common.registry import Row
 from tools.reproduce.budget import EPOCHS
 from tools.reproduce.folder import Options
 from tools.reproduce.suites import SUITES

@@ -14,8 +14,8 @@ from typing import Any
 
 import cut_tf
 from cut_tf import command_line
-from cut_tf.errors import InputError
-from cut_tf.files import replace_file
+from cut_tf.common.errors import InputError
+from cut_tf.common.files import replace_file
 from tools.reproduce import report
 from tools.reproduce.report import result_name
 from tools.reproduce.rows import flat, select_rows, set_flags, settings_of

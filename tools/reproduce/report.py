@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
+from cut_tf.common.errors import InputError
+from cut_tf.common.files import replace_file
 from cut_tf.data.image_files import read_image
-from cut_tf.errors import InputError
-from cut_tf.files import replace_file
 from tools.reproduce.suites import Row
 
 _WIDEST_PX = 256  # of a picture in the grid

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from absl import flags as absl_flags
 
 from cut_tf import flags
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.settings import FIELDS, Settings
 from tools.reproduce.suites import SUITES, Row
 

@@ -22,10 +22,10 @@ import cut_tf
 from cut_tf import compat
 from cut_tf.baselines import BASELINES
 from cut_tf.checkpoints import CheckpointStore
+from cut_tf.common.errors import InputError
 from cut_tf.data import open_dataset
 from cut_tf.data.domain import TranslationData
 from cut_tf.data.image_files import write_png
-from cut_tf.errors import InputError
 from cut_tf.metrics import DISTANCES, METRICS
 from cut_tf.metrics.distances import FeatureStatistics, statistics_of
 from cut_tf.metrics.features import feature_extractor

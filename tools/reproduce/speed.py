@@ -17,7 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.layers.kernels import on_gpu
 from cut_tf.methods import build_method
 from tools.benchmark import measuring

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cut_tf.common.errors import InputError
+from cut_tf.common.files import replace_file
 from cut_tf.data import open_dataset
 from cut_tf.data.image_files import write_png
-from cut_tf.errors import InputError
-from cut_tf.files import replace_file
 from tools.benchmark import measuring
 from tools.reproduce import report, runs
 from tools.reproduce.budget import EPOCHS, Cost, steps_within, whole_epochs

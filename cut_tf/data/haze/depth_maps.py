@@ -18,8 +18,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ImageFile
 
+from cut_tf.common.errors import InputError
 from cut_tf.data.image_files import open_header
-from cut_tf.errors import InputError
 
 DEPTH_SUFFIXES = (".png", ".npy")
 DEFAULT_SCALE_M = 0.001

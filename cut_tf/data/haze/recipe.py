@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cut_tf.common.errors import InputError
 from cut_tf.data.haze import scattering
 from cut_tf.data.haze.depth_maps import DEFAULT_SCALE_M, depth_map_of, read_depth, resize_nearest
 from cut_tf.data.image_files import read_image
-from cut_tf.errors import InputError
 
 # Keeps the stream of random numbers for the patches apart from that of the haze.
 _PATCHES = 1

@@ -23,10 +23,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 import cut_tf
+from cut_tf.common.errors import InputError
 from cut_tf.data.haze.depth_maps import find_depth_maps
 from cut_tf.data.haze.recipe import HazeRecipe, divide, haze_photograph
 from cut_tf.data.image_files import list_images
-from cut_tf.errors import InputError
 
 # Where there is no folder of test photographs, one in so many is a test photograph.
 TEST_EVERY = 10

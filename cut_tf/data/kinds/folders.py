@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cut_tf import images
+from cut_tf.common import images
+from cut_tf.common.errors import InputError
 from cut_tf.data.checks import NAMED_AT_MOST
 from cut_tf.data.domain import Origin, TranslationData
 from cut_tf.data.image_files import list_images, read_image, read_size
 from cut_tf.data.transforms import Preprocessing
-from cut_tf.errors import InputError
 from cut_tf.settings import DataSettings, Settings
 
 

@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cut_tf.common.errors import InputError
 from cut_tf.data.checks import NAMED_AT_MOST
 from cut_tf.data.domain import TranslationData
 from cut_tf.data.image_files import IMAGE_SUFFIXES, list_images, read_size
 from cut_tf.data.kinds.folders import FolderDomain, check_headers
-from cut_tf.errors import InputError
 from cut_tf.settings import Settings
 
 _NUMBER = re.compile(r"(?<=.)_\d+(\.\d+)?$")

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cut_tf.common.errors import InputError
 from cut_tf.data.domain import TranslationData
 from cut_tf.data.haze.recipe import HazeRecipe, add_random_haze, divide
 from cut_tf.data.image_files import list_images, read_image
 from cut_tf.data.kinds.folders import FolderDomain, check_headers
-from cut_tf.errors import InputError
 from cut_tf.settings import Settings
 
 # What tools.make_haze does by default, so that numbers can be compared.

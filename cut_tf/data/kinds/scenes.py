@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from cut_tf.common.errors import InputError
 from cut_tf.data.domain import Origin, TranslationData
 from cut_tf.data.haze import scattering
 from cut_tf.data.rendering.renderer import render_scene
 from cut_tf.data.transforms import Preprocessing
-from cut_tf.errors import InputError
 from cut_tf.settings import Settings
 
 # The pictures are the same in every run; the run's seed orders them. Splits use different scenes.

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cut_tf.common.errors import InputError
 from cut_tf.data.domain import TranslationData
 from cut_tf.data.kinds.folders import FolderDomain, check_headers
-from cut_tf.errors import InputError
 from cut_tf.settings import Settings
 
 

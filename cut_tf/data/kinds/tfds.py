@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from cut_tf.common.errors import InputError
 from cut_tf.data.domain import Origin, TranslationData
 from cut_tf.data.image_files import decode_image, image_size
-from cut_tf.errors import InputError
 from cut_tf.settings import Settings
 
 _MOST_RETRIES = 4

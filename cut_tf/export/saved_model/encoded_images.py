@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from cut_tf import images
+from cut_tf.common import images
 
 # A GIF is unpacked with all its frames, of which the first one is taken.
 _MOST_GIF_BYTES = 262_144

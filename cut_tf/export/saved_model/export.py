@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cut_tf import images
-from cut_tf.errors import InputError
+from cut_tf.common import images
+from cut_tf.common.errors import InputError
 from cut_tf.export.options import DEFAULT_PIXEL_LIMIT, DEFAULTS, ExportOptions
 from cut_tf.export.saved_model.encoded_images import translate_encoded
 from cut_tf.export.saved_model.serving_files import model_name, write_serving_files

@@ -14,7 +14,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
+from cut_tf.common.files import replace_file
 from cut_tf.export.saved_model.serving_texts import (
     BATCHING,
     COMPOSE,
@@ -24,7 +25,6 @@ from cut_tf.export.saved_model.serving_texts import (
     MONITORING,
     README,
 )
-from cut_tf.files import replace_file
 
 MODELS_CONFIG = "models.config"
 _LOG = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from cut_tf import images
-from cut_tf.errors import InputError
+from cut_tf.common import images
+from cut_tf.common.errors import InputError
 from cut_tf.export.options import Size
 
 WARM_UP_FILE = Path("assets.extra", "tf_serving_warmup_requests")

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from cut_tf import images
-from cut_tf.errors import InputError
+from cut_tf.common import images
+from cut_tf.common.errors import InputError
 from cut_tf.export.options import Size
 from cut_tf.export.tflite import report
 from cut_tf.layers.padding import crop_to, repeat_to

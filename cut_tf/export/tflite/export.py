@@ -11,16 +11,16 @@ import numpy as np
 import tensorflow as tf
 
 import cut_tf
-from cut_tf import images
+from cut_tf.common import images
+from cut_tf.common.errors import InputError
+from cut_tf.common.files import replace_file
 from cut_tf.data import open_dataset
 from cut_tf.data.image_files import list_images
 from cut_tf.data.kinds.folders import FolderDomain
-from cut_tf.errors import InputError
 from cut_tf.export.options import DEFAULTS, ExportOptions, Size
 from cut_tf.export.tflite import report as tflite_report
 from cut_tf.export.tflite.conversion import APPLIED, convert, psnr_db
 from cut_tf.export.tflite.metadata import Description, with_metadata
-from cut_tf.files import replace_file
 from cut_tf.settings import Settings
 from cut_tf.translators.exported import TFLiteTranslator, interpreter_class
 from cut_tf.translators.run import Translator

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cut_tf import images
+from cut_tf.common import images
 
 # Name of the metadata entry that readers look for, and the four letters that open it.
 _ENTRY, _IDENTIFIER = b"TFLITE_METADATA", b"M001"

@@ -10,8 +10,8 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from cut_tf.common.errors import InputError
 from cut_tf.data.image_files import list_images, read_image
-from cut_tf.errors import InputError
 from cut_tf.metrics import DISTANCES
 from cut_tf.metrics.distances import (
     DEFINITIONS,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cut_tf.common.errors import InputError
 from cut_tf.data.image_files import read_size
 from cut_tf.data.kinds.haze import stems_without_numbers
-from cut_tf.errors import InputError
 
 _LISTED_NAMES = 5
 

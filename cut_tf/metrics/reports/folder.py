@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cut_tf.common.errors import InputError
 from cut_tf.data.image_files import list_images, read_image
-from cut_tf.errors import InputError
 from cut_tf.metrics import METRICS, NO_REFERENCE
 from cut_tf.metrics.no_reference import no_reference_scores
 from cut_tf.metrics.reports.file_pairs import check_sizes, pair_files

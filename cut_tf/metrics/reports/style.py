@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cut_tf.common.errors import InputError
 from cut_tf.data.image_files import read_image
-from cut_tf.errors import InputError
 from cut_tf.metrics import style_distance
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.layers.convolution import seeds_from
 from cut_tf.layers.stylegan2 import EqualisedConvolution, EqualisedDense, ResidualBlock
 from cut_tf.networks.generators.stylegan2 import check_size

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 
 
 class NumberedStage(NamedTuple):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.layers.blur_pool import BlurUp
 from cut_tf.layers.convolution import Convolution, seeds_from
 from cut_tf.layers.norm import build_norm, conv_has_bias

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.layers.convolution import seeds_from
 from cut_tf.layers.padding import crop_to, pad_to_multiple
 from cut_tf.layers.stylegan2 import EqualisedConvolution, ResidualBlock, StyledUpConvolution

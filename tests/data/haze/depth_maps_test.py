@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cut_tf.common.errors import InputError
 from cut_tf.data.haze.depth_maps import depth_map_of, find_depth_maps, read_depth, resize_nearest
-from cut_tf.errors import InputError
 
 LEVELS = np.array([[0, 1, 250], [1000, 40000, 65535]], np.uint16)
 

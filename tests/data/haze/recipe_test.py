@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cut_tf.common.errors import InputError
 from cut_tf.data.haze import scattering
 from cut_tf.data.haze.recipe import HazeRecipe, add_random_haze, divide, haze_photograph
-from cut_tf.errors import InputError
 
 RECORDED_HAZE = [0.02223902, 0.743341863, 0.756780207, 0.751912594]
 

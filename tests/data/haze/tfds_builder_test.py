@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cut_tf.common.errors import InputError
 from cut_tf.data import open_dataset
 from cut_tf.data.haze.recipe import HazeRecipe, haze_photograph
 from cut_tf.data.image_files import read_image
-from cut_tf.errors import InputError
 from cut_tf.settings import Settings
 
 ROOT = Path(__file__).parents[3]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cut_tf.common.errors import InputError
 from cut_tf.data import open_dataset
 from cut_tf.data.domain import TranslationData
-from cut_tf.errors import InputError
 from cut_tf.settings import Settings
 
 

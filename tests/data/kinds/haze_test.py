@@ -11,11 +11,11 @@ from absl import flags as absl_flags
 from PIL import Image
 
 from cut_tf import flags
+from cut_tf.common.errors import InputError
 from cut_tf.data import DATASETS, open_dataset
 from cut_tf.data.domain import Domain, TranslationData
 from cut_tf.data.kinds.haze import stems_of_gt, stems_without_numbers
 from cut_tf.data.pipeline import TrainingStream, load_test_images
-from cut_tf.errors import InputError
 from cut_tf.settings import Settings
 
 WIDTH, HEIGHT = 20, 16

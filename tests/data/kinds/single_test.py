@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cut_tf.common.errors import InputError
 from cut_tf.data import open_dataset
 from cut_tf.data.pipeline import TrainingStream, load_test_images
 from cut_tf.data.transforms import Preprocessing
-from cut_tf.errors import InputError
 from cut_tf.settings import Settings
 
 _WIDTH, _HEIGHT = 200, 150

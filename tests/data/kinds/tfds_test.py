@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cut_tf.common.errors import InputError
 from cut_tf.data import open_dataset
 from cut_tf.data.pipeline import TrainingStream
-from cut_tf.errors import InputError
 from cut_tf.settings import Settings
 
 NAME = "tfds:cycle_gan/horse2zebra"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.export import FORMATS
 from cut_tf.export.options import ExportOptions
 from cut_tf.export.saved_model import export

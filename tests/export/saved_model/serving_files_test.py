@@ -20,7 +20,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from PIL import Image
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.export.saved_model import export, serving_files
 from cut_tf.export.saved_model.export import export_saved_model
 from cut_tf.export.saved_model.serving_files import model_name, write_serving_files

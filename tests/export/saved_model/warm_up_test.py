@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.export.options import ExportOptions, Size
 from cut_tf.export.saved_model import warm_up
 from cut_tf.export.saved_model.export import export_saved_model

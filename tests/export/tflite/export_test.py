@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
+from cut_tf.common.errors import InputError
 from cut_tf.data import open_dataset
-from cut_tf.errors import InputError
 from cut_tf.export.options import ExportOptions, Size, parse_sizes
 from cut_tf.methods import build_method
 from cut_tf.networks import build_generator

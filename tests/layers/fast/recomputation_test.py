@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from cut_tf import networks
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.layers.fast import few_filters, winograd
 from cut_tf.layers.fast.recomputation import Recomputable, recomputed
 from cut_tf.settings import Settings

@@ -15,8 +15,8 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from cut_tf import flags
+from cut_tf.common.errors import InputError
 from cut_tf.data.image_files import write_png
-from cut_tf.errors import InputError
 from cut_tf.metrics import METRICS, NO_REFERENCE
 from cut_tf.metrics.reports import files, folder as folder_report
 from cut_tf.metrics.reports.folder import ImageScore, Report, evaluate_folders

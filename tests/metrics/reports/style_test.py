@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.metrics.reports import style
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from scipy import ndimage
 
 from cut_tf import compat
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.networks import build_generator
 from cut_tf.settings import Settings
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 from cut_tf.networks import build_generator
 from cut_tf.settings import Settings
 from tools.check_parity.checks import check_file

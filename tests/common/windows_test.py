@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cut_tf.windows import box_sum, row_bands, window_minimum
+from cut_tf.common.windows import box_sum, row_bands, window_minimum
 
 SIZES = [(1, 1), (1, 9), (7, 2), (23, 31)]
 RADII = [0, 1, 3, 7, 60]

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cut_tf import images
+from cut_tf.common import images
 
 ALL_BYTES = np.arange(256, dtype=np.uint8)
 

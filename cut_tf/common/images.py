@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from cut_tf.errors import InputError
+from cut_tf.common.errors import InputError
 
 Entry = TypeVar("Entry")
 
