@@ -1,4 +1,4 @@
-"""Checkpoints that a killed process cannot spoil: written aside, then renamed.
+"""Checkpoints that a killed process cannot spoil: written under a temporary name, then renamed.
 
     RUN/checkpoints/step_0000001000/   variables.index, variables.data-*, checkpoint.json
     RUN/checkpoints/best.json          step and value of the best metric
@@ -34,7 +34,7 @@ class CheckpointStore:
 
     Args:
       run: folder of the run.
-      keep: newest checkpoints to keep; the best and the final one stay besides.
+      keep: number of newest checkpoints to keep, besides the best and the final one.
       writes: false in processes other than the chief, which take part in saving but leave nothing on disk.
     """
 
@@ -57,7 +57,7 @@ class CheckpointStore:
         """Writes a checkpoint, then removes old ones. An existing one of that step stays as it is.
 
         Raises:
-          InputError: if it cannot be written; whatever was there before is still there.
+          InputError: if it cannot be written. Earlier checkpoints are then still there.
         """
         path = self.path(step)
         if path.is_dir() and self._writes:
@@ -87,7 +87,7 @@ class CheckpointStore:
         """Sets all variables of `state` from the checkpoint of that step.
 
         Args:
-          state: by the names they were saved under.
+          state: variables by the names that they were saved under.
           step: of the checkpoint.
           partial: whether the checkpoint may hold more than `state`.
 
@@ -164,7 +164,7 @@ class CheckpointStore:
 def run_and_step(run: str | Path) -> tuple[Path, int | None]:
     """Folder and step of DIR@STEP, which names one checkpoint of a run; no step of DIR alone.
 
-    A folder whose own name ends like that is meant itself.
+    If there is a folder of that whole name, it is the run, without a step.
     """
     match = _AT_STEP.fullmatch(str(run))
     if match and not Path(run).is_dir():
@@ -173,7 +173,7 @@ def run_and_step(run: str | Path) -> tuple[Path, int | None]:
 
 
 def check_same_settings(folder: Path, settings: Settings) -> None:
-    """Raises InputError if the folder holds a run of other settings, or is a folder of something else."""
+    """Raises InputError if the folder holds a run of other settings, or files that are no run."""
     path = folder / "settings.json"
     if not path.exists():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -22,17 +22,17 @@ from cut_tf.common.errors import InputError
 _FLAGFILES = Path(__file__).parent / "flagfiles"
 _SUFFIX = ".flags"
 _LEVEL_WAS_SET = "TF_CPP_MIN_LOG_LEVEL" in os.environ
-# TensorFlow reads it when it is first imported. What it tells its developers is no news to users.
+# TensorFlow reads it when it is first imported. At 2 it prints errors alone, and no remarks about its own start.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Looked for before flags are parsed, so that commands with required flags answer as well; defined for --help.
+# `run` looks for it before flags are parsed, so that commands with required flags answer too. Defined here for --help.
 flags.DEFINE_bool("version", False, "print the version and stop")
 
 
 def run(main: Callable[[list[str]], int], help_lines: Callable[[], Iterable[str]] | None = None) -> None:
-    """Runs `main` with the command line, after `--version`, `--help` and `--flagfile=NAME` have been dealt with.
+    """Answers `--version` and `--help`, finds the file of `--flagfile=NAME`, then runs `main`.
 
     Args:
-      main: takes the arguments that are no flags, returns the exit code.
+      main: takes the command's name and the arguments that are no flags, returns the exit code.
       help_lines: what `--help` prints; the command's description and its flags if None.
     """
     if any(argument in ("--version", "-version") for argument in sys.argv[1:]):
@@ -70,22 +70,22 @@ def choices_help(text: str, choices: Mapping[str, str]) -> str:
 
 
 def start_tensorflow() -> None:
-    """Imports TensorFlow and looks for devices, without what both have to say about machines that lack a GPU.
+    """Imports TensorFlow and lists the devices, without their remarks about missing GPUs and libraries.
 
-    Whoever sets TF_CPP_MIN_LOG_LEVEL wants to read it, and does.
+    If TF_CPP_MIN_LOG_LEVEL is set, the remarks are printed as usual.
 
     Raises:
-      ImportError: or whatever else goes wrong then; all that was said is shown first.
+      ImportError: or another error of this start. The remarks are printed before it.
     """
-    with contextlib.nullcontext() if _LEVEL_WAS_SET else _stderr_kept_back():
+    with contextlib.nullcontext() if _LEVEL_WAS_SET else _stderr_held_back():
         import tensorflow as tf  # not at the head of the file: takes seconds
 
         tf.config.list_physical_devices()
 
 
 @contextlib.contextmanager
-def _stderr_kept_back() -> Iterator[None]:
-    """Keeps what is written to stderr, by C++ code too, in a file; shows it if the block fails."""
+def _stderr_held_back() -> Iterator[None]:
+    """Holds back what is written to stderr, by C++ code too, and prints it if the block fails."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as kept:
@@ -104,7 +104,7 @@ def _stderr_kept_back() -> Iterator[None]:
 
 
 def log_to_stdout() -> None:
-    """Shows what the package has to say, and not what TensorFlow tells its developers."""
+    """Prints this package's messages to stdout, and of TensorFlow's and absl's only warnings and errors."""
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("tensorflow").setLevel(logging.WARNING)
     log = logging.getLogger("cut_tf")
@@ -113,8 +113,8 @@ def log_to_stdout() -> None:
     log.propagate = False
 
 
-def tell_results(folder: str, failures: Sequence[str], num_failed: int) -> int:
-    """Says where the results are, and on stderr what failed. Returns the exit code: 1 if there are failures, else 0."""
+def report_results(folder: str, failures: Sequence[str], num_failed: int) -> int:
+    """Prints where the results are, and on stderr the failures. Returns the exit code: 1 if there are any, else 0."""
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     print(f"results in {folder}" + (f"; {num_failed} pictures could not be translated" if num_failed else ""))
@@ -124,20 +124,20 @@ def tell_results(folder: str, failures: Sequence[str], num_failed: int) -> int:
 def progress_bar(total: int, unit: str) -> object:
     """Keras' progress bar with its estimate of the time left; call `add(1)` after each of `total` units.
 
-    Where nobody watches, in a file or a pipe, it prints one line at the end.
+    In a file or a pipe it prints one line at the end.
     """
-    from keras.utils import Progbar  # imports TensorFlow, which commands like --version need not wait for
+    from keras.utils import Progbar  # here, since it imports TensorFlow, which takes seconds
 
     return Progbar(total, unit_name=unit, verbose=1 if sys.stdout.isatty() else 2)
 
 
 def flagfile_names() -> list[str]:
-    """Names of the flagfiles that the package brings along."""
+    """Names of the flagfiles that come with the package."""
     return sorted(path.name[:-len(_SUFFIX)] for path in _FLAGFILES.glob(f"*{_SUFFIX}"))
 
 
 def flagfile_titles() -> dict[str, str]:
-    """Name of each flagfile of the package to what it does, the first line of its head."""
+    """Name of each flagfile of the package to its title, the first line of its head."""
     return {name: (_FLAGFILES / f"{name}{_SUFFIX}").read_text(encoding="utf-8").splitlines()[0].lstrip("# ").rstrip(".")
             for name in flagfile_names()}
 
@@ -149,7 +149,7 @@ def typed_flags(arguments: Sequence[str]) -> set[str]:
 
 
 def with_flagfile_paths(arguments: Sequence[str]) -> list[str]:
-    """The command line with every `--flagfile=NAME` made a path.
+    """The command line with the NAME of every `--flagfile=NAME` replaced by a path.
 
     Args:
       arguments: as in sys.argv. A flagfile may be a path, or the name of one of the package's flagfiles with or

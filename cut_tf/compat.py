@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
-# TensorFlow 2.21's analyzer of TFLite files says of every one that the GPU delegate takes it.
+# TensorFlow 2.21's TFLite analyzer reports every file as fit for the GPU delegate, so its answer says nothing.
 ANALYZER_KNOWS_GPUS = not KERAS_3
-# Keras 2.15's batch norm keeps n / (n - 1) times the variance of n values, as PyTorch's does, Keras 3's the variance.
+# Whether batch norm's running variance is n / (n - 1) times that of n values, as in PyTorch, or the variance itself.
 MOVING_VARIANCE_IS_UNBIASED = not KERAS_3
 
 
@@ -57,7 +57,7 @@ def spectral_normalization(layer: keras.layers.Layer, input_shape: tuple, first_
     normalization = keras.layers.SpectralNormalization if KERAS_3 else _addons().layers.SpectralNormalization
 
     class FromFirstVector(normalization):
-        """Keras 3 forgets what is assigned to a weight while a whole network is built, but not its initialiser."""
+        """Sets the vector by its initializer: Keras 3 discards values assigned while a whole network is built."""
 
         def add_weight(self, *args: object, **kwargs: object) -> object:
             if kwargs.get("name") in ("vector_u", "sn_u"):

@@ -1,4 +1,4 @@
-"""What TensorFlow computes on: how it is set up, how it is called, and which NVIDIA cards it does not see."""
+"""The devices that TensorFlow computes on: their set-up, their names, and NVIDIA cards that it does not see."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _enumeration(names: Sequence[str]) -> str:
 
 
 def _cores() -> str:
-    """What this process may use, which is less than the machine has in many containers and batch systems."""
+    """The cores that this process may use; in containers and batch systems often fewer than the machine has."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return f"{cores} core{'s' * (cores > 1)}"
 
@@ -73,11 +73,11 @@ def _warnings(seen: int) -> list[str]:
     return [f"warning: NVIDIA's driver lists {len(cards)} card{'s' * (len(cards) > 1)} ({_enumeration(cards)}), and "
             f"TensorFlow {tf.__version__} sees {seen or 'none'} of them. If its CUDA libraries are missing, "
             "pip install 'cut_tf[gpu]' (in a clone: '.[gpu]') adds them; a container needs the cards as well (docker "
-            "run --gpus all). CUDA_VISIBLE_DEVICES=-1 says that the CPU is meant"]
+            "run --gpus all). CUDA_VISIBLE_DEVICES=-1 chooses the CPU and silences this warning"]
 
 
 def _visible(cards: int) -> int:
-    """How many of so many cards CUDA_VISIBLE_DEVICES leaves to this process."""
+    """How many of the machine's NVIDIA cards CUDA_VISIBLE_DEVICES leaves to this process."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
         return cards

@@ -45,7 +45,7 @@ _TF32 = flags.DEFINE_bool("tf32", False, TF32_HELP)
 
 def _evaluate(arguments: list[str]) -> None:
     if arguments:
-        raise InputError(f"everything must be given as a flag, found {' '.join(arguments)}")
+        raise InputError(f"arguments must be flags, found {' '.join(arguments)}")
     if not _PRED.value:
         raise InputError(f"--pred must be a folder, found {_PRED.value!r}")
     kind = "labels" if _LABELS.value else "distribution" if _DISTRIBUTION.value else "metrics"
@@ -86,19 +86,19 @@ def _path(flag: flags.FlagHolder) -> Path | None:
 def _check_flags(kind: str) -> None:
     """Raises InputError for a flag that the kind of evaluation does not use."""
     if _LABELS.value and _DISTRIBUTION.value:
-        raise InputError("--labels and --distribution are two evaluations, found both")
+        raise InputError("--labels must be given without --distribution, found both")
     users = {"input": "metrics", "target_border_px": "metrics", "label_colours": "labels",
              "feature_extractor": "distribution", "inception_weights": "distribution",
              "reference_statistics": "distribution"}
     for name, user in users.items():
         flag = flags.FLAGS[name]
         if kind != user and flag.value != flag.default:
-            asked = "without --labels and --distribution" if user == "metrics" else f"with --{user}"
-            raise InputError(f"--{name} may be given {asked} only, found {flag.value!r}")
+            rule = f"with --{kind}" if user == "metrics" else f"without --{user}"
+            raise InputError(f"--{name} must be left out {rule}, found {flag.value!r}")
 
 
 def main(argv: list[str]) -> int:
-    """Returns the exit code: 0, or 2 if flags or files are not as they must be (the reason is printed on stderr)."""
+    """Returns the exit code: 0, or 2 for bad flags or files, with the reason on stderr."""
     try:
         _evaluate(argv[1:])
     except InputError as error:

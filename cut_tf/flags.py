@@ -1,4 +1,4 @@
-"""Every shared flag, made from the settings' fields, and the way back. The only reader of flags but the mains."""
+"""Makes the shared flags from the settings' fields, and settings from the flags. Besides it only mains read flags."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _help_of(name: str) -> str:
 
 
 def settings_from(flag_values: flags.FlagValues = flags.FLAGS) -> Settings:
-    """The settings that the flags say. Raises InputError for bad values and combinations."""
+    """The settings that the flags give. Raises InputError for bad values and combinations."""
     return Settings.of(**{name: flag_values[name].value for name in FIELDS})
 
 
@@ -65,10 +65,10 @@ def settings_from(flag_values: flags.FlagValues = flags.FLAGS) -> Settings:
 
 
 def used_settings(settings: Settings) -> dict[str, str]:
-    """The settings that a run with these settings reads.
+    """The settings that a run's method, generator, discriminator and dataset read.
 
     Returns:
-      Name of each to the name of its section: of its method, generator, discriminator and dataset.
+      Name of each setting to the name of its section.
     """
     uses = [*USED_BY_ALL, *METHODS[settings.train.method].uses, *GENERATORS[settings.generator.generator].uses]
     if "discriminator" in uses:
@@ -79,7 +79,7 @@ def used_settings(settings: Settings) -> dict[str, str]:
 
 
 def changed_lines(settings: Settings) -> list[str]:
-    """The settings that a run reads and that are not the defaults: a line per section, "section: --name=value ..."."""
+    """The settings that a run reads and that differ from the defaults, as lines "section: --name=value ..."."""
     used, changed = used_settings(settings), settings.changed()
     lines = []
     for section in SECTIONS:
@@ -118,7 +118,7 @@ def check_used(settings: Settings, typed: Iterable[str], flag_values: flags.Flag
 
 
 def _readers(name: str, method_uses: Sequence[str]) -> dict[str, list[str]]:
-    """Who reads a setting: the flag that chooses it, to the flag with the values that would, "--method=odcr" or so."""
+    """Who reads a setting: "method" to ["--method=odcr", ...], and the same for generator, discriminator, dataset."""
     readers: dict[str, list[str]] = {}
     tables = {"method": METHODS, "generator": GENERATORS, "discriminator": DISCRIMINATORS,
               "dataset": {row.form: row for row in DATASETS.values()}}
@@ -128,7 +128,7 @@ def _readers(name: str, method_uses: Sequence[str]) -> dict[str, list[str]]:
         found = [f"--{flag}={key}" for key, row in table.items() if name in names_in(row.uses)]
         if found:
             readers[flag] = found
-    # A discriminator reads it, and the method has none.
+    # Nothing found: a discriminator reads it, but the method has no discriminator.
     return readers or _readers("discriminator", ("discriminator",))
 
 

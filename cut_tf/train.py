@@ -15,7 +15,7 @@ from cut_tf.settings import Settings
 flags.define()
 _DRY_RUN = absl_flags.DEFINE_bool("dry_run", False, "print the settings that the run would read, and stop")
 
-# 1 is Python's, for errors of the program.
+# Exit code 1 is left to Python, for errors of the program itself.
 _EXIT_CODES = {InputError: 2, NonFiniteError: 3, LostProcessError: 4}
 _NAME_WIDTH = 22
 
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
         return 2
     try:
         if len(argv) > 1:
-            raise InputError(f"arguments must be flags, found {argv[1:]}")
+            raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
         settings = flags.settings_from()
         unread = flags.check_used(settings, command_line.typed_flags(sys.argv[1:]))
         if _DRY_RUN.value:
@@ -65,7 +65,7 @@ def _used_json(settings: Settings) -> str:
 
 
 def _first_lines() -> Iterator[str]:
-    """What to type, for those who typed the command alone."""
+    """What is printed for the command without flags: what to type next."""
     yield "Trains a method. To begin with, about 2 minutes on two CPU cores:"
     yield "  python -m cut_tf.train --flagfile=quickstart --run=runs/quickstart"
     yield ""

@@ -43,14 +43,14 @@ _WEIGHTS = flags.DEFINE_enum("weights", "", ["", *WEIGHTS], command_line.choices
 _SIZE = flags.DEFINE_enum("size", "native", tuple(SIZES), "native: translate at the picture's own size; train: resize "
                           "as in training, or to the size of the .tflite file, and back")
 _COMPARE = flags.DEFINE_bool("compare", False, "also write input | output side by side to OUTPUT/compare")
-_TEMPORAL = flags.DEFINE_bool("temporal", False, "say how much outputs change from picture to picture, in the order of "
-                              "names, against the inputs: frames of a video")
+_TEMPORAL = flags.DEFINE_bool("temporal", False, "for frames of a video: print how much outputs and inputs change from "
+                              "picture to picture, in the order of names")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace results that are there already")
 _TF32 = flags.DEFINE_bool("tf32", False, TF32_HELP)
 
 
 def _plan() -> list[Job]:
-    """The jobs; refuses before any work what would replace a file."""
+    """All jobs. Raises InputError if a result would replace a file that must not be replaced."""
     source, folder = Path(_INPUT.value), Path(_OUTPUT.value)
     paths = [source] if source.is_file() else list_images(source)
     plan = [(path, _result(path, folder), folder / "compare" / f"{path.stem}.png") for path in paths]
@@ -65,7 +65,7 @@ def _result(path: Path, folder: Path) -> Path:
 
 
 def _check_source() -> None:
-    """Raises InputError unless the flags say one source of translations, and nothing that it does not use."""
+    """Raises InputError unless the flags name one source of translations, and no flag that it does not use."""
     sources = [flag for flag in (_RUN, _SAVED_MODEL, _TFLITE) if flag.value]
     if _METHOD.value != _RUN_METHOD:
         if sources:
@@ -82,7 +82,7 @@ def _check_source() -> None:
 
 
 def _translation() -> Callable[[np.ndarray, str], np.ndarray]:
-    """What is done to a picture: (uint8 [H, W, 3], its name for messages) to uint8 [H, W, 3]."""
+    """The function that translates: (uint8 [H, W, 3], the picture's name for messages) to uint8 [H, W, 3]."""
     if _METHOD.value != _RUN_METHOD:
         baseline = BASELINES[_METHOD.value]
         return lambda picture, _: baseline(picture)
@@ -119,7 +119,7 @@ def translate_all() -> list[str]:
                 writing.append((path, writer.submit(_write, result, comparison, picture, output)))
                 if _TEMPORAL.value:
                     change.add(picture, output)
-            except Exception as error:  # too large for the memory, say: the next picture may well be fine
+            except Exception as error:  # for example too large for the memory; the next picture may be fine
                 failures[path] = _failure(path, error)
             _finish_writing(writing, _AHEAD, failures)
             progress.add(1)
@@ -147,12 +147,12 @@ def _write(result: Path, comparison: Path, picture: np.ndarray, output: np.ndarr
 
 
 def _finish_writing(writing: deque[tuple[Path, Future]], most: int, failures: dict[Path, str]) -> None:
-    """Waits until at most so many pictures are being written; notes those that could not be."""
+    """Waits until at most `most` pictures are being written. Adds those that could not be written to `failures`."""
     while len(writing) > most:
         path, done = writing.popleft()
         try:
             done.result()
-        except Exception as error:  # as for translating
+        except Exception as error:  # as in translate_all: the next picture may be fine
             failures[path] = _failure(path, error)
 
 
@@ -182,12 +182,12 @@ def main(argv: list[str]) -> int:
     """Exit code 0; 1 if some pictures could not be translated; 2 for bad flags."""
     try:
         if len(argv) > 1:
-            raise InputError(f"arguments must be flags, found {argv[1:]}")
+            raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
         failures = translate_all()
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return command_line.tell_results(_OUTPUT.value, failures, len(failures))
+    return command_line.report_results(_OUTPUT.value, failures, len(failures))
 
 
 def run() -> None:

@@ -131,10 +131,10 @@ def test_nothing_is_said_before_our_own_first_line(tmp_path, words):
 
 
 def test_what_tensorflow_says_is_shown_if_it_cannot_start(capfd):
-    with pytest.raises(ImportError), command_line._stderr_kept_back():
+    with pytest.raises(ImportError), command_line._stderr_held_back():
         os.write(2, b"said by a library\n")
         raise ImportError
     assert capfd.readouterr().err == "said by a library\n"
-    with command_line._stderr_kept_back():
+    with command_line._stderr_held_back():
         os.write(2, b"noise\n")
     assert capfd.readouterr().err == ""

@@ -145,12 +145,12 @@ def test_bad_distances_are_refused_before_the_extractor_is_made(sets, tmp_path, 
             ({"distribution": "fid", "reference_statistics": tmp_path / "there.npz"}, "must be a new file in an"),
             ({"distribution": "fid", "reference_statistics": tmp_path / "x.npz", "target": ""}, "must be a file"),
             ({"distribution": "fid", "target": tmp_path / "no"}, "no: must be a folder with images"),
-            ({"distribution": "fid", "input": target}, "--input may be given without --labels and --distribution only"),
+            ({"distribution": "fid", "input": target}, "--input must be left out with --distribution"),
             ({"distribution": "fid", "csv": tmp_path / "no" / "x.csv"}, "must lie in an existing folder"),
-            ({"feature_extractor": "random"}, "--feature_extractor may be given with --distribution only"),
-            ({"distribution": "fid", "labels": "yes"}, "--labels and --distribution are two evaluations, found both"),
+            ({"feature_extractor": "random"}, "--feature_extractor must be left out without --distribution"),
+            ({"distribution": "fid", "labels": "yes"}, "--labels must be given without --distribution, found both"),
             ({"labels": "yes", "target": ""}, "--target must be the folder of the true label maps, found ''"),
-            ({"label_colours": "c.csv"}, "--label_colours may be given with --labels only, found 'c.csv'")):
+            ({"label_colours": "c.csv"}, "--label_colours must be left out without --labels, found 'c.csv'")):
         code, error = _main(capsys, pred=pred, **{"target": target, **values})
         assert code == 2 and message in error and error.count("\n") == 1, error
     assert sorted(os.listdir(tmp_path)) == before
@@ -173,4 +173,4 @@ def test_bad_input_is_told_in_one_line(folders, tmp_path, capsys):
     assert message.count("\n") == 1 and message.endswith("found no such folder\n")
     assert _main(capsys, pred=pred) == (2, "error: --target or --input must be a folder, found neither\n")
     assert _main(capsys) == (2, "error: --pred must be a folder, found ''\n")
-    assert _main(capsys, "left", "over", pred=pred)[1] == "error: everything must be given as a flag, found left over\n"
+    assert _main(capsys, "left", "over", pred=pred)[1] == "error: arguments must be flags, found left over\n"

@@ -140,7 +140,7 @@ def test_gradient_penalty_needs_images_of_equal_size():
     with pytest.raises(InputError) as caught:
         Settings.of(preprocess="none", gan_mode="wgangp")
     message = str(caught.value)
-    assert message.startswith("--gan_mode must be another than wgangp with --preprocess=none")
+    assert message.startswith("--gan_mode must be a mode other than wgangp with --preprocess=none")
     assert message.endswith(", found 'wgangp'")
     Settings.of(preprocess="crop", gan_mode="wgangp")
 

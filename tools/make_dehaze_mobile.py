@@ -163,7 +163,7 @@ def main(argv: list[str]) -> int:
 
     try:
         if len(argv) > 1:
-            raise InputError(f"arguments must be flags, found {argv[1:]}")
+            raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
         if _MEASURE_ONLY.value:
             print("\n\n".join(_tables(newest_version(Path(_OUTPUT.value), "--output"), _tests())))
             return 0

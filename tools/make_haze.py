@@ -312,7 +312,7 @@ def main(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> in
     """Exit code 0; 2 if flags, photographs or output are not as they must be (see stderr); 130 after Ctrl-C."""
     try:
         if len(argv) > 1:
-            raise InputError(f"everything must be given as a flag, found {' '.join(argv[1:])}")
+            raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
         for name in ("input", "output"):
             if not flag_values[name].value:
                 raise InputError(f"--{name} must be a folder, found ''")

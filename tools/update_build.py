@@ -367,7 +367,7 @@ def main(argv: Sequence[str]) -> int:
     """Exit code 0, 1 if --check finds BUILD files out of date, 2 if an argument or an import is not as it must be."""
     try:
         if len(argv) > 1:
-            raise InputError(f"everything must be given as a flag, found {' '.join(argv[1:])}")
+            raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
         changes = out_of_date(ROOT)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,13 +1,13 @@
 """Dehazing by the dark channel prior, the baseline that needs no training. NumPy alone.
 
 He, Sun, Tang: Single Image Haze Removal Using Dark Channel Prior, CVPR 2009 (equation numbers are those of that
-paper) and TPAMI 2011. Haze-free outdoor pictures have, in most small patches but the sky, a pixel that is almost black
-in some channel (eq. 5). What is not black there is the haze, so it tells the transmission (eq. 12), and with it the
-picture without haze (eq. 16).
+paper) and TPAMI 2011. In a haze-free outdoor picture, most small patches outside of the sky have a pixel that is almost
+black in some channel (eq. 5). In a hazy picture, the brightness of such a pixel comes from the haze. It gives the
+transmission (eq. 12), and with it the picture without haze (eq. 16).
 
-Patch, omega, t0 and the share of bright pixels are those of the paper. It refines the transmission by soft matting; as
-the authors did later, the guided filter does it here, with the hazy colour picture as its guide. Its radius is that of
-the authors' example with a colour guide (feathering), its eps a common one for this purpose.
+Patch size, omega, t0 and the share of bright pixels are those of the paper. The paper refines the transmission by soft
+matting. Here the guided filter does that, as in the authors' later work, with the hazy colour picture as its guide. Its
+radius is that of the authors' example with a colour guide (feathering). Its eps is a common value for this purpose.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from cut_tf.baselines.guided_filter import guided_filter
 from cut_tf.common.windows import row_bands, window_minimum
 
 PATCH_PX = 15
-OMEGA = 0.95  # share of the haze that is removed: a little of it tells distance
-LEAST_TRANSMISSION = 0.1  # t0: below, noise would be amplified more than tenfold
+OMEGA = 0.95  # share of the haze that is removed: a little remains, so that distant objects still look distant
+LEAST_TRANSMISSION = 0.1  # t0: a smaller value would amplify noise more than tenfold
 BRIGHT_SHARE = 0.001  # of all pixels, those brightest in the dark channel
 GUIDED_RADIUS_PX = 60
 GUIDED_EPS = 1e-4  # for a guide in [0, 1]
@@ -42,7 +42,7 @@ def dehaze(picture: np.ndarray) -> np.ndarray:
     airlight = atmospheric_light(picture)
     coarse = coarse_transmission(picture, airlight)
     clear = np.empty_like(picture)
-    # The guided filter needs some forty floats per pixel at a time. In bands, big photographs need not that much.
+    # The guided filter needs about forty floats per pixel at a time. Bands of rows bound that for big photographs.
     for reads, inside, band in row_bands(picture.shape[0], 2 * GUIDED_RADIUS_PX, rows=512):
         share = refine_transmission(picture[reads], coarse[reads])[inside]
         shown = np.maximum(share, LEAST_TRANSMISSION)[..., None]
@@ -52,10 +52,11 @@ def dehaze(picture: np.ndarray) -> np.ndarray:
 
 
 def atmospheric_light(picture: np.ndarray) -> np.ndarray:
-    """The colour A of the haze itself (section 4.4): where the haze hides everything, it is all there is to see.
+    """The colour A of the haze itself (section 4.4), which is what one sees where the haze hides everything.
 
-    Of the 0.1 % of pixels that are brightest in the dark channel, at least one and all that are as bright as the least
-    of them, the colour of the pixel with the greatest sum of R, G and B; of equals, the topmost, then leftmost one.
+    The candidates are the 0.1 % of pixels that are brightest in the dark channel: at least one, and all ties with the
+    last of them. The result is the colour of the candidate with the greatest sum of R, G and B. Of equal ones it is
+    the topmost, then the leftmost.
 
     Args:
       picture: uint8 [H, W, 3] RGB.

@@ -11,7 +11,7 @@ _UPPER = np.triu_indices(3)
 
 
 def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, eps: float) -> np.ndarray:
-    """Smooths `values` but for the edges of `guide`: in each window the result is an affine function of the colour.
+    """Smooths `values` and keeps the edges of `guide`: in each window the result is an affine function of the colour.
 
     Equations 14 to 16 of the ECCV paper. Windows are cut off at the border of the picture. The time does not depend on
     the radius; the result of a pixel depends on pixels up to 2 radius away.

@@ -84,12 +84,12 @@ def main(argv: list[str]) -> int:
     """Exit code 0; 1 if some pictures could not be translated; 2 for bad flags, or a server that has no such model."""
     try:
         if len(argv) > 1:
-            raise InputError(f"arguments must be flags, found {argv[1:]}")
+            raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
         failures, num_failed = translate_all()
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return command_line.tell_results(_OUTPUT.value, failures, num_failed)
+    return command_line.report_results(_OUTPUT.value, failures, num_failed)
 
 
 def run() -> None:

@@ -63,6 +63,6 @@ def check_results(plan: Sequence[tuple[Path, Sequence[Path]]], folder: Path, ove
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """What two names of one file have in common, also where upper and lower case count as the same."""
+    """Device and inode: equal for all names of one file, also on file systems that ignore upper and lower case."""
     status = path.stat()
     return status.st_dev, status.st_ino

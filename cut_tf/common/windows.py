@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+# Rows of a band: enough that its neighbours add little work, few enough that a band of a wide photograph is small.
 _BAND_ROWS = 256
 
 
@@ -28,7 +29,7 @@ def box_sum(values: np.ndarray, radius: int) -> np.ndarray:
 
 
 def _sum_down(values: np.ndarray, radius: int) -> np.ndarray:
-    """The sum over rows y - radius to y + radius that exist, of [H, ...]."""
+    """The sum over the existing rows from y - radius to y + radius, of [H, ...]."""
     rows = values.shape[0]
     sums, running = np.empty_like(values), values[:radius].sum(axis=0)
     # Faster than numpy.cumsum and a difference, which go through memory several times.
@@ -56,11 +57,11 @@ def window_minimum(values: np.ndarray, radius: int) -> np.ndarray:
 
 
 def _minimum_down(values: np.ndarray, radius: int) -> np.ndarray:
-    """The minimum over rows y - radius to y + radius that exist, of [H, W]."""
-    # Rows of the border, repeated, lie in the cut windows anyhow, so that they change no minimum.
+    """The minimum over the existing rows from y - radius to y + radius, of [H, W]."""
+    # Repeating the border rows changes no minimum: every window that reaches them contains the border row already.
     minima = np.pad(values, ((radius, radius), (0, 0)), mode="edge")
     length, wanted = 1, 2 * radius + 1
-    while length < wanted:  # minima over windows of a length give those over up to twice that length
+    while length < wanted:  # two windows of `length` rows together cover one of up to twice that length
         step = min(length, wanted - length)
         minima = np.minimum(minima[:-step], minima[step:])
         length += step
@@ -78,7 +79,7 @@ def row_bands(height: int, reach: int, rows: int = _BAND_ROWS) -> Iterator[tuple
       rows: rows of a band; the last one may have fewer.
 
     Yields:
-      (with_neighbours, inside, band): the rows to read, those of the read ones that are the band, and the band.
+      (with_neighbours, inside, band): the rows to read; where the band lies among them; where it lies in the picture.
     """
     for top in range(0, height, rows):
         bottom = min(top + rows, height)

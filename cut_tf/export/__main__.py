@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     command_line.log_to_stdout()
     try:
         if len(argv) > 1:
-            raise InputError(f"arguments must be flags, found {argv[1:]}")
+            raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
         options = _options()
         command_line.start_tensorflow()
         from cut_tf import devices

@@ -88,7 +88,7 @@ class Settings:
             rule = f"at least {least} with --discriminator_layers={self.patchgan.discriminator_layers}"
             require(data.crop_size_px >= least, "crop_size_px", rule, data.crop_size_px)
         if preprocess == "none":
-            rule = "another than wgangp with --preprocess=none, whose penalty mixes images of equal size"
+            rule = "a mode other than wgangp with --preprocess=none, since its penalty mixes images of equal size"
             require(self.gan.gan_mode != "wgangp", "gan_mode", rule, self.gan.gan_mode)
         networks = (self.generator.generator, self.generator.generator_norm)
         require(not self.resnet.recompute_blocks or networks == ("resnet", "instance"), "recompute_blocks",
@@ -123,7 +123,7 @@ class Settings:
         return {name: getattr(getattr(self, section), name) for name, section in OWNERS.items()}
 
     def changed(self) -> dict[str, Any]:
-        """Those of `flat` that are not the defaults."""
+        """The values of `flat` that differ from the defaults."""
         return {name: value for name, value in self.flat().items() if value != FIELDS[name].default}
 
     def to_json(self) -> str:
@@ -132,15 +132,15 @@ class Settings:
 
     @staticmethod
     def from_json(text: str, where: str) -> Settings:
-        """Reads what `to_json` wrote, of this version or an earlier one, whose sections were fewer and larger.
+        """Reads what `to_json` of this or an earlier version wrote. Earlier versions had fewer and larger sections.
 
         Args:
-          text: a JSON object of sections. Names of sections are not looked at, since no two settings share a name.
-            Settings that are missing get their default.
+          text: a JSON object of sections. The names of the sections do not matter, since no two settings share a
+            name. Missing settings get their default.
           where: the file, for messages.
 
         Raises:
-          InputError: if it is not that.
+          InputError: if `text` is anything else.
         """
         try:
             sections = json.loads(text)
@@ -151,7 +151,7 @@ class Settings:
             raise InputError(f"{where}: not the settings of a cut_tf run: {error}") from error
 
     def differences(self, other: Settings) -> list[str]:
-        """One line per setting that differs and must not differ between a run and its continuation."""
+        """One line for each setting that differs and that a continued run has to keep."""
         theirs = other.flat()
         return [f"--{name}: {value!r} against {theirs[name]!r}" for name, value in self.flat().items()
                 if value != theirs[name] and not FIELDS[name].metadata["free"]]
@@ -167,7 +167,7 @@ OWNERS: dict[str, str] = {field.name: name for name, type_ in SECTIONS.items() f
 
 
 def names_in(uses: Iterable[str]) -> Mapping[str, str]:
-    """The settings that a declaration of used settings means.
+    """Resolves the list of settings that a row of a table declares.
 
     Args:
       uses: names of settings; "SECTION.*" stands for all of a section.
@@ -176,7 +176,7 @@ def names_in(uses: Iterable[str]) -> Mapping[str, str]:
       Name of each setting to the name of its section, in the order of the sections.
 
     Raises:
-      KeyError: if a name is neither.
+      KeyError: if a name is neither a setting nor "SECTION.*".
     """
     asked = set(uses)
     unknown = asked - {f"{section}.*" for section in SECTIONS} - set(OWNERS)

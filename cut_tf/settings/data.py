@@ -69,7 +69,8 @@ class HazeSettings(Checked):
 class HazedSettings(Checked):
     """Clear photographs that get haze as they are read: `--dataset=hazed:...`."""
 
-    haze_variants: int = setting(4, "hazes that each photograph of --dataset=hazed:... is seen with", often=True)
+    haze_variants: int = setting(4, "number of different hazes that each photograph of --dataset=hazed:... gets",
+                                 often=True)
 
     def _check(self) -> None:
         self._positive("haze_variants")

@@ -6,7 +6,7 @@ import dataclasses
 
 from cut_tf.settings.fields import Checked, require, setting
 
-# Of the discriminator. With so many it needs crops of 3072 px.
+# Most downsampling layers of the PatchGAN: with 10 it needs crops of 3072 px, and more fit no usual picture.
 _MOST_LAYERS = 10
 
 
@@ -48,8 +48,9 @@ class StyleGAN2Settings(Checked):
     """SinCUT's generator and discriminator (CUT paper, appendix C)."""
 
     stylegan2_downsamplings: int = setting(1, "times that the stylegan2 generator halves the resolution")
-    stylegan2_size_px: int = setting(64, "crop that stylegan2 networks are made for, a power of two; the larger, the "
-                                      "fewer channels for one ngf and ndf. That of the discriminator is its input")
+    stylegan2_size_px: int = setting(64, "size of the crops that stylegan2 networks are made for, a power of two. A "
+                                      "larger size means fewer channels for the same ngf and ndf. The discriminator "
+                                      "takes inputs of this size only")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +87,10 @@ class PatchGANSettings(Checked):
                 self.discriminator_layers)
 
     def least_side_px(self) -> int:
-        """Least side in pixels of what the PatchGAN judges.
+        """Smallest side in pixels of an image that the PatchGAN accepts.
 
-        Downsampling halves the crop; the last two 4x4 convolutions take one pixel each and leave one at least.
+        Each downsampling layer halves the image. Each of the last two 4x4 convolutions makes it one pixel smaller, and
+        at least one pixel has to remain.
         """
         return 3 * 2**self.discriminator_layers
 

@@ -6,7 +6,7 @@ import dataclasses
 
 from cut_tf.settings.fields import Checked, require, setting
 
-# Of the flag --tf32, which commands without settings have too.
+# Help of --tf32, which commands without settings have too.
 TF32_HELP = (
     "let GPUs of NVIDIA's Ampere generation and newer round the inputs of float32 convolutions and products to "
     "TensorFloat-32, with 10 bits after the point instead of 23. Off, since the results of the official code are met "
@@ -26,8 +26,8 @@ class TrainSettings(Checked):
     checkpoint_steps: int = setting(1000, "steps between checkpoints", free=True, often=True)
     keep_checkpoints: int = setting(3, "newest checkpoints to keep, besides the best and the final one", free=True)
     allow_changed_data: bool = setting(
-        False, "go on with a run although its training pictures, or the run that it learns from, are others than at "
-        "its beginning", free=True)
+        False, "continue a run although its training pictures, or the run that it learns from, have changed since it "
+        "began", free=True)
 
     def _check(self) -> None:
         self._positive("checkpoint_steps", "keep_checkpoints", "log_steps", "image_steps")
@@ -80,11 +80,13 @@ class EvaluationSettings(Checked):
     eval_steps: int = setting(
         500, "steps between evaluations on the test pairs, where there are pairs", free=True, often=True)
     best_metric: str = setting("psnr", "metric that decides which checkpoint is kept as the best", free=True)
-    distribution_metric: str = setting("none", "distance of outputs and targets of the test split, paired or not, at "
-                                       "eval_steps", free=True)
+    distribution_metric: str = setting("none", "distance between outputs and targets of the test split, which need not "
+                                       "be pairs; measured every --eval_steps", free=True)
     feature_extractor: str = setting(
-        "inception", "of --distribution_metric: inception, random, run:DIR or a SavedModel's folder", free=True)
-    inception_weights: str = setting("", "file of its weights; empty: Keras' cache, or a download", free=True)
+        "inception", "features for --distribution_metric: inception, random, run:DIR or a SavedModel's folder",
+        free=True)
+    inception_weights: str = setting("", "file of InceptionV3's weights; if empty, the one in Keras' cache, or a "
+                                     "download", free=True)
 
     def _check(self) -> None:
         self._positive("eval_steps")

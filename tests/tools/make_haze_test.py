@@ -261,7 +261,7 @@ def test_only_photographs_that_are_hazed_need_depths(photographs, tmp_path):
     (["--input=IN", "--output=OUT", "--nonhomogeneous=2"], "error: --nonhomogeneous must be at most 1, found 2.0"),
     (["--input=IN", "--output=OUT", "--depth=IN/none"], "error: --depth must be a folder with depth maps, found IN/no"),
     (["--input=IN", "--output=OUT", "--limit=1"], "error: --split=train must get two photographs or more"),
-    (["--input=IN", "--output=OUT", "train"], "error: everything must be given as a flag, found train"),
+    (["--input=IN", "--output=OUT", "train"], "error: arguments must be flags, found train"),
     (["--input=IN", "--output=IN/p0.jpg"], "error: --output must be a folder that can be written"),
 ])
 def test_bad_input_gives_code_2_and_writes_nothing(photographs, tmp_path, capsys, arguments, message):

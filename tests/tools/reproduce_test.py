@@ -272,7 +272,7 @@ def test_a_folder_in_use_is_refused(fakes, tmp_path, capsys):
     (["--set=seed=3"], "--set must leave method, dataset, run, seed"),
     (["--set=nothing=3"], "--base and --set must give flags of cut_tf.train: Unknown command line flag 'nothing'"),
     (["--set=crop_size_px=8"], "--crop_size_px must be at least 16, found 8"),
-    (["--dataset=nowhere"], "nowhere"), (["cut"], "everything must be given as a flag, found cut"),
+    (["--dataset=nowhere"], "nowhere"), (["cut"], "arguments must be flags, found cut"),
 ])
 def test_bad_input_gives_code_2_and_writes_nothing(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)

@@ -81,7 +81,7 @@ def main(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> in
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if len(argv) > 1:
-            raise InputError(f"everything must be given as a flag, found {' '.join(argv[1:])}")
+            raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
         options = _options(flag_values)
         reproduction = KINDS[SUITES[options.suite].kind](options)
         done = reproduction.work()
