@@ -1,8 +1,8 @@
 """Anti-aliased down- and upsampling by 2 (Zhang, "Making convolutional networks shift-invariant again", ICML 2019).
 
-The kernels are fixed. [1, 3, 3, 1] at stride 1/2 is bilinear interpolation; [1, 2, 1] is a depthwise convolution in
-float32, and two averages of neighbours in half precision, where TensorFlow's depthwise convolution is slow, and for
-TensorFlow Lite. Each is as exact as the other: `python -m tools.benchmark layers` compares their times.
+The kernels are fixed. [1, 3, 3, 1] at stride 1/2 is bilinear interpolation. [1, 2, 1] is a depthwise convolution in
+float32. In half precision, where TensorFlow's depthwise convolution is slow, and for TensorFlow Lite it is two averages
+of neighbours. Both forms are exact: `python -m tools.benchmark layers` compares their times.
 """
 
 from __future__ import annotations

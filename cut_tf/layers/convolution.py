@@ -14,12 +14,12 @@ import tensorflow as tf
 from cut_tf import compat
 from cut_tf.layers.fast import few_filters, winograd
 
-# Normal, not truncated, with the standard deviation 0.02 * sqrt(2 / (fan_in + fan_out)).
+# The official code's gain: normal, not truncated, with the standard deviation 0.02 * sqrt(2 / (fan_in + fan_out)).
 XAVIER_GAIN = 0.02
 
 
 def seeds_from(seed: int) -> Iterator[int]:
-    """An endless stream of initialiser seeds; two layers of a network never share one."""
+    """An endless stream of different initialiser seeds, so that no two layers of a network share one."""
     state = seed * 1_000_003 + 1
     while True:
         state = (state * 6_364_136_223_846_793_005 + 1_442_695_040_888_963_407) % 2**63
@@ -42,7 +42,7 @@ class Convolution(keras.layers.Layer):
       use_bias: whether a bias is added.
       spectral_norm: divide the kernel by its largest singular value at each training call.
       seed: seed of the Xavier initialisation.
-      gain: of the Xavier initialisation; without norms between layers 0.02 would let signals vanish.
+      gain: of the Xavier initialisation. Networks without norms need more than 0.02, or their signals vanish.
     """
 
     def __init__(self, filters: int, kernel_px: int, *, seed: int, stride_px: int = 1, padding_px: int = 0,
@@ -61,7 +61,7 @@ class Convolution(keras.layers.Layer):
             kernel_initializer=xavier_normal(seed, gain), name=name, dtype=dtype)
 
     def build(self, input_shape: tuple) -> None:
-        # Keras checks sizes, and does not know of the padding.
+        # Without sizes: Keras would refuse inputs smaller than the kernel, since it does not know of the padding.
         shape = (None, None, None, input_shape[-1])
         if self._spectral_norm:
             first = np.random.default_rng(self._seed).normal(size=[1, self.convolution.filters]).astype(np.float32)
@@ -74,9 +74,12 @@ class Convolution(keras.layers.Layer):
              recompute: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
         """Convolves [B, H, W, C].
 
-        `adds_bias` False leaves the bias out, for an instance norm that would take it away again: it stays a weight,
-        as in the official code, whose gradient is 0, but costs no pass over the pixels forward and backward. `again`
-        makes the inputs once more for the kernel's gradient, so that large ones need not be kept.
+        Args:
+          inputs: [B, H, W, C].
+          training: for spectral norm.
+          adds_bias: False leaves the bias out, before an instance norm, which would remove it. It stays a weight with
+            gradient 0, as in the official code, but saves two passes over the pixels.
+          recompute: computes `inputs` again for the kernel's gradient, so that large ones need not be stored.
         """
         if self._spectral_norm:
             return tf.cast(self.convolution(self._padded(inputs), training=training), inputs.dtype)
@@ -85,7 +88,7 @@ class Convolution(keras.layers.Layer):
 
     def with_kernel(self, inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None = None,
                     recompute: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
-        """The convolution by this layer's or another kernel of that shape, and bias, as a function of all three."""
+        """Convolves with the given kernel and bias, as a function of all its tensors, which `recomputed` needs."""
         padded = self._padded(inputs)
         if self._stride_px == 1 and winograd.is_faster(padded, kernel, self._same):
             return winograd.convolution_3x3(padded, kernel, self._same, bias, recompute)

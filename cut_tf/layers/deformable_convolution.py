@@ -1,7 +1,7 @@
 """Modulated deformable convolution (Zhu et al., "Deformable ConvNets v2", CVPR 2019, eq. 1).
 
-Each of the nine taps of a 3x3 kernel looks at a place of its own beside its grid point, between pixels by bilinear
-interpolation, and weighs what it finds there by a mask; both are predicted from the input. The image is zero outside.
+Each of the nine taps of a 3x3 kernel samples the image at an offset from its grid point, by bilinear interpolation, and
+multiplies the sample by a mask. Offsets and masks are predicted from the input. Outside of the image there are zeros.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _CORNERS = np.array([(0, 0), (0, 1), (1, 0), (1, 1)], np.int32)
 def deformable_convolution(inputs: tf.Tensor, offsets: tf.Tensor, mask: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """y(p) = sum_k kernel_k * mask_k(p) * x(p + p_k + offsets_k(p)), stride 1, with x = 0 outside the image.
 
-    The taps are taken one after the other, and again in the backward pass, so that the memory stays that of a few
-    copies of the input: with automatic gradients it would be that of 36 and more.
+    The taps are computed one after the other, and again in the backward pass. So the memory is that of a few copies of
+    the input. With automatic gradients it would be that of 36 and more.
 
     Args:
       inputs: [B, H, W, C], any float type; products are of this type, their sums float32 at least.
@@ -49,7 +49,7 @@ def deformable_convolution(inputs: tf.Tensor, offsets: tf.Tensor, mask: tf.Tenso
 
 
 def bilinear_places(offsets: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The four pixels around each sampled place, and how much each counts.
+    """The four pixels around each sampled place, and the weight of each.
 
     Args:
       offsets: [B, H, W, G, 18].
@@ -119,7 +119,7 @@ def _convolve_with_gradient(rows: tf.Tensor, weights: tf.Tensor, kernel: tf.Tens
             sampled = tf.reshape(tf.matmul(weight[:, None], found), [-1, kernel.shape[1]])
             to_kernel.append(tf.matmul(sampled, upstream, transpose_a=True))
             to_weights.append(tf.cast(tf.matmul(found, to_sampled[..., None])[..., 0], weights.dtype))
-            # Many places may share a pixel: their sum is no matter for half precision.
+            # Many places may share a pixel, so their gradients are summed in float32 at least.
             parts = tf.cast(weight[..., None] * to_sampled[:, None], _sum_type(rows.dtype))
             parts = tf.math.unsorted_segment_sum(tf.reshape(parts, [-1, rows.shape[1]]),
                                                  tf.reshape(indices[:, tap], [-1]), tf.shape(rows)[0])
@@ -134,12 +134,12 @@ class DeformableConvolution(keras.layers.Layer):
 
     A 3x3 convolution predicts both, in float32 whatever the precision: 2 * 9 * groups offsets as (down, right) per tap,
     then 9 * groups masks. It starts at zero. The mask is 2 * sigmoid, so that the layer starts as an ordinary
-    convolution; DCNv2's own range is that of sigmoid, and half of a kernel here is a kernel there.
+    convolution. In DCNv2 the mask is sigmoid alone, so a kernel of DCNv2 is twice the one here.
 
     Args:
       filters: output channels.
       seed: seed of the Xavier initialisation.
-      groups: deformable groups: the channels are split into so many parts with offsets and masks of their own.
+      groups: deformable groups, into which the channels are split; each has its own offsets and masks.
       gain: of the Xavier initialisation.
 
     Raises:

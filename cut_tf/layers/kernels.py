@@ -1,4 +1,4 @@
-"""Which form a layer is computed in: TensorFlow's own operations, or the faster forms that this package has."""
+"""Chooses how a layer is computed: by TensorFlow's own operations, or by this package's faster forms."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLAIN = contextvars.ContextVar("cut_tf_plain_kernels", default=False)
 
 @contextlib.contextmanager
 def plain_kernels(plain: bool = True) -> Iterator[None]:
-    """Layers called inside take none of this package's faster forms, if `plain`."""
+    """Layers called inside use TensorFlow's own operations alone, if `plain`."""
     token = _PLAIN.set(plain)
     try:
         yield
@@ -24,7 +24,7 @@ def plain_kernels(plain: bool = True) -> Iterator[None]:
 
 
 def on_gpu() -> bool:
-    """Whether TensorFlow sees a GPU, on which layers then run. Layers and tools ask here."""
+    """Whether TensorFlow sees a GPU, on which layers then run. The only place that finds out."""
     return bool(tf.config.list_physical_devices("GPU"))
 
 

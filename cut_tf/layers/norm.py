@@ -10,7 +10,7 @@ from cut_tf.common import registry
 from cut_tf.layers import kernels, portable
 
 EPSILON = 1e-5
-# Above that many images the graph would grow more than one pass over them saves.
+# Each image adds operations to the graph. With more than 8 images that costs more than the faster kernels save.
 _MOST_FUSED_IMAGES = 8
 # PyTorch's momentum 0.1 is the weight of the new value, Keras' the weight of the old one.
 _BATCH_NORM_MOMENTUM = 0.9
@@ -19,9 +19,9 @@ _BATCH_NORM_MOMENTUM = 0.9
 class InstanceNorm(keras.layers.Layer):
     """Zero mean and unit variance per image and channel over H and W; no affine part, no running statistics.
 
-    A few images, as in training, go one by one: one image's batch statistics are its instance statistics, so that
-    the kernels of batch norm serve, at half to a quarter of the time of a layer made of means and differences. They
-    keep nothing but their input for the gradient, and read and write bfloat16 without a copy in float32.
+    Small batches, as in training, are computed image by image with the kernels of batch norm: the batch statistics of
+    one image are its instance statistics. That takes half to a quarter of the time of means and differences. These
+    kernels store nothing but their input for the gradient, and read and write bfloat16 without a copy in float32.
     """
 
     def __init__(self, name: str | None = None, dtype: str | None = None) -> None:
@@ -33,7 +33,7 @@ class InstanceNorm(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, relu: bool = False) -> tf.Tensor:
-        """Norms float [B, H, W, C]; with `relu` also cuts off what is negative, which then costs no memory."""
+        """Norms float [B, H, W, C]. With `relu` it applies the ReLU too, which then stores nothing of its own."""
         del training  # the same in training and inference; all norms take the argument
         count = inputs.shape[0]
         if count and count <= _MOST_FUSED_IMAGES and kernels.are_fast():
@@ -69,18 +69,18 @@ def _fused_norm(image: tf.Tensor, relu: bool) -> tf.Tensor:
 
 
 def _relu_gradient(upstream: tf.Tensor, pixels: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
-    """The gradient through the ReLU of normed pixels, which were above 0 where the pixels were above their mean."""
-    # Asked only now: what depends on the pixels alone would be computed in the forward pass, and kept.
+    """The gradient through the ReLU of normed pixels, which are positive where the pixels are above their mean."""
+    # TensorFlow computes gradient parts that depend on forward values alone early, and keeps them. This delays them.
     with tf.control_dependencies([upstream]):
         return tf.raw_ops.ReluGrad(gradients=upstream, features=pixels - tf.cast(mean, pixels.dtype))
 
 
 def _exact_norm(image: tf.Tensor, relu: bool) -> tf.Tensor:
-    """The same for float32 on the CPU, with a tenth of the rounding error: only the gradient is a fused kernel.
+    """The same for float32 on the CPU, with a tenth of the rounding error. Only the gradient is a fused kernel.
 
-    The fused kernel adds thousands of pixels up one after the other. The error reaches 1e-5, which is enough to move
-    an activation over the kink of a ReLU where the official code's is not. The ReLU's gradient asks the input on
-    which side of the mean it was, so that nothing but the input is kept.
+    The fused kernel adds up thousands of pixels one after the other. Its rounding error reaches 1e-5. That is enough to
+    change the sign of an activation before a ReLU, and so to differ from the official code. The ReLU's gradient
+    compares the input with its mean, so that nothing but the input is stored.
     """
     @tf.custom_gradient
     def norm(pixels: tf.Tensor) -> tuple[tf.Tensor, object]:
@@ -106,7 +106,7 @@ def _exact_norm(image: tf.Tensor, relu: bool) -> tf.Tensor:
 class BatchNorm(keras.layers.BatchNormalization):
     """Batch norm over all images of a step: with several replicas, mean and variance are those of the global batch.
 
-    Otherwise replicas would norm, learn and keep running statistics of their own, which no replica alone would.
+    With statistics of their own, replicas would compute other outputs and gradients than one device with that batch.
     """
 
     def __init__(self, name: str | None = None, dtype: str | None = None) -> None:
@@ -156,7 +156,7 @@ def _none(name: str, dtype: str) -> keras.layers.Layer:
     return NoNorm(name=name, dtype=dtype)
 
 
-# Spectral norm is one of the convolution's kernel, so nothing is left to do after it.
+# Spectral norm changes the convolution's kernel, so no layer follows the convolution.
 NORMS = {"instance": _instance, "batch": _batch, "none": _none, "spectral": _none}
 
 
@@ -171,7 +171,7 @@ def conv_has_bias(kind: str) -> bool:
 
 
 def cancels_bias(kind: str) -> bool:
-    """Whether that norm takes away what a convolution before it adds to all pixels of a channel."""
+    """Whether that norm removes the bias of the convolution before it, by subtracting each channel's mean."""
     return kind == "instance"
 
 

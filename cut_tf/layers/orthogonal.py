@@ -11,10 +11,14 @@ import tensorflow as tf
 
 from cut_tf.layers import kernels
 
-# Newton-Schulz doubles the digits at each iteration; after an optimizer step it takes 3 to 6 of them.
+# Newton-Schulz doubles the correct digits at each iteration. After an optimizer step it takes 3 to 6 iterations, for a
+# badly conditioned matrix more.
 _MOST_ITERATIONS = 40
-# Of max |W^T W - I| in float64; rounding the result to float32 adds 1e-7 or so.
+# Largest max |W^T W - I| in float64. Rounding the result to float32 adds about 1e-7 anyway.
 _TOLERANCE = 1e-7
+# Newton-Schulz converges for singular values in (0, sqrt 3), that is, for eigenvalues of W^T W below 3. This leaves a
+# margin for rounding.
+_MOST_SQUARED = 2.9
 
 
 def _unrounded(values: tf.Tensor) -> tf.Tensor:
@@ -35,7 +39,7 @@ def tangent_projection(kernel: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
     """
     if kernel.shape[0] < kernel.shape[1]:
         return tf.transpose(tangent_projection(tf.transpose(kernel), tf.transpose(gradient)))
-    # Both products are taken through p x p matrices, which are the smaller ones.
+    # Both products go through p x p matrices, which are smaller than n x n.
     dtype, kernel, gradient = gradient.dtype, _unrounded(kernel), _unrounded(gradient)
     inner = tf.matmul(kernel, gradient, transpose_a=True)  # K^T D
     return tf.cast(gradient - 0.5 * tf.matmul(kernel, inner + tf.transpose(inner)), dtype)
@@ -44,10 +48,10 @@ def tangent_projection(kernel: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
 def retraction(point: tf.Tensor) -> tf.Tensor:
     """The nearest orthonormal matrix, W (W^T W)^(-1/2): the polar factor, eq. 5 for W = K + X with X tangent.
 
-    Computed by the Newton-Schulz iteration, whose matrix products are faster than an eigenvalue decomposition. They
-    are float64: GPUs round the inputs of float32 products to 10 bits (TF32), of which the iteration would stop 1e-3
-    off the manifold, and TensorFlow can forbid that to a whole process alone, not to a layer. On two cores of a CPU
-    that takes 3 ms for a kernel of 256 x 256 where float32 took 1.3, of steps that take seconds.
+    Computed by the Newton-Schulz iteration, whose matrix products are faster than an eigenvalue decomposition. They are
+    float64. GPUs may round the inputs of float32 products to 10 bits (TF32), with which the iteration would stop 1e-3
+    off the manifold, and TensorFlow can switch that off for a whole process only. On two CPU cores float64 takes 3 ms
+    for a 256 x 256 kernel and float32 1.3 ms, in steps that take seconds.
 
     Args:
       point: W, float [n, p] of full rank.
@@ -61,11 +65,11 @@ def retraction(point: tf.Tensor) -> tf.Tensor:
 
 
 def _polar_factor(point: tf.Tensor) -> tf.Tensor:
-    """That of float64 [n, p] with n >= p."""
+    """The polar factor of float64 [n, p] with n >= p."""
     identity = tf.eye(point.shape[1], dtype=point.dtype)
-    # The iteration converges for singular values in (0, sqrt 3). The largest row sum bounds their squares.
+    # The largest row sum of W^T W bounds its eigenvalues, which are the squared singular values.
     bound = tf.reduce_max(tf.reduce_sum(tf.abs(tf.matmul(point, point, transpose_a=True)), axis=1))
-    point = point * tf.where(bound > 2.9, tf.math.rsqrt(tf.maximum(bound, 1e-30)), 1.0)
+    point = point * tf.where(bound > _MOST_SQUARED, tf.math.rsqrt(tf.maximum(bound, 1e-30)), 1.0)
 
     def far(step: tf.Tensor, _: tf.Tensor, gram: tf.Tensor) -> tf.Tensor:
         return tf.logical_and(step < _MOST_ITERATIONS, tf.reduce_max(tf.abs(gram - identity)) > _TOLERANCE)
@@ -99,15 +103,15 @@ def _with_tangent_gradient(kernel: tf.Tensor) -> tuple[tf.Tensor, object]:
 
 
 class OrthogonalDense(keras.layers.Dense):
-    """[..., in] to [..., out] by an orthonormal kernel, in float32, whose products no GPU rounds (--tf32).
+    """[..., in] to [..., out] by an orthonormal kernel, in float32. GPUs do not round its products, even with --tf32.
 
     The optimizer sees the Riemannian gradient (eq. 3), takes its step (eq. 4), and the constraint retracts (eq. 5, 6).
-    With plain gradient descent that is the paper's update; Adam divides the gradient element-wise, so its step leaves
-    the tangent space, and the retraction goes to the nearest point of the manifold.
+    With plain gradient descent that is the paper's update. Adam divides the gradient element-wise, so its step leaves
+    the tangent space, and the retraction then goes to the nearest point of the manifold.
 
     Args:
       units: out.
-      seed: of the start, the Q factor of a normal draw.
+      seed: of the initial kernel, the Q factor of a normal draw.
       activation: as in keras.layers.Dense.
     """
 

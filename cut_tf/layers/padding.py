@@ -23,8 +23,8 @@ class ReflectionPadding(keras.layers.Layer):
 def mirror_borders(inputs: tf.Tensor, padding_px: int) -> tf.Tensor:
     """tf.pad(..., "REFLECT") on all four sides: [B, H, W, C] to [B, H + 2 padding, W + 2 padding, C].
 
-    On a CPU, batches of known shape are gathered pixel by pixel, and what the border adds to the gradient of the pixels
-    that it mirrors is scattered back: half of the time of TensorFlow's kernels.
+    On a CPU and for known shapes, the padded pixels are gathered, and the gradient of the border is scattered back to
+    the pixels that it mirrors. That takes half of the time of TensorFlow's kernels.
     """
     if portable.is_portable():
         return portable.mirror_pad(inputs, (padding_px,) * 2, (padding_px,) * 2)
@@ -51,14 +51,14 @@ def mirror_borders(inputs: tf.Tensor, padding_px: int) -> tf.Tensor:
 
 
 def _mirrored(side_px: int, padding_px: int) -> np.ndarray:
-    """Which row, or column, each of the padded picture shows: int32 [side + 2 padding]."""
+    """For each row or column of the padded picture, that of the picture which it shows: int32 [side + 2 padding]."""
     return np.pad(np.arange(side_px, dtype=np.int32), padding_px, "reflect")
 
 
 def _shown(batch: int, rows: np.ndarray, height: int, columns: np.ndarray, width: int) -> tf.Tensor:
-    """Numbers of the pixels at these rows and columns of [B, H, W], int32 [B * rows * columns].
+    """Indices of the pixels at these rows and columns of [B, H, W], int32 [B * rows * columns].
 
-    Summed up by the graph at each call: kept, they would take as much memory as a channel of each size ever seen.
+    The graph computes them at each call. Stored, they would take the memory of one channel for every size ever seen.
     """
     images = tf.range(batch, dtype=tf.int32)[:, None, None] * (height * width)
     return tf.reshape(images + tf.constant(rows * np.int32(width))[:, None] + tf.constant(columns), [-1])
@@ -67,7 +67,7 @@ def _shown(batch: int, rows: np.ndarray, height: int, columns: np.ndarray, width
 def _borders(batch: int, height: int, width: int, padding_px: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
     """Pairs of int32 vectors: pixels of the padded border, and the pixels of the picture that these show.
 
-    One pair for the rows above and below, corners included, one for the columns beside the picture.
+    One pair is for the rows above and below the picture, with the corners. The other is for the columns at its sides.
     """
     high, wide = height + 2 * padding_px, width + 2 * padding_px
     rows, columns = np.arange(high, dtype=np.int32), np.arange(wide, dtype=np.int32)
@@ -99,7 +99,7 @@ def pad_to_multiple(images: tf.Tensor, multiple: int) -> tf.Tensor:
     shape = tf.shape(images)
     bottom, right = -shape[1] % multiple, -shape[2] % multiple
     padded = tf.pad(images, [[0, 0], [0, bottom], [0, right], [0, 0]], "REFLECT")
-    # TFLite forgets the number of channels here, without which it cannot convolve; a reshape reminds it.
+    # TFLite loses the number of channels here, and cannot convolve without it. The reshape restores it.
     return tf.reshape(padded, [shape[0], shape[1] + bottom, shape[2] + right, images.shape[3]])
 
 
@@ -116,7 +116,7 @@ def crop_to(output: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
 def repeat_to(images: tf.Tensor, side_px: int) -> tf.Tensor:
     """Repeats the last row and the last column of [B, H, W, C] until both sides have `side_px` at least.
 
-    `crop_to` undoes it. Mirroring, as `pad_to_multiple` does, needs pictures larger than what is added.
+    `crop_to` undoes it. `pad_to_multiple` mirrors instead, which needs pictures larger than the padding.
     """
     height, width = images.shape[1], images.shape[2]
     if height is not None and width is not None and min(height, width) >= side_px:

@@ -1,4 +1,4 @@
-"""Convolution of whitened patches: the correlation of neighbouring pixels is undone before the kernel.
+"""Convolution of whitened patches: the correlation of neighbouring pixels is removed before the kernel is applied.
 
 Ye et al., "Network Deconvolution", ICLR 2020; the "FastDeconv" layer in front of AECR-Net's released network.
 """
@@ -12,7 +12,7 @@ from cut_tf import compat
 from cut_tf.layers.convolution import xavier_normal
 
 _KERNEL_PX = 3
-# As in the released code: every third patch in each direction, five iterations, a tenth of each batch.
+# As in the released code: every third patch in each direction, five iterations, and a new batch counts one tenth.
 _SAMPLING_STRIDE_PX = 3
 _ITERATIONS = 5
 _MOMENTUM = 0.1
@@ -22,11 +22,12 @@ _EPSILON = 1e-5
 def inverse_square_root(matrix: tf.Tensor, iterations: int) -> tf.Tensor:
     """matrix^(-1/2) by the coupled Newton-Schulz iteration (Ye et al., algorithm 1; Higham, 2008, eq. 6.35).
 
-    Few iterations whiten the large eigenvalues fully and the small ones, which are mostly noise, in part.
+    A few iterations whiten the directions of large eigenvalues fully. They whiten those of small ones, which are mostly
+    noise, in part.
 
     Args:
       matrix: symmetric, positive definite, [N, N].
-      iterations: each reaches eigenvalues 2.25 times smaller.
+      iterations: number of steps. Each whitens eigenvalues that are 2.25 times smaller than before.
 
     Returns:
       [N, N].
@@ -43,9 +44,9 @@ def inverse_square_root(matrix: tf.Tensor, iterations: int) -> tf.Tensor:
 class PatchWhiteningConvolution(keras.layers.Layer):
     """3x3 convolution of patches that are centred and whitened first: [B, H, W, C] to [B, H, W, filters].
 
-    Whitening is linear, so it is one convolution with another kernel and bias. While training, mean and covariance are
-    those of the batch, over all replicas, and running means of what follows from them are kept for inference. All is
-    float32; no gradient goes through the statistics, since the layer comes first.
+    Whitening is linear, so the layer is one convolution with a changed kernel and bias. In training, mean and
+    covariance are those of the batch, over all replicas. For inference, running means of the patches' mean and of the
+    whitening matrix are kept. All is float32. No gradient goes through the statistics, since the layer comes first.
 
     Args:
       filters: output channels.

@@ -1,7 +1,7 @@
 """Layers in the operations that phones compute fast: `with portable_ops():` while a generator is traced for export.
 
-The numbers stay the same within rounding. What changes: mirrored padding is made of slices, which TFLite's XNNPACK
-delegate takes and MIRROR_PAD it does not, and instance norm of means and differences.
+The results stay the same within rounding. Mirrored padding is made of slices, since TFLite's XNNPACK delegate does not
+support MIRROR_PAD. Instance norm is made of means and differences.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 _PORTABLE = contextvars.ContextVar("cut_tf_portable_ops", default=False)
-# XNNPACK concatenates up to five tensors.
+# XNNPACK concatenates at most five tensors.
 _MOST_PARTS = 5
 
 
@@ -66,5 +66,5 @@ def instance_norm(inputs: tf.Tensor, epsilon: float) -> tf.Tensor:
 
 
 def mean_over_pixels(pixels: tf.Tensor) -> tf.Tensor:
-    """[B, 1, 1, C]: of each row first and then of their means, which rounds a tenth as much as all at once."""
+    """[B, 1, 1, C], the mean of the rows' means. It has a tenth of the rounding error of one sum over all pixels."""
     return tf.reduce_mean(tf.reduce_mean(pixels, 2, keepdims=True), 1, keepdims=True)

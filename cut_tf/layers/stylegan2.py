@@ -1,11 +1,11 @@
 """Layers of StyleGAN2 (Karras et al., CVPR 2020) as SinCUT uses them (Park et al., ECCV 2020, section 4.4).
 
-Weights are drawn from N(0, 1) and multiplied by 1 / sqrt(fan_in) in every pass, which equalises how fast they learn
-(Karras et al., ICLR 2018, section 4.1). SinCUT has no style: every image is modulated by ones, so modulation does
-nothing, and demodulation (eq. 3) depends on the kernel alone. It is folded into the kernel, once a pass, as are all
-constant factors; no image has a kernel of its own.
+Weights are drawn from N(0, 1) and multiplied by 1 / sqrt(fan_in) in every pass, so that all learn equally fast (Karras
+et al., ICLR 2018, section 4.1). SinCUT has no style: every image is modulated by ones. So modulation changes nothing,
+demodulation (eq. 3) depends on the kernel alone, and all images share one kernel. Demodulation and all constant factors
+are folded into the kernel, once a pass.
 
-Weights and what is folded into them are float32; features have the type of the policy.
+Weights and folded kernels are float32. Features have the type of the policy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 LEAK = 0.2
-# The gain that keeps the variance of a signal through a leaky ReLU, as StyleGAN2 has it.
+# StyleGAN2's gain after a leaky ReLU, which keeps the variance of the signal.
 ACTIVATION_GAIN = math.sqrt(2.0)
 _DEMODULATION_EPSILON = 1e-8
 
@@ -24,8 +24,8 @@ _DEMODULATION_EPSILON = 1e-8
 def blur(inputs: tf.Tensor, padding_px: int, stride_px: int = 1) -> tf.Tensor:
     """[1,3,3,1] x [1,3,3,1] / 64 after zeros on all four sides.
 
-    [1,3,3,1] is [1,1] three times convolved with itself, so three averages do it. With stride 2 they are several times
-    faster than a depthwise convolution in bfloat16, and slower in float32.
+    [1,3,3,1] is [1,1] convolved with itself, three factors in all, so it equals three averages of neighbours. With
+    stride 2 in bfloat16 these are several times faster than a depthwise convolution; in float32 they are slower.
 
     Args:
       inputs: [B, H, W, C].
@@ -47,7 +47,7 @@ def _normal(seed: int) -> keras.initializers.Initializer:
 
 
 class _EqualisedLayer(keras.layers.Layer):
-    """A layer that casts by itself: Keras would round the weights before demodulation sums their squares."""
+    """A layer that casts by itself. Keras would round the weights first, and demodulation would sum rounded squares."""
 
     def __init__(self, name: str, dtype: str) -> None:
         super().__init__(name=name, dtype="float32", autocast=False)
@@ -58,7 +58,7 @@ class _EqualisedLayer(keras.layers.Layer):
 
 
 class EqualisedConvolution(_EqualisedLayer):
-    """Convolution with zero padding: [B, H, W, C] to [B, H, W, filters], or half of H and W, which are even.
+    """Convolution with zero padding: [B, H, W, C] to [B, H, W, filters]; with `downsample`, even H and W are halved.
 
     gain * leaky_relu(conv(x) + bias) with slope 0.2, or gain * conv(x). Before downsampling the input is blurred.
 
@@ -90,7 +90,7 @@ class EqualisedConvolution(_EqualisedLayer):
         hidden, kernel = self._cast(inputs), self._cast(self.kernel * self._scale)
         if not self._downsample:
             hidden = tf.nn.conv2d(hidden, kernel, 1, "SAME")
-        elif self._kernel_px == 1:  # a 1x1 convolution of every second pixel needs no others
+        elif self._kernel_px == 1:  # a 1x1 convolution with stride 2 reads every second pixel only
             hidden = tf.nn.conv2d(blur(hidden, 1, stride_px=2), kernel, 1, "VALID")
         else:
             hidden = tf.nn.conv2d(blur(hidden, (self._kernel_px + 1) // 2), kernel, 2, "VALID")
@@ -100,7 +100,7 @@ class EqualisedConvolution(_EqualisedLayer):
 
 
 class ResidualBlock(keras.layers.Layer):
-    """(conv3(conv3(x)) + skip(x)) / sqrt(2): [B, H, W, C] to [B, H, W, filters], or half of H and W.
+    """(conv3(conv3(x)) + skip(x)) / sqrt(2): [B, H, W, C] to [B, H, W, filters]; `downsample` halves H and W.
 
     Both convolutions end in a leaky ReLU. `skip` is the identity, or with `downsample` a 1x1 convolution.
     """
@@ -109,7 +109,7 @@ class ResidualBlock(keras.layers.Layer):
                  downsample: bool = False) -> None:
         super().__init__(name=name, dtype=dtype)
         self.channels = channels
-        # The sum's 1 / sqrt(2) is part of the gains of what is summed.
+        # The factor 1 / sqrt(2) of the sum is part of the gains of its two summands.
         half = math.sqrt(0.5)
         self.conv1 = EqualisedConvolution(channels, 3, seed=seeds[0], name=f"{name}_conv1", dtype=dtype)
         self.conv2 = EqualisedConvolution(filters, 3, seed=seeds[1], name=f"{name}_conv2", dtype=dtype,
@@ -134,8 +134,8 @@ class ResidualBlock(keras.layers.Layer):
 class StyledUpConvolution(_EqualisedLayer):
     """Demodulated 3x3 convolution that doubles the resolution: [B, H, W, C] to [B, 2H, 2W, filters].
 
-    sqrt(2) * leaky_relu(blur(transposed_conv(x)) + noise_strength * noise + bias). Of the kernels for one output
-    channel the sum of squares is 1 (eq. 3 of StyleGAN2, style 1). `noise_strength` is learned, from 0.
+    sqrt(2) * leaky_relu(blur(transposed_conv(x)) + noise_strength * noise + bias). The squares of the kernel of one
+    output channel sum to 1 (eq. 3 of StyleGAN2, style 1). `noise_strength` is learned and starts at 0.
 
     Args:
       filters: output channels.
@@ -155,7 +155,7 @@ class StyledUpConvolution(_EqualisedLayer):
         self.built = True
 
     def folded_kernel(self) -> tf.Tensor:
-        """The demodulated kernel, float32 [3, 3, filters, C]: each of the filters' kernels has length 1."""
+        """The demodulated kernel, float32 [3, 3, filters, C]: the kernel of each output channel has norm 1."""
         kernel = self.kernel * self._scale
         squares = tf.reduce_sum(tf.square(kernel), axis=[0, 1, 3], keepdims=True)
         return kernel * tf.math.rsqrt(squares + _DEMODULATION_EPSILON)
@@ -163,7 +163,7 @@ class StyledUpConvolution(_EqualisedLayer):
     def call(self, inputs: tf.Tensor, noise: tf.Tensor | None = None) -> tf.Tensor:
         """`noise`: [B, 2H, 2W, 1], the same for all channels; none if None."""
         hidden, shape = self._cast(inputs), tf.shape(inputs)
-        # The blur averages over zeros between the pixels as well, which 4 makes up for.
+        # Three of four pixels that the blur averages are zeros; the factor 4 makes up for them.
         kernel = self._cast(self.folded_kernel() * (4.0 * ACTIVATION_GAIN))
         batch, height, width = (inputs.shape[axis] or shape[axis] for axis in range(3))
         size = [batch, 2 * height + 1, 2 * width + 1, self._filters]

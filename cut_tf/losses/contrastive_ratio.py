@@ -1,12 +1,12 @@
-"""Contrastive regularization (AECR-Net, Wu et al., CVPR 2021, eq. 4-5): nearer to the clear, farther from the hazy.
+"""Contrastive regularization (AECR-Net, Wu et al., CVPR 2021, eq. 4-5): towards clear pictures, away from hazy ones.
 
 L = sum_i w_i |G_i(J) - G_i(phi)|_1 / (|G_i(I) - G_i(phi)|_1 + 1e-7), where G_i(phi) is feature map i of the output,
 G_i(J) of its positive, a clear picture, and G_i(I) of its negative, a hazy one. |.|_1 is the mean absolute difference.
 
-The fraction is taken for each image, as the equation is written, and not of means over the batch: so the loss of a
-batch is the mean of the losses of its parts, whether devices share it or not. Distances to several positives, and to
-several negatives, are averaged before the fraction: it stays near 1 where all are equally far, whatever their numbers
-(1:r, r:1, r:r), so that its weight keeps its meaning; sums would make it r times smaller or larger.
+The fraction is taken for each image, as the equation is written, and not of means over the batch. So the loss of a
+batch is the mean of the losses of its parts, also if devices share it. Distances to several positives, and to several
+negatives, are averaged before the fraction. So it stays near 1 where all are equally far, whatever their numbers (1:r,
+r:1, r:r), and a weight keeps its meaning. Sums would make the fraction r times smaller or larger.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def layer_ratios(output: FeatureMaps, positives: Sequence[FeatureMaps],
     Args:
       output: feature maps of the outputs.
       positives: those of clear pictures, one entry or more; maps of the shapes of `output`.
-      negatives: those of hazy pictures. With none the denominator is 1: the positives alone, a perceptual loss, which
-        is an ablation of the paper.
+      negatives: those of hazy pictures. Without any the denominator is 1, and the loss is a perceptual loss of the
+        positives, an ablation of the paper.
 
     Returns:
       float32 [B] per feature, >= 0.
@@ -67,8 +67,8 @@ def weighted_sum(ratios: Sequence[tf.Tensor], weights: Sequence[float]) -> tf.Te
 def channel_means(maps: FeatureMaps) -> list[tf.Tensor]:
     """[B, H, W, C] to [B, 1, 1, C] per feature, for pictures of different scenes.
 
-    Where positives show other scenes, a distance place by place would ask for what these have there. How strongly
-    each feature answers in the whole picture tells haze and not the scene's layout.
+    Where positives show other scenes, a distance place by place would compare different contents. The mean of each
+    feature over the whole picture depends on the haze, and hardly on the scene's layout.
     """
     return [tf.reduce_mean(tf.cast(feature, tf.float32), [1, 2], keepdims=True) for feature in maps]
 

@@ -1,7 +1,7 @@
-"""Penalties on the discriminator's gradient: of WGAN-GP, and R1.
+"""Penalties on the discriminator's gradient: that of WGAN-GP, and R1.
 
-The gradient with respect to the image goes through the discriminator's own arithmetic. In float16 small values vanish
-on that way, so the scores are multiplied by `scale` before it, and the gradient is divided by it, in float32, after.
+The gradient with respect to the image is computed in the discriminator's precision. In float16 small values would
+vanish. So the scores are multiplied by `scale` first, and the gradient is divided by it afterwards, in float32.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def gradient_penalty(scores_of: Callable[[tf.Tensor], tf.Tensor], real: tf.Tenso
       scores_of: the discriminator, [B, H, W, 3] to scores [B, ...].
       real: [B, H, W, 3].
       fake: [B, H, W, 3]; takes no gradient.
-      mix: [B, 1, 1, 1] in [0, 1], where between fake (0) and real (1) the penalty is taken.
+      mix: [B, 1, 1, 1] in [0, 1], the point between fake (0) and real (1) at which the penalty is computed.
       scale: of the inner gradient, the loss scale of float16.
 
     Returns:
@@ -48,8 +48,8 @@ def r1_penalty(scores_of: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor,
       scale: of the inner gradient, the loss scale of float16.
 
     Returns:
-      The scores of `real`, which the penalty needs anyhow, and the penalty, a scalar; both differentiable with respect
-      to the discriminator's weights.
+      The scores of `real`, which the penalty has computed anyway, and the penalty, a scalar. Both are differentiable
+      with respect to the discriminator's weights.
     """
     with tf.GradientTape() as tape:
         tape.watch(real)

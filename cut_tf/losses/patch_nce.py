@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-# The official code keeps each query's own location among the negatives, with this similarity before the division.
+# The official code keeps each query's own location among the negatives, with this similarity before the division by the
+# temperature.
 _OWN_LOCATION = -10.0
+# A similarity whose exponential is 0 in float32, so that the entry does not count.
 _EXCLUDED = -1e9
 
 
@@ -88,7 +90,7 @@ def external_logits(query: tf.Tensor, key: tf.Tensor, negatives: tf.Tensor, pres
 
 def internal_external_logits(query: tf.Tensor, key: tf.Tensor, negatives: tf.Tensor, present: tf.Tensor,
                              temperature: float = 0.07) -> tf.Tensor:
-    """Negatives are the other locations of the same image and patches of other images (eq. 3 and 4 as one question).
+    """Negatives are the other locations of the same image and patches of other images (eq. 3 and 4 in one sum).
 
     Args:
       query, key, negatives, present, temperature: as for `external_logits`.

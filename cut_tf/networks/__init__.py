@@ -11,7 +11,7 @@ from cut_tf.settings import Settings
 if TYPE_CHECKING:
     import keras
 
-# --precision to Keras dtype policy.
+# Value of --precision to the name of the Keras dtype policy.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 GENERATORS = {
     "resnet": Row("cut_tf.networks.generators.resnet:ResnetGenerator", "that of the papers",

@@ -1,8 +1,8 @@
-"""Feature maps of pictures for losses: VGG-19 (Simonyan and Zisserman, ICLR 2015) with the weights of ImageNet, or a
-small stack like it with random weights. Frozen: no optimizer moves them, no checkpoint holds them.
+"""Feature maps of pictures for losses: VGG-19 (Simonyan and Zisserman, ICLR 2015) with ImageNet weights, or a smaller
+network of that kind with random weights. Both are frozen: no optimizer changes them, and no checkpoint stores them.
 
-The features are those of AECR-Net (CVPR 2021, eq. 5): convolutions 1, 3, 5, 9 and 13 after their ReLU, which are the
-first ones of the five blocks, with the weights 1/32, 1/16, 1/8, 1/4, 1.
+The features are those of AECR-Net (CVPR 2021, eq. 5): convolutions 1, 3, 5, 9 and 13 after their ReLU, with the weights
+1/32, 1/16, 1/8, 1/4, 1. These are the first convolutions of the five blocks.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from cut_tf.pretrained import find_weights
 VGG19_URL = ("https://storage.googleapis.com/tensorflow/keras-applications/vgg19/"
              "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5")
 _VGG19_MD5 = "253f8cb515780f3b799900260a226db6"
-# Convolutions of each block; of the last one only the first is needed.
+# Convolutions of each block. Of the last block only the first one is needed.
 _BLOCKS = (2, 2, 4, 4, 1)
 _VGG19_CHANNELS = (64, 128, 256, 512, 512)
 _RANDOM_CHANNELS = (16, 32, 64, 128, 128)
 _RANDOM_SEED = 19
-# Mean of ImageNet in BGR, 0 to 255: the normalisation that the weights, which come from Caffe, were trained with.
+# Mean of ImageNet in BGR, 0 to 255. The weights come from Caffe and were trained with this mean subtracted.
 _CAFFE_MEAN = (103.939, 116.779, 123.68)
 
 # [B, H, W, 3] in [-1, 1] to feature maps [B, H_i, W_i, C_i].
@@ -34,7 +34,7 @@ Encoder = Callable[[tf.Tensor], Sequence[tf.Tensor]]
 
 
 class Features(NamedTuple):
-    """What a loss compares: an encoder, and name and weight of each of its feature maps."""
+    """The features that a loss compares: an encoder, and name and weight of each of its feature maps."""
 
     encode: Encoder
     names: list[str]
@@ -42,7 +42,7 @@ class Features(NamedTuple):
 
 
 def depth_weights(count: int) -> list[float]:
-    """w_i of so many features, shallow to deep: 1 for the last, 1/4, 1/8, 1/16, 1/32 ... for those before it."""
+    """w_i of `count` features, from shallow to deep: 1 for the last one, 1/4, 1/8, 1/16, 1/32 ... for those before."""
     return [2.0**(index - count) for index in range(count - 1)] + [1.0]
 
 
@@ -91,13 +91,13 @@ def vgg19_features(weights: str = "", dtype: tf.DType = tf.float32) -> Features:
       dtype: of the arithmetic. Features reach thousands: float16 might overflow, bfloat16 does not.
 
     Raises:
-      InputError: if the file is not there, cannot be downloaded, or has not these weights.
+      InputError: if the file is missing, cannot be downloaded, or holds other weights.
     """
     path = find_weights(weights, "vgg_weights", VGG19_URL, _VGG19_MD5,
                         "use --contrastive_features=random, which needs no file")
     shapes = _shapes(_VGG19_CHANNELS)
     names = [f"block{block}_conv{number}" for block, count in enumerate(_BLOCKS, 1) for number in range(1, count + 1)]
-    # What the file lacks stays NaN.
+    # Weights that the file lacks stay NaN, and are found below.
     network = keras.Sequential([keras.Input((None, None, 3)), *(
         keras.layers.Conv2D(shape[-1], 3, name=name, kernel_initializer=keras.initializers.Constant(np.nan))
         for name, shape in zip(names, shapes))])
@@ -117,10 +117,11 @@ def vgg19_features(weights: str = "", dtype: tf.DType = tf.float32) -> Features:
 def random_features(dtype: tf.DType = tf.float32) -> Features:
     """The blocks of VGG-19 with a quarter of the channels and random weights (He et al., ICCV 2015), always the same.
 
-    Needs no file, so that the method can be tried and tested anywhere; a sixteenth of the work. Untrained filters tell
-    edges and colours, not what ImageNet taught: nobody has shown that they serve as well, and no paper uses them here.
+    They need no file and a sixteenth of the work, so that the method can be tried and tested anywhere. Untrained
+    filters react to edges and colours only. No paper uses them for this loss, and it is not known whether they serve as
+    well.
     """
-    # Its stream is frozen, so that a continued run has the same features with any version of NumPy.
+    # NumPy guarantees the stream of RandomState, so that a continued run has the same features with any version.
     rng = np.random.RandomState(_RANDOM_SEED)
     layers = [(rng.normal(size=shape, scale=np.sqrt(2.0 / np.prod(shape[:3]))).astype(np.float32),
                np.zeros(shape[-1], np.float32)) for shape in _shapes(_RANDOM_CHANNELS)]

@@ -1,4 +1,4 @@
-"""Trained generators, as a run or an export holds them, at work on pictures."""
+"""Trained generators, of a run or an export, that translate pictures."""
 
 from __future__ import annotations
 

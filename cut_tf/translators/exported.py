@@ -1,4 +1,4 @@
-"""Exported generators, ready to translate pictures: a SavedModel, or a TFLite file. Knows no run and no network."""
+"""Exported generators that translate pictures: a SavedModel or a TFLite file. Needs neither a run nor network code."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class SavedModelTranslator:
       path: a folder of numbered versions, of which the newest is taken, or one version.
 
     Raises:
-      InputError: if it is no SavedModel, or has not the signature `image`.
+      InputError: if it is no SavedModel, or lacks the signature `image`.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = newest_version(Path(path))
         try:
-            # What the signatures use lives as long as this.
+            # Kept, since its signatures use variables that live as long as this object.
             self._model = tf.saved_model.load(str(self.path), tags=["serve"])
         except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
             raise InputError(f"--saved_model={path}: {self.path} cannot be loaded: {error}") from error
@@ -60,7 +60,7 @@ def newest_version(path: Path, flag: str = "--saved_model") -> Path:
 
 
 def is_version(name: str) -> bool:
-    """Whether a folder's name is a number as TF Serving counts versions: digits 0 to 9, not those of other scripts."""
+    """Whether a folder's name is a version number for TF Serving: digits 0 to 9, not those of other scripts."""
     return name.isascii() and name.isdigit()
 
 

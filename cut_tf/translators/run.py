@@ -20,21 +20,21 @@ from cut_tf.networks.generators.resnet import ResnetGenerator
 from cut_tf.settings import Settings
 from cut_tf.translators.tiles import ResnetTiles
 
-# Tiles of larger pictures: about half a GB of features for each, with SinCUT's generator.
+# Side of a tile. SinCUT's generator needs about half a GB for the features of one.
 TILE_PX = 512
 # Pixels of the largest picture that CUT's ResNet translates as a whole. It takes 1.7 KB for each of them.
 MOST_PIXELS_AT_ONCE = 2**20
-# Pixels of the largest picture for generators that average over all of it and have no tiles. They take 140 B (mobile)
-# and 1 KB (aecrnet) for each of them: 9 GB for the largest.
+# Pixels of the largest picture for generators that average over all of it, and so cannot work in tiles. They take 140 B
+# (mobile) and 1 KB (aecrnet) per pixel: 9 GB for the largest.
 MOST_PIXELS = {"mobile": 2**26, "aecrnet": 2**23}
 
 
 class Translator:
     """Translates uint8 pictures with the generator of a run.
 
-    Generators without instance norm know how far they see, `reach_px`. They translate large pictures in tiles, with the
-    same result as without, in a memory that does not depend on the picture's size. ResNets with instance norm do so
-    from MOST_PIXELS_AT_ONCE pixels on, by `ResnetTiles`. The others refuse pictures of more than MOST_PIXELS pixels.
+    Generators with a finite reach, `reach_px`, translate large pictures in tiles, with the same result, in a memory
+    that does not depend on the picture's size. ResNets with instance norm do so from MOST_PIXELS_AT_ONCE pixels on, by
+    `ResnetTiles`. All others refuse pictures of more than MOST_PIXELS pixels.
 
     Args:
       run: folder of the run, or DIR@STEP for one of its checkpoints.
@@ -72,7 +72,7 @@ class Translator:
 
     @property
     def traces(self) -> int:
-        """How many times the generator was compiled: once, whatever sizes it has met."""
+        """How many times the generator was traced: once, however many sizes it has translated."""
         return self._compiled.experimental_get_tracing_count()
 
     def __call__(self, picture: np.ndarray, where: str = "picture") -> np.ndarray:
@@ -109,13 +109,13 @@ class Translator:
 
 def translate_in_tiles(translate: Callable[[np.ndarray], tf.Tensor], picture: np.ndarray, reach_px: int | None,
                        tile_px: int = TILE_PX) -> np.ndarray:
-    """Translates a picture in tiles that overlap by what a generator sees around them.
+    """Translates a picture in tiles that overlap by the generator's reach.
 
     Args:
       translate: uint8 [1, H, W, 3] to uint8 of the same shape.
       picture: uint8 [H, W, 3].
-      reach_px: how far from a pixel those lie that its result depends on; a multiple of the generator's downsampling.
-        None if all of the picture counts, which is then translated as a whole.
+      reach_px: a pixel of the result depends on pixels up to this distance; a multiple of the generator's downsampling.
+        None if it depends on the whole picture, which is then translated at once.
       tile_px: side of a tile without its surroundings; a multiple of the generator's downsampling.
 
     Returns:

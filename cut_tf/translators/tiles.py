@@ -1,13 +1,13 @@
-"""Large pictures through a ResNet with instance norm, with the pixels that the whole picture would give.
+"""Translates large pictures with a ResNet with instance norm, in tiles, with the same result as at once.
 
 An instance norm divides by the standard deviation over the whole picture, so tiles cannot be translated one by one. But
-the layers that take much memory are those at high resolution, and they see only a few pixels around them: these run in
-tiles, once for the sums of each of their norms and once more for the result. The residual blocks work on a quarter of
-the resolution and run on the whole picture. Measured with CUT's generator in float32: 1.5 times the time, and a peak
-of 1.2 GB for 1 megapixel and 1.4 GB for 2.4, where whole pictures take 1.7 GB a megapixel.
+only the layers at high resolution take much memory, and these reach only a few pixels. They run in tiles, once for the
+statistics of each of their norms and once more for the result. The residual blocks work at a quarter of the resolution,
+on the whole picture. Measured with CUT's generator in float32: 1.5 times the time, and a peak of 1.2 GB for 1 megapixel
+and of 1.4 GB for 2.4, where translation at once takes 1.7 GB a megapixel.
 
-Statistics of a copy of half the size would cost less, but change the picture: by 4 levels in the mean and 98 at most,
-on 12 hazed photographs with the generator of the quickstart.
+Statistics of a copy of half the size would cost less, but they change the picture: by 4 levels in the mean and 98 at
+most, on 12 hazed photographs with the generator of the quickstart.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from cut_tf.layers.convolution import Convolution
 from cut_tf.layers.norm import EPSILON
 from cut_tf.networks.generators.resnet import MULTIPLE_PX, ResnetGenerator, Stage
 
-# The layers at high resolution see 3 px for the 7x7 layer, 1 for each 3x3 layer and 1 for each blur, at their scale:
-# 12 px together at most.
+# Reach of the layers at high resolution: 3 px for the 7x7 layer, 1 px at its scale for each 3x3 layer and each blur,
+# together at most 12 px. 16 leaves a margin and is a multiple of the downsampling, 4.
 _HALO_PX = 16
 # (mean, variance) over all pixels, float32 [C] each.
 Statistics = tuple[tf.Tensor, tf.Tensor]
@@ -75,7 +75,7 @@ class ResnetTiles:
 
 
 class _Parts:
-    """The beginnings of a sequence of stages, up to each of its norms, and all of it."""
+    """The compiled runs of a sequence of stages: one up to each of its norms, and one to its end."""
 
     def __init__(self, stages: Sequence[Stage]) -> None:
         norms = sum(stage.kind == "norm" for stage in stages)
@@ -84,13 +84,13 @@ class _Parts:
 
 
 class _Sums:
-    """Mean and variance per channel of pixels that come in parts. In float64, so that no digits are lost."""
+    """Mean and variance per channel of pixels that are added in parts. In float64, so that no digits are lost."""
 
     def __init__(self) -> None:
         self._count, self._sum, self._squares = 0, 0.0, 0.0
 
     def add(self, pixels: tf.Tensor) -> None:
-        """Takes in [H, W, C]."""
+        """Adds the pixels of [H, W, C]."""
         exact = tf.cast(pixels, tf.float64)
         self._count += pixels.shape[0] * pixels.shape[1]
         self._sum += tf.reduce_sum(exact, [0, 1])

@@ -1,1 +1,1 @@
-"""Faster forms of layers, and memory for time. `cut_tf/layers/kernels.py` says when they are taken."""
+"""Faster forms of layers, and recomputation, which saves memory. `cut_tf/layers/kernels.py` says when they are used."""

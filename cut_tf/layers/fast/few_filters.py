@@ -1,8 +1,8 @@
 """Convolutions to or from pictures of three channels, for training on CPUs.
 
-TensorFlow's kernels for CPUs compute 16 filters at a time, and take as long for 3. Here the filters of the kernel's
-columns are computed together and then added up, and the kernel's gradient is that of the convolution in which input and
-output change places.
+TensorFlow's CPU kernels compute 16 filters at a time, so 3 filters take as long as 16. Here the columns of the kernel
+become additional filters, which are computed together and then added up. The kernel's gradient is computed by the
+convolution in which input and output change places.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import tensorflow as tf
 
 from cut_tf.layers import kernels
 
+# Meant for layers between a picture's channels, 3 or 4, and wide features, as CUT's 7x7 layers. On pictures of fewer
+# pixels the additional operations cost more than they save.
 _FEW, _MANY = 4, 32
 _LEAST_PIXELS = 2**14
 
@@ -66,7 +68,7 @@ def _valid(pixels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 
 
 def _input_gradient(shape: tf.TensorShape, weights: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
-    """The convolution's transpose: to few channels, the convolution of the padded gradient with the turned kernel."""
+    """The convolution's transpose. To few channels it convolves the padded gradient with the turned kernel."""
     if weights.shape[2] > _FEW:
         return tf.raw_ops.Conv2DBackpropInput(input_sizes=shape, filter=weights, out_backprop=upstream,
                                               strides=[1] * 4, padding="VALID")

@@ -1,4 +1,4 @@
-"""Saves memory and costs time: activations are recomputed in the backward pass instead of stored."""
+"""Recomputes activations in the backward pass instead of storing them: less memory, more time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 
 def recomputed(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-    """The same function of tensors, of which only the arguments are kept for the gradient (Chen et al. 2016).
+    """The same function, which stores only its arguments for the gradient (Chen et al. 2016).
 
     Args:
       function: takes tensors alone and returns one. Gradients reach its arguments, and nothing else it uses.
@@ -16,7 +16,8 @@ def recomputed(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     @tf.custom_gradient
     def run(*inputs: tf.Tensor) -> tuple[tf.Tensor, object]:
         def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
-            # Not before the gradient is here, and in operations of its own: TensorFlow would merge equal ones.
+            # The control dependency makes these operations wait for the gradient. It also keeps TensorFlow from merging
+            # them with those of the forward pass.
             with tf.control_dependencies([upstream]):
                 again = [tf.identity(given) for given in inputs]
                 with tf.GradientTape() as tape:

@@ -5,9 +5,9 @@ section 4.1): two output rows of a convolution with three kernel rows are sums o
 
     y = A^T [(G w) * (B^T x)],  with four input rows x, two output rows y and three kernel rows w,
 
-where a product here is a whole 1x3 convolution over one row. Columns stay as they are: doing the same to them would
-save more products, and lose the gain to the sums around them. The result is that of an ordinary convolution within
-rounding (2e-6 of the largest value in float32).
+where a product here is a whole 1x3 convolution over one row. Columns stay as they are: there the additional sums would
+cost more than the saved products. The result equals an ordinary convolution's within rounding (2e-6 of the largest
+value in float32).
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import tensorflow as tf
 
 from cut_tf.layers.kernels import are_fast_on_cpu
 
-# Below, the sums around the products cost what they save: `python -m tools.benchmark layers` at other --size_px, --ngf.
+# With fewer channels or pixels, the additional sums cost what the saved products gain. Measured on two cores with
+# `python -m tools.benchmark layers` at several --size_px and --ngf.
 _LEAST_CHANNELS = 128
 _LEAST_CHANNELS_OF_GRADIENT = 64
 _LEAST_PIXELS = 2**12
 _LEAST_PIXELS_OF_FEW_CHANNELS = {tf.float32: 2**14, tf.bfloat16: 2**16}
-# The sums of so many pixels stay in the caches until they are multiplied.
+# The sums over this many pixels still lie in the CPU's caches when they are multiplied.
 _MOST_PIXELS_AT_ONCE = 2**14
 _KERNEL_ROWS = 3
 
@@ -51,8 +52,8 @@ def convolution_3x3(inputs: tf.Tensor, kernel: tf.Tensor, same: bool, bias: tf.T
                     recompute: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
     """Convolution of stride 1: [B, H, W, C] with [3, 3, C, D] to [B, H, W, D], or [B, H - 2, W - 2, D].
 
-    In bfloat16, whose sums would round, and with fewer than 128 channels only the kernel's gradient takes the fast way;
-    its sums are over thousands of pixels, which the rounding does not move.
+    With fewer than 128 channels only the kernel's gradient is computed this way. The same holds in bfloat16, where sums
+    of rows are rounded. The kernel's gradient adds up thousands of pixels, so that this rounding averages out.
 
     Args:
       inputs: float32 or bfloat16; H is even.
@@ -64,7 +65,7 @@ def convolution_3x3(inputs: tf.Tensor, kernel: tf.Tensor, same: bool, bias: tf.T
     @tf.custom_gradient
     def convolve(pixels: tf.Tensor, weights: tf.Tensor, *offsets: tf.Tensor) -> tuple[tf.Tensor, object]:
         def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
-            # Sums that ask for nothing but the input would be taken in the forward pass, and kept until here.
+            # TensorFlow would compute sums that depend on the input alone in the forward pass, and keep them.
             with tf.control_dependencies([upstream]):
                 return [_input_gradient(pixels.shape, weights, upstream, same),
                         tf.cast(_kernel_gradient(recompute() if recompute else pixels, upstream, same), weights.dtype),
@@ -77,7 +78,7 @@ def convolution_3x3(inputs: tf.Tensor, kernel: tf.Tensor, same: bool, bias: tf.T
 
 
 def _sum_over_pixels(gradient: tf.Tensor) -> tf.Tensor:
-    """[D] of [B, H, W, D]. By a product with ones, since TensorFlow's gradient of a bias is slow in bfloat16."""
+    """[B, H, W, D] to [D], as a product with ones: TensorFlow's own gradient of a bias is slow in bfloat16."""
     flat = tf.reshape(gradient, [-1, gradient.shape[-1]])
     return tf.matmul(tf.ones([1, flat.shape[0]], flat.dtype), flat)[0]
 
@@ -112,7 +113,7 @@ def _input_gradient(shape: tf.TensorShape, weights: tf.Tensor, upstream: tf.Tens
 
 
 def _kernel_gradient(pixels: tf.Tensor, upstream: tf.Tensor, same: bool) -> tf.Tensor:
-    """[3, 3, C, D], float32: the sum of those of strips of the pictures."""
+    """[3, 3, C, D], float32: the sum of the gradients of strips of the pictures."""
     if same:
         pixels = _with_zero_columns(_with_zero_rows(pixels, 1), 1, 1)
     batch, height, width, _ = upstream.shape
@@ -129,14 +130,14 @@ def _kernel_gradient(pixels: tf.Tensor, upstream: tf.Tensor, same: bool) -> tf.T
 
 
 def _four_products(pixels: tf.Tensor, upstream: tf.Tensor) -> list[tf.Tensor]:
-    """Four float32 [3, C, D]: matrix products of all pixels of B^T x, moved by a column at a time, with those of A dy.
+    """Four float32 [3, C, D]: products of all pixels of B^T x, shifted by 0, 1 and 2 columns, with those of A dy.
 
-    The rows of `upstream` get two zeros at their end and lie one after the other, so that a move by one column is one
-    by one pixel for all rows at once, without a copy.
+    Each row of `upstream` gets two zeros at its end, and the rows lie one after the other. So a shift by a column is a
+    shift by a pixel of all rows at once, without a copy.
     """
     even, odd = tf.unstack(_pairs_of_rows(_with_zero_columns(upstream, 0, _KERNEL_ROWS - 1)), axis=2)
     count = math.prod(even.shape[:3]) - _KERNEL_ROWS + 1
-    # Constants of their own for each of the slices would be a third of all operations of a step.
+    # The slices share these constants. Constants of their own would be a third of all operations of a step.
     begins, size = [tf.constant([column, 0]) for column in range(_KERNEL_ROWS)], tf.constant([count, -1])
     products = []
     for rows, sums in zip(_sums_of_four(pixels), (even, even + odd, even - odd, odd)):

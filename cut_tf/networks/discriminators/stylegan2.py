@@ -17,7 +17,8 @@ _LAST_SIDE_PX = 4
 class StyleGAN2Discriminator(keras.Model):
     """[B, S, S, 3] in [-1, 1] to one raw score per picture, float32 [B, 1]; S is `stylegan2_size_px`.
 
-    Residual blocks halve the resolution down to 4x4. No minibatch standard deviation, as in SinCUT's official code.
+    Residual blocks halve the resolution down to 4x4. As in SinCUT's official code there is no minibatch standard
+    deviation.
 
     Args:
       settings: width (ndf) and `stylegan2_size_px`.
@@ -25,7 +26,7 @@ class StyleGAN2Discriminator(keras.Model):
       dtype: Keras dtype policy.
 
     Raises:
-      InputError: for sizes and widths that the official table of channels has no place for.
+      InputError: for sizes and widths that the official table of channels does not cover.
     """
 
     def __init__(self, settings: Settings, seed: int = 0, dtype: str = "float32",
@@ -64,13 +65,13 @@ class StyleGAN2Discriminator(keras.Model):
         hidden = self.stem(images)
         for layer in self.blocks:
             hidden = layer(hidden)
-        # Flattened channel by channel, as the official weights are.
+        # Flattened channel by channel, in the order of the official weights.
         hidden = tf.transpose(self.last_conv(hidden), [0, 3, 1, 2])
         return self.score(self.dense(tf.reshape(hidden, [-1, hidden.shape[1] * _LAST_SIDE_PX**2])))
 
 
 def _channels(ndf: int, resolution_px: int) -> int:
-    """The official table: as many channels as make up for the resolution, 384 at most up to 32 px."""
+    """The official table: each doubling of the resolution halves the channels; at most 384 channels, up to 32 px."""
     channels = int(ndf / 64 * 16384 / resolution_px)
     if channels < 1:
         raise InputError(f"--ndf must be higher with --stylegan2_size_px={resolution_px}, which leaves no channel, "

@@ -1,7 +1,7 @@
 """AECR-Net's autoencoder-like dehazing network (Wu et al., CVPR 2021, section 3.1).
 
-Most of the work is done at a quarter of the resolution by one block that is used six times; deformable convolutions
-widen what it sees, and adaptive mixup brings early features back. There are no norms.
+Most of the work is done at a quarter of the resolution, by one block that is used six times. Deformable convolutions
+enlarge its receptive field. Adaptive mixup adds early features again. There are no norms.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ from cut_tf.settings import Settings
 _MULTIPLE_PX = 4
 _BLOCKS = 6
 _DEFORMABLES = 2
-# Channels of the hidden layers of both attentions, as a share of the block's.
+# The hidden layers of both attentions have an eighth of the block's channels, as in FFA-Net's code.
 _ATTENTION_REDUCTION = 8
-# Where adaptive mixup starts, at 1/4 and 1/2 of the resolution.
+# Initial theta of adaptive mixup at 1/4 and 1/2 of the resolution, as in the released code.
 _THETA_QUARTER, _THETA_HALF = -1.0, -0.6
 
 
 def _gain(inputs: int, filters: int, fan_channels: int) -> float:
-    """The gain with which Xavier's variance is that of He et al. (2015), 2 / (kernel area * fan_channels).
+    """The gain that makes Xavier's variance that of He et al. (2015), 2 / (kernel area * fan_channels).
 
-    It keeps the size of signals where there are no norms. PyTorch's default, with which the released code starts, is a
-    sixth of it: the output is grey at first, and training loses its first steps.
+    It keeps the variance of signals without norms. The released code starts with PyTorch's default, a sixth of this
+    variance. With it the output is grey at first, and the first training steps are lost.
     """
     return ((inputs + filters) / fan_channels)**0.5
 
 
 class FeatureAttentionBlock(keras.layers.Layer):
-    """x + pixel(channel(conv(x + relu(conv(x))))), 3x3 convolutions: shape kept (FFA-Net, Qin et al., AAAI 2020).
+    """x + pixel(channel(conv(x + relu(conv(x))))), 3x3 convolutions, same shape (FFA-Net, Qin et al., AAAI 2020).
 
-    Channel attention scales channels by what the whole picture shows, pixel attention scales pixels; both by a sigmoid.
+    Channel attention scales channels, by factors from their means over the picture. Pixel attention scales pixels. Both
+    factors are sigmoids.
     """
 
     def __init__(self, filters: int, seeds: Iterator[int], name: str, dtype: str) -> None:
@@ -85,10 +86,10 @@ class AdaptiveMixup(keras.layers.Layer):
 class AECRNet(Generator):
     """Translates [B, H, W, 3] in [-1, 1] to the same shape and range, for any H, W of at least 16.
 
-    Sizes that are not a multiple of 4 are mirrored up to one and cropped back. `generator_blocks`, `generator_norm` and
-    the anti-aliasing flags have no meaning here. Stages, for --nce_layers: 0 the RGB input; 1 the stem; 2, 3 the
-    convolutions that halve it; 4 to 9 the feature-attention blocks; 10, 11 the deformable convolutions, if any. A
-    stage's feature is what the next one reads, after its ReLU.
+    Pictures are padded by mirroring to multiples of 4, and the result is cropped. `generator_blocks`, `generator_norm`
+    and the anti-aliasing flags are not read. Stages, for --nce_layers: 0 the RGB input; 1 the stem; 2, 3 the
+    convolutions that halve it; 4 to 9 the feature-attention blocks; 10, 11 the deformable convolutions, if any. The
+    feature of a stage is its output after the ReLU, which the next stage reads.
 
     Args:
       settings: width (ngf, 64 in the paper) and the flags aecr_shared, aecr_mixup, aecr_dfe, aecr_whitening.
@@ -147,14 +148,14 @@ class AECRNet(Generator):
         images = tf.convert_to_tensor(images)
         features = list(self._stages(images, training))
         hidden = features[-1]
-        # Mixed with the second halving at 1/4, with the first one at 1/2.
+        # At 1/4 of the resolution the second halving is mixed in, at 1/2 the first one.
         for up, mixup, down in itertools.zip_longest(self.ups, self.mixups, (features[3], features[2])):
             hidden = tf.nn.relu(up(hidden if mixup is None else mixup(down, hidden)))
         output = self.tanh(self.head(self.mirror(hidden)))
         return crop_to(output, images), [features[layer] for layer in layers]
 
     def encode(self, images: tf.Tensor, layers: Sequence[int], training: bool | None = None) -> list[tf.Tensor]:
-        """As in the base class; stops after the last of them."""
+        """As in the base class. Computes no stage after the last layer."""
         stages = self._stages(tf.convert_to_tensor(images), training)
         features = list(itertools.islice(stages, layers[-1] + 1))
         return [features[layer] for layer in layers]

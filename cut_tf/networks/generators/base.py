@@ -21,15 +21,15 @@ class NumberedStage(NamedTuple):
 class Generator(keras.Model):
     """Translates float32 [B, H, W, 3] in [-1, 1] to the same shape and range, for any H and W of at least 16.
 
-    A subclass takes (settings, seed, dtype, name), makes its weights in `build`, and writes
-    `translate_with_features` and `numbered_stages`. Stage 0 is the input. A subclass that can stop early writes
+    A subclass takes (settings, seed, dtype, name), makes its weights in `build`, and implements
+    `translate_with_features` and `numbered_stages`. Stage 0 is the input. A subclass that can stop early implements
     `encode` too.
 
     Attributes:
-      reach_px: how far from a pixel those lie that its result depends on, for translation in tiles; None if it depends
-        on the whole picture, as with instance norm.
-      mixes_batch: whether pictures of a batch change each other's result in training, as with batch norm. Then the
-        methods translate source and target one after the other.
+      reach_px: a pixel of the output depends on input pixels up to this distance, for translation in tiles. None if it
+        depends on the whole picture, as with instance norm.
+      mixes_batch: whether the pictures of a batch influence each other's output in training, as with batch norm. Then
+        the methods translate source and target one after the other.
     """
 
     reach_px: int | None = None
@@ -41,12 +41,12 @@ class Generator(keras.Model):
 
     def translate_with_features(self, images: tf.Tensor, layers: Sequence[int],
                                 training: bool | None = None) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Translates, and keeps the features that `encode` would give for the same images.
+        """Translates, and returns also the features that `encode` gives for the same images.
 
         Args:
           images: [B, H, W, 3] in [-1, 1].
           layers: stage numbers, growing.
-          training: for layers that behave differently then, such as batch norm.
+          training: whether layers such as batch norm behave as in training.
 
         Returns:
           The translation, float32 [B, H, W, 3] in [-1, 1], and one feature map [B, H_l, W_l, C_l] per layer.

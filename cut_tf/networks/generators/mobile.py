@@ -1,9 +1,9 @@
-"""A light generator for phones: it works on an eighth of the resolution and lets the picture's details through.
+"""A light generator for phones: it computes at an eighth of the resolution and passes the picture's details through.
 
-Built for TFLite: 3x3 convolutions that batch norm folds into, bilinear upsampling, nothing at full resolution but a
-weighted sum. A picture is divided as in a Laplacian pyramid of two levels (Liang et al., LPTN, CVPR 2021): the half
-sized picture is translated by a gain and an offset per pixel, and its details are scaled and added again. With gain 1,
-offset 0 and scale 1, where it starts, the output is the input.
+Built for TFLite: 3x3 convolutions into which batch norm can be folded, bilinear upsampling, and nothing but a weighted
+sum at full resolution. A picture is divided as in a Laplacian pyramid of two levels (Liang et al., LPTN, CVPR 2021).
+The picture of half the size is translated by a gain and an offset per pixel. Its details are scaled and added again.
+The generator starts with gain 1, offset 0 and scale 1, so that its output is its input.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from cut_tf.settings import Settings
 
 _DOWNSAMPLINGS = 3
 _MULTIPLE_PX = 2**_DOWNSAMPLINGS
-# With ReLUs and no norms, this gain keeps the size of signals (He et al. 2015); branches that are added start smaller.
+# With ReLUs and no norms, sqrt(2) keeps the variance of signals (He et al. 2015). Residual branches start smaller.
 _GAIN, _BRANCH_GAIN = 2**0.5, 0.5
 NORMS = ("none", "batch")
 
 
 @tf.custom_gradient
 def _limit(values: tf.Tensor) -> tuple[tf.Tensor, object]:
-    """Cuts values to [-1, 1]. Those beyond get the gradients that bring them back, and no others."""
+    """Cuts values to [-1, 1]. Values outside get only those gradients that bring them back inside."""
 
     def back(gradient: tf.Tensor) -> tf.Tensor:
         leaves = tf.logical_or(tf.logical_and(values > 1.0, gradient < 0.0),
@@ -61,7 +61,7 @@ class ConvNormRelu(keras.layers.Layer):
 
 
 class LightBlock(keras.layers.Layer):
-    """x + norm(conv(relu(norm(conv(x))))): shape kept."""
+    """x + norm(conv(relu(norm(conv(x))))), of the same shape."""
 
     def __init__(self, filters: int, norm: str, seeds: tuple[int, int], name: str, dtype: str) -> None:
         super().__init__(name=name, dtype=dtype)
@@ -82,8 +82,8 @@ class LightBlock(keras.layers.Layer):
 class MobileGenerator(Generator):
     """Translates [B, H, W, 3] in [-1, 1] to the same shape and range, for any H, W of at least 16.
 
-    Sizes that are not a multiple of 8 are mirrored up to one and cropped back. Stages, for --nce_layers: 0 the RGB
-    input; 1, 2, 3 the convolutions that halve it, with ngf, 2 ngf, 4 ngf channels; 4 and on the residual blocks.
+    Pictures are padded by mirroring to multiples of 8, and the result is cropped. Stages, for --nce_layers: 0 the RGB
+    input; 1, 2, 3 the convolutions that halve it, with ngf, 2 ngf, 4 ngf channels; from 4 on the residual blocks.
 
     Args:
       settings: width (ngf), number of blocks, norm (none or batch).
@@ -136,7 +136,7 @@ class MobileGenerator(Generator):
         return crop_to(limited, images), [features[layer] for layer in layers]
 
     def encode(self, images: tf.Tensor, layers: Sequence[int], training: bool | None = None) -> list[tf.Tensor]:
-        """As in the base class; stops after the last of them."""
+        """As in the base class. Computes no stage after the last layer."""
         padded = pad_to_multiple(tf.convert_to_tensor(images), _MULTIPLE_PX)
         features = self._stages(padded, layers[-1] + 1, training)
         return [features[layer] for layer in layers]
@@ -152,7 +152,7 @@ class MobileGenerator(Generator):
         return features
 
     def _context_of(self, hidden: tf.Tensor, training: bool | None) -> tf.Tensor:
-        """What the whole picture looks like, [B, 1, 1, C]: haze has one colour."""
+        """A summary of the whole picture, [B, 1, 1, C], since haze has one colour."""
         return self.context(tf.reduce_mean(hidden, axis=[1, 2], keepdims=True), training=training)
 
     def _decode(self, padded: tf.Tensor, features: list[tf.Tensor], training: bool | None) -> tf.Tensor:

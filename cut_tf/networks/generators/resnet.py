@@ -1,6 +1,7 @@
 """The ResNet generator of CUT and CycleGAN, with named encoder features.
 
-Johnson et al. 2016 by way of Zhu et al. 2017; anti-aliased sampling as in the official code of CUT (ECCV 2020).
+The architecture is that of Johnson et al. 2016 as Zhu et al. 2017 use it. Anti-aliased sampling is as in the official
+code of CUT (ECCV 2020).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ MULTIPLE_PX = 2**_DOWNSAMPLINGS
 
 
 class ResidualBlock(keras.layers.Layer):
-    """x + norm(conv(pad(relu(norm(conv(pad(x))))))) with 3x3 convolutions and mirrored borders: shape kept."""
+    """x + norm(conv(pad(relu(norm(conv(pad(x))))))) with 3x3 convolutions and mirrored borders, of the same shape."""
 
     def __init__(self, filters: int, norm: str, seeds: tuple[int, int], name: str, dtype: str,
                  recompute: bool = False) -> None:
@@ -55,7 +56,7 @@ class ResidualBlock(keras.layers.Layer):
         return inputs + self.norm2(hidden, training=training)
 
     def _of_kernels(self, inputs: tf.Tensor, kernel1: tf.Tensor, kernel2: tf.Tensor) -> tf.Tensor:
-        """The block as a function of all that has a gradient: kernels, and neither biases nor the norms' weights."""
+        """The block as a function of all tensors that have a gradient. Biases have none, and norms have no weights."""
         hidden = self.conv1.with_kernel(self.pad(inputs), kernel1)
         hidden = self.pad(norm_relu(self.norm1, hidden, training=True))
         return inputs + self.norm2(self.conv2.with_kernel(hidden, kernel2), training=True)
@@ -73,9 +74,9 @@ class Stage(NamedTuple):
 class ResnetGenerator(Generator):
     """Translates [B, H, W, 3] in [-1, 1] to the same shape and range, for any H, W of at least 16.
 
-    Sizes that are not a multiple of 4 are mirrored up to one and cropped back. Stages are numbered as in the official
-    sequence; with anti-aliasing 0 is the mirrored RGB input, 4 and 8 the two strided convolutions before their norm,
-    12 to 20 the residual blocks.
+    Pictures are padded by mirroring to multiples of 4, and the result is cropped. Stages are numbered as in the
+    official sequence. With anti-aliasing, 0 is the padded RGB input, 4 and 8 are the two convolutions before the
+    downsampling, seen before their norm, and 12 to 20 are the residual blocks.
 
     Args:
       settings: width (ngf), number of blocks, norm and anti-aliasing.
@@ -94,7 +95,8 @@ class ResnetGenerator(Generator):
         self._seeds = seeds_from(seed)
         self.stages = self._build_stages()
         self.stage_layers = [stage.layer for stage in self.stages]
-        # The ends see 21 px at most. Each block has two 3x3 convolutions at a quarter of the resolution.
+        # The layers around the blocks reach at most 21 px. A block has two 3x3 convolutions at a quarter of the
+        # resolution.
         reach = 24 + 2 * MULTIPLE_PX * settings.generator.generator_blocks
         self.mixes_batch = settings.generator.generator_norm == "batch"
         self.reach_px = None if settings.generator.generator_norm == "instance" else reach
@@ -158,7 +160,7 @@ class ResnetGenerator(Generator):
         return output, features
 
     def encode(self, images: tf.Tensor, layers: Sequence[int], training: bool | None = None) -> list[tf.Tensor]:
-        """As in the base class; stops after the last of them."""
+        """As in the base class. Computes no stage after the last layer."""
         return self._run(tf.convert_to_tensor(images), layers, layers[-1] + 1, training)[1]
 
     def _run(self, images: tf.Tensor, layers: Sequence[int], stop: int,
@@ -174,7 +176,7 @@ class ResnetGenerator(Generator):
             elif stage.kind == "block":
                 hidden = Recomputable(stage.layer(hidden.value, training=training))
             elif stage.kind == "relu" and index - 1 not in layers:
-                pass  # done with the norm before it
+                pass  # computed with the norm before it
             elif isinstance(stage.layer, Convolution):
                 adds_bias = index in layers or not self._bias_is_cancelled_after(index)
                 recompute = hidden.recompute if remakes else None
@@ -187,14 +189,15 @@ class ResnetGenerator(Generator):
         return hidden.value, [features[layer] for layer in layers]
 
     def _bias_is_cancelled_after(self, index: int) -> bool:
-        """Whether a norm follows stage `index` that takes away what is the same for all pixels of a channel."""
+        """Whether a norm follows stage `index` that removes its bias."""
         return self.stages[index + 1].kind == "norm" and cancels_bias(self._settings.generator.generator_norm)
 
     def _tapped_here(self, index: int, layers: Sequence[int]) -> list[int]:
         """The requested layers whose feature is the output of stage `index`.
 
-        The official ReLU works in place: a tapped norm that a ReLU follows (and the convolution before it, if the
-        norm does nothing) is seen after the ReLU, unless encoding stops before it, at the last tapped layer.
+        The official ReLU works in place. So a tapped norm is seen after the ReLU that follows it, unless it is the last
+        tapped layer, where encoding stops before the ReLU. If the norm does nothing, the same holds for the convolution
+        before it.
         """
         aliases = [index]
         if layers and self.stages[index].kind == "relu" and index <= layers[-1]:

@@ -1,4 +1,4 @@
-"""The StyleGAN2-style generator of SinCUT (Park et al., ECCV 2020, section 4.4, by way of its official code)."""
+"""The StyleGAN2-style generator of SinCUT (Park et al., ECCV 2020, section 4.4; details as in its official code)."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ def check_size(size_px: int, least_px: int) -> None:
 class StyleGAN2Generator(Generator):
     """Translates [B, H, W, 3] in [-1, 1] to the same shape, for any H, W of at least 16.
 
-    The output is not limited to [-1, 1]: its last layer is a leaky ReLU, as in the official code. Sizes that are not a
-    multiple of 2 ** downsamplings are mirrored up to one and cropped back. There are no norms, so a pixel depends on
-    nothing beyond `reach_px`, and large pictures can be translated in exact tiles.
+    The output is not limited to [-1, 1]: its last layer is a leaky ReLU, as in the official code. Pictures are padded
+    by mirroring to multiples of 2 ** downsamplings, and the result is cropped. There are no norms, so a pixel depends
+    on nothing beyond `reach_px`, and large pictures can be translated in tiles with the same result.
 
     Stages, for --nce_layers: 0 the RGB input; 1 a 1x1 convolution; one per halving of the resolution; one per residual
     block of the encoder, which has half of `generator_blocks`, rounded down. The decoder has the rest.
 
-    Noise is an argument, which training draws. Without it there is none, its mean, so inference is deterministic.
+    Training draws noise and passes it as an argument. Without it the noise is zero, its mean, so that inference is
+    deterministic.
 
     Args:
       settings: width (ngf), number of blocks (6 in the official code), halvings, `stylegan2_size_px`.
@@ -41,7 +42,7 @@ class StyleGAN2Generator(Generator):
       dtype: Keras dtype policy, e.g. float32 or mixed_bfloat16.
 
     Raises:
-      InputError: for sizes and widths that the official table of channels has no place for.
+      InputError: for sizes and widths that the official table of channels does not cover.
     """
 
     def __init__(self, settings: Settings, seed: int = 0, dtype: str = "float32",
@@ -70,7 +71,7 @@ class StyleGAN2Generator(Generator):
                     for number, filters in enumerate(reversed(widths[:-1]), 1)]
         self.output_layer = pointwise("output", 3)
         self._channels = [3, *widths, *[widths[-1]] * (blocks // 2)]
-        # 3x3 convolutions of halvings, blocks and doublings, and the blurs, in pixels of the picture.
+        # The reach of all 3x3 convolutions and blurs, in pixels of the picture.
         reach = 8 * (self._multiple_px - 1) + 2 * blocks * self._multiple_px
         self.reach_px = -(-reach // self._multiple_px) * self._multiple_px
 
@@ -84,12 +85,12 @@ class StyleGAN2Generator(Generator):
 
     def translate_with_features(self, images: tf.Tensor, layers: Sequence[int], training: bool | None = None,
                                 noise: Sequence[tf.Tensor] = ()) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Translates, and keeps the features that `encode` would give for the same images.
+        """Translates, and returns also the features that `encode` gives for the same images.
 
         Args:
           images: [B, H, W, 3] in [-1, 1].
           layers: stage numbers, growing.
-          training: makes no difference; other generators have one.
+          training: not used. Part of the contract of generators.
           noise: [B, h, w, 1] per doubling of the resolution, as `noise_shapes` says; without any, zeros.
 
         Returns:
@@ -107,14 +108,14 @@ class StyleGAN2Generator(Generator):
         return crop_to(output, images), [features[layer] for layer in layers]
 
     def noise_shapes(self, images: tf.Tensor) -> list[list]:
-        """[B, h, w, 1] of the noise of every doubling for images [B, H, W, 3]; entries are numbers or tensors."""
+        """Shape [B, h, w, 1] of the noise of every doubling, for images [B, H, W, 3]. Entries are ints or tensors."""
         shape = tf.shape(images)
         batch, *sides = (fixed or shape[axis] for axis, fixed in enumerate(images.shape[:3]))
         sides = [side + -side % self._multiple_px for side in sides]
         return [[batch, *(side // 2**number for side in sides), 1] for number in reversed(range(len(self.ups)))]
 
     def encode(self, images: tf.Tensor, layers: Sequence[int], training: bool | None = None) -> list[tf.Tensor]:
-        """As in the base class; stops after the last of them."""
+        """As in the base class. Computes no stage after the last layer."""
         del training
         features = self._encode(tf.convert_to_tensor(images), layers[-1] + 1)
         return [features[layer] for layer in layers]
@@ -132,7 +133,7 @@ class StyleGAN2Generator(Generator):
 
 
 def _channels(ngf: int, resolution_px: int) -> int:
-    """The official table: as many channels as make up for the resolution, 512 at most up to 32 px."""
+    """The official table: each doubling of the resolution halves the channels; at most 512 channels, up to 32 px."""
     channels = round(ngf / 32 * 16384 / resolution_px)
     if channels < 1:
         raise InputError(f"--ngf must be higher with --stylegan2_size_px={resolution_px}, which leaves no channel, "

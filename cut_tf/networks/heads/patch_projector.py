@@ -9,12 +9,13 @@ import tensorflow as tf
 
 from cut_tf.layers.convolution import seeds_from, xavier_normal
 
-# Added to the norm, not to its square; with the official initialisation embeddings are small enough to notice.
+# Added to the norm, not to its square, as in the official code. With its initialisation embeddings are so small that
+# this matters.
 _NORM_EPSILON = 1e-7
 
 
 def sample_patches(features: tf.Tensor, patch_ids: tf.Tensor) -> tf.Tensor:
-    """Picks the same patches from every image.
+    """Takes the patches at the same places from every image.
 
     Args:
       features: [B, H, W, C].
@@ -39,7 +40,7 @@ def draw_patch_ids(locations: tf.Tensor, num_patches: int, seed: tf.Tensor) -> t
     Returns:
       int32 [P].
     """
-    # The places of the largest of uniform numbers: a choice without replacement that XLA can compile as well.
+    # The places of the largest of uniform random numbers are a draw without replacement, which XLA can compile.
     uniform = tf.random.stateless_uniform([locations], seed, alg="philox")
     return tf.math.top_k(uniform, tf.minimum(num_patches, locations)).indices
 
@@ -47,7 +48,7 @@ def draw_patch_ids(locations: tf.Tensor, num_patches: int, seed: tf.Tensor) -> t
 def normalise(embeddings: tf.Tensor) -> tf.Tensor:
     """x / (|x| + 1e-7) over the last axis."""
     square = tf.reduce_sum(tf.square(embeddings), axis=-1, keepdims=True)
-    # The floor is far below _NORM_EPSILON squared, so that values stay; at 0 the root has no finite slope.
+    # At 0 the square root has no finite gradient. The floor is far below _NORM_EPSILON squared, so it changes no value.
     length = tf.sqrt(tf.maximum(square, 1e-30))
     return embeddings / (length + _NORM_EPSILON)
 
