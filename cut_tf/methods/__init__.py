@@ -11,7 +11,7 @@ from cut_tf.settings import Settings
 if TYPE_CHECKING:
     from cut_tf.methods.base import TranslationMethod
 
-# What every method reads, besides what its generator and its dataset do.
+# Settings that every method reads. Those of its generator and its dataset come in addition.
 USED_BY_ALL = ("train.*", "optimizer.*", "devices.*", "evaluation.*", "data.*", "generator", "contrastive.*")
 _ADVERSARIAL = ("discriminator", "gan.*")
 _CUT = (*_ADVERSARIAL, "patch_nce.*", "mirroring.*", "identity.*")

@@ -10,8 +10,8 @@ from cut_tf.settings import Settings
 class AECR(Paired):
     """L = mean |J - phi(I)| + contrastive_weight * contrastive regularization (eq. 4-5; the paper's weight is 0.1).
 
-    `Paired` with the regularization that every method has by flags, and the demand that it is on. The generator is
-    free; that of the paper is `--generator=aecrnet`.
+    It is `Paired` with the regularization that flags can add to every method, and refuses to run without it. Any
+    generator may be used; that of the paper is `--generator=aecrnet`.
 
     Raises:
       InputError: if --contrastive_weight is 0.
@@ -22,5 +22,6 @@ class AECR(Paired):
     def __init__(self, settings: Settings) -> None:
         if not settings.contrastive.contrastive_weight:
             raise InputError("--contrastive_weight must be more than zero with --method=aecr (0.1 in the paper; "
-                             f"--method=paired is the same without), found {settings.contrastive.contrastive_weight}")
+                             "without it use --method=paired), found "
+                             f"{settings.contrastive.contrastive_weight}")
         super().__init__(settings)

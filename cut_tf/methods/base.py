@@ -22,33 +22,34 @@ from cut_tf.methods.replicas import replica_count, step_variable
 from cut_tf.methods.step_terms import StepRecord, StepTerms, non_finite_message
 from cut_tf.settings import Settings
 
-# Seeds of weights: a network of a run takes one of its ten.
+# A run with seed s gives its networks the weight seeds 10 s, 10 s + 1, ..., so that no two runs share one. No method
+# has more than 6 networks.
 SEEDS_PER_RUN = 10
-# What a step of float16 changes even if its gradients overflow, of `TranslationMethod.state`.
+# The entries of `TranslationMethod.state` that a step of float16 changes even if its gradients overflow.
 _ALWAYS_COUNTED = ("step", "loss_scale", "finite_steps")
 
 
 class TranslationMethod(keras.Model):
     """Base of the methods: a keras.Model whose `fit` takes batches {"source": images, "target": images}.
 
-    A subclass makes its networks in `_build_networks`, draws nothing at random outside `self.draw_seed`, keeps what it
-    remembers from step to step in variables that `state` names, and returns named scalar terms from `_take_step`:
-    `loss/<term>`, `metric/<name>`. Images are float32 [B, H, W, 3] in [-1, 1]; B is the batch of one replica.
+    A subclass makes its networks in `_build_networks`. It draws random numbers from `self.draw_seed` alone. Whatever it
+    keeps from step to step is in variables that `state` names. `_take_step` returns named scalar terms, `loss/<term>`
+    and `metric/<name>`. Images are float32 [B, H, W, 3] in [-1, 1]; B is the batch of one replica.
 
-    With float16 a step is undone if a gradient of any network overflows: all of `state` is as before it (weights,
-    optimizers' slots and iterations, and with them the place in the learning rate's schedule, running means and
-    statistics, spectral vectors, pools, queues), but for `step`, which counts the batch, and the loss scale.
+    With float16 a step is undone if a gradient of any network overflows. Then all of `state` is as before the step:
+    weights, optimizer slots and iterations, and with them the learning rate's schedule, running means and statistics,
+    spectral vectors, pools and queues. Only `step`, which counts batches, and the loss scale change.
 
     Args:
       settings: all settings of the run.
 
     Attributes:
-      regularize: terms of contrastive regularization, none with `contrastive_weight` 0.
+      regularize: gives the terms of contrastive regularization; none with `contrastive_weight` 0.
       networks: name to network; "generator" is what inference and export use.
       ema_generator: the generator with running means of its weights, or None with `ema_decay` 0.
       optimizers_by_network: name to optimizer, after `compile`.
       step: int64 scalar variable, steps done.
-      loss_scaling: that of float16.
+      loss_scaling: the loss scale of float16.
       step_logs: all terms of the last step, read from the device when they are asked for.
       input_wait_sec: seconds that the last step waited for its batch.
     """
@@ -90,7 +91,7 @@ class TranslationMethod(keras.Model):
         return ema
 
     def _pairs_with_ema(self, ema: keras.Model) -> list[tuple[tf.Variable, tf.Variable]]:
-        """(running mean, weight) of the generator, by name: freezing a network reorders its weights in Keras 2."""
+        """Pairs (running mean, weight), matched by name, since Keras 2 reorders the weights of a frozen network."""
         means = compat.named_weights(ema)
         return [(means[name], weight) for name, weight in compat.named_weights(self.generator).items()]
 
@@ -115,7 +116,7 @@ class TranslationMethod(keras.Model):
           run_eagerly: run `train_step` without compilation, to debug.
 
         Raises:
-          InputError: if `optimizers` names a network that the method has not.
+          InputError: if `optimizers` names a network that the method does not have.
         """
         adam = self.settings.optimizer
         given = dict(optimizers or {})
@@ -138,7 +139,7 @@ class TranslationMethod(keras.Model):
         return self.inference_generator(source, training=training)
 
     def translate(self, pictures: np.ndarray, weights: str = "ema") -> np.ndarray:
-        """Translates pictures as a user has them.
+        """Translates uint8 pictures.
 
         Args:
           pictures: uint8 [H, W, 3] or [B, H, W, 3], any H, W of at least 16.
@@ -166,7 +167,7 @@ class TranslationMethod(keras.Model):
           folder: made if it is not there; the folder of this model, or an empty one.
 
         Raises:
-          InputError: if it holds a model of other settings or this very step, or cannot be written.
+          InputError: if it holds a model of other settings or a checkpoint of this step, or cannot be written.
           NonFiniteError: if a step of the last `fit` was not finite.
         """
         self.check_finite()
@@ -197,7 +198,7 @@ class TranslationMethod(keras.Model):
 
         Args:
           batch: {"source", "target"}, float32 [B, H, W, 3] in [-1, 1].
-          draws: what a recorded step drew at random, for methods that can reproduce one; drawn if None.
+          draws: the random draws of a recorded step, for methods that can reproduce one; drawn if None.
 
         Returns:
           Named scalar terms.
@@ -208,7 +209,8 @@ class TranslationMethod(keras.Model):
         step = self.step.assign_add(1)
         if self.ema_generator is not None:
             count = tf.cast(step, tf.float32)
-            # Young means forget faster, or the random first weights would stay in them for thousands of steps.
+            # At first the means follow faster. Else the random initial weights would stay in them for thousands of
+            # steps.
             decay = tf.minimum(self.settings.optimizer.ema_decay, (1.0 + count) / (10.0 + count))
             tf.distribute.get_replica_context().merge_call(self._move_ema, args=(decay,))
         if self.loss_scaling.used:
@@ -226,14 +228,14 @@ class TranslationMethod(keras.Model):
     def draw_seed(self, purpose: int) -> tf.Tensor:
         """int32 [2], a function of (run seed, step, purpose): the same on every replica and after a resume."""
         seed = tf.constant([self.settings.train.seed % 2**31, purpose], tf.int32)
-        # Named, since the automatic choice of algorithm is another one under XLA.
+        # The algorithm is named, since the automatic choice differs under XLA.
         return tf.random.experimental.stateless_fold_in(seed, self.step, alg="philox")
 
     def scale(self, loss: tf.Tensor) -> tf.Tensor:
-        """The replica's loss as the tape must see it. Call it inside the tape.
+        """Scales the replica's loss before its gradient is taken. Call it inside the tape.
 
-        `loss` is a mean over the replica's batch; gradients are summed over replicas, so dividing by their number
-        makes them those of the mean over the global batch. With float16 the loss scale is added.
+        `loss` is a mean over the replica's batch, and gradients are summed over replicas. Dividing by the number of
+        replicas makes them gradients of the mean over the global batch. With float16 the loss scale multiplies it.
         """
         return loss / replica_count() * self.loss_scaling.scale
 
@@ -243,7 +245,7 @@ class TranslationMethod(keras.Model):
 
         Args:
           names: networks.
-          tape: has recorded `scaled_loss`; is used up.
+          tape: has recorded `scaled_loss`. It cannot be used again.
           scaled_loss: scalar, the result of `scale`.
 
         Returns:
@@ -268,7 +270,7 @@ class TranslationMethod(keras.Model):
             terms[f"non_finite/{name}"] = tf.cast(first_bad, tf.float32)
             finite = tf.logical_and(finite, first_bad < 0)
         if self.loss_scaling.used:
-            # `train_step` undoes this update. Until then the weights stay finite, for the networks updated after it.
+            # On overflow `train_step` undoes this update. Until then weights stay finite for the networks after it.
             summed = [[tf.where(finite, gradient, 0.0) for gradient in group] for group in summed]
         for name, group in zip(names, summed):
             terms[f"learning_rate/{name}"] = compat.learning_rate(self.optimizers_by_network[name])
@@ -277,7 +279,7 @@ class TranslationMethod(keras.Model):
         return terms
 
     def _undone_by_overflow(self) -> list[tf.Variable]:
-        """What a step of float16 may have to put back; nothing with other precisions."""
+        """The variables that a step of float16 may have to restore; none with other precisions."""
         if not self.loss_scaling.used:
             return []
         return [variable for name, variable in self.state().items() if name not in _ALWAYS_COUNTED]
@@ -294,9 +296,8 @@ class TranslationMethod(keras.Model):
     def make_train_function(self, force: bool = False) -> Callable:
         """Keras' hook, called by every `fit`.
 
-        The function takes the batch outside of the compiled step, so that waiting for input can be measured. It never
-        waits for the step itself: what it returns, for the progress bar, are the terms of the last step of
-        `log_steps`.
+        The function takes the batch outside of the compiled step, so that the wait for input can be measured. It never
+        waits for the step itself. It returns the terms of the last logged step (--log_steps) for the progress bar.
         """
         self._record, self._steps_begun = StepRecord(), int(self.step.numpy())
         self._terms_shown = {}
@@ -319,7 +320,7 @@ class TranslationMethod(keras.Model):
         return train_function
 
     def _compiled_step(self) -> tuple[Callable, list[str]]:
-        """A step of all replicas, from a batch to the values of its terms [N], and their names, known once it ran."""
+        """A step of all replicas, from a batch to its terms [N], and a list of their names, filled by the first run."""
         strategy, names = self.distribute_strategy, []
         step = tf.function(self.train_step, jit_compile=True) if self.settings.devices.xla else self.train_step
 
@@ -337,7 +338,7 @@ class TranslationMethod(keras.Model):
         return step_of_all if self.run_eagerly else tf.function(step_of_all, reduce_retracing=True), names
 
     def get_metrics_result(self) -> dict[str, float]:
-        """Keras' hook: what the progress bar shows at the end of an epoch, of the last step. Waits for the device."""
+        """Keras' hook: the terms of the last step, for the end of the progress bar. Waits for the device."""
         return {name: self.step_logs[name] for name in self.progress_terms if name in self.step_logs}
 
     def _maybe_symbolic_build(self, *args: object, **kwargs: object) -> None:
@@ -347,7 +348,7 @@ class TranslationMethod(keras.Model):
         """
 
     def check_finite(self) -> None:
-        """Looks at all steps of this `fit`, or the last one. Waits for the device.
+        """Checks all steps of this `fit`, or of the last one. Waits for the device.
 
         Raises:
           NonFiniteError: if a term or a gradient was not finite, with the first such step, its terms and layers.
@@ -363,12 +364,12 @@ class TranslationMethod(keras.Model):
         overflow = tf.reduce_any(gradients >= 0.0)
         fine = tf.logical_and(tf.reduce_all(tf.math.is_finite(losses)), tf.logical_not(overflow))
         if self.loss_scaling.used:
-            # Such a step is undone. It is ordinary until the loss scale cannot fall any more.
+            # A step with an overflow is undone, which is normal. It is an error only if the loss scale cannot fall.
             fine = tf.logical_or(fine, tf.logical_and(overflow, terms["metric/loss_scale"] > 1.0))
         return tf.cast(fine, tf.float32)
 
     def histograms(self) -> dict[str, tf.Variable]:
-        """Values besides the weights whose distribution is worth looking at, by name."""
+        """Values whose histograms go to TensorBoard besides those of the weights, by name."""
         return {}
 
     def trainable_names(self, name: str) -> list[str]:

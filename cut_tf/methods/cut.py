@@ -13,17 +13,18 @@ from cut_tf.methods import base, replicas, unpaired
 from cut_tf.networks.heads.patch_projector import PatchProjector, draw_patch_ids
 from cut_tf.settings import Settings
 
-# Purposes of random draws; see TranslationMethod.draw_seed. Patch ids use one number per term and layer.
+# Purposes of random draws, see TranslationMethod.draw_seed. Patch ids take one number per layer, so that each term has
+# a hundred of its own: 100 and 200 here, 300 in odcr.py. unpaired.py has 1 to 99, and sincut.py's noise begins at 400.
 _FLIP = 0
 FIRST_IDS = {"nce": 100, "nce_identity": 200}
-# Beside those of unpaired.py.
+# Offset of the projector's seed, after those of unpaired.py.
 _PROJECTOR_SEED = 2
-# Settings of --negatives with keys of earlier steps' images.
+# The values of --negatives that use keys of earlier images.
 _EXTERNAL_LOGITS = {"external": patch_nce.external_logits, "internal_external": patch_nce.internal_external_logits}
 
 
 class Draws(NamedTuple):
-    """What a step draws at random. Given from outside only to reproduce recorded steps."""
+    """The random draws of a step. Passed from outside only to reproduce recorded steps."""
 
     flip: tf.Tensor  # bool scalar: mirror the generator's input
     source_ids: list[tf.Tensor]  # int32 [P_l] per layer, for source and output
@@ -34,8 +35,8 @@ class Draws(NamedTuple):
 class KeyQueue(tf.Module):
     """Keys of earlier steps' images, per layer, for external negatives (eq. 4).
 
-    The paper fills a long queue from a slowly moving encoder. Here it is as long as a query has internal negatives,
-    which one or two images fill, so keys are at most a few steps old and the moving encoder is left out.
+    The paper fills a long queue with a slowly moving encoder. Here the queue is as long as the list of a query's
+    internal negatives. One or two images fill it, so keys are at most a few steps old, and no moving encoder is needed.
     """
 
     def __init__(self, length: int, widths: Sequence[int]) -> None:
@@ -44,7 +45,7 @@ class KeyQueue(tf.Module):
         self.present = [replicas.step_variable(tf.zeros([length], tf.bool), tf.bool) for _ in widths]
 
     def push(self, layer: int, keys: tf.Tensor) -> None:
-        """Puts keys [N, C] of this step, gathered over all replicas, in front."""
+        """Adds keys [N, C] of this step, gathered over all replicas, at the front."""
         length = self.keys[layer].shape[0]
         self.keys[layer].assign(tf.concat([keys, self.keys[layer]], 0)[:length])
         present = tf.concat([tf.ones([tf.shape(keys)[0]], tf.bool), self.present[layer]], 0)
@@ -100,7 +101,7 @@ class CUT(unpaired.UnpairedMethod):
         return self.settings.patch_nce.nce_identity_weight > 0 or self.settings.identity.l1_identity_weight > 0
 
     def _take_step(self, batch: dict[str, tf.Tensor], draws: Draws | None = None) -> dict[str, tf.Tensor]:
-        """As `train_step`; `loss/generator` is the visible weighted sum of the generator's terms."""
+        """As `train_step`. `loss/generator` is the sum of the generator's weighted terms."""
         source, target = batch["source"], batch["target"]
         flip = self._draw_flip() if draws is None else draws.flip
         real = [source, target] if self.uses_identity else [source]
@@ -124,7 +125,7 @@ class CUT(unpaired.UnpairedMethod):
         return tf.random.stateless_uniform([], self.draw_seed(_FLIP), alg="philox") < 0.5
 
     def _mirror(self, pictures: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:
-        """Mirrors [B, H, W, C] left-right if `flip`; a no-op in the graph without flip equivariance."""
+        """Mirrors [B, H, W, C] left-right if `flip`. Without --flip_equivariance it adds nothing to the graph."""
         if not self.settings.mirroring.flip_equivariance:
             return pictures
         return tf.cond(flip, lambda: tf.reverse(pictures, [2]), lambda: pictures)
@@ -145,7 +146,7 @@ class CUT(unpaired.UnpairedMethod):
         return self.generator.translate_with_features(tf.concat(parts, 0), self.layers_compared, training=True)
 
     def _encode(self, parts: list[tf.Tensor]) -> list[list[tf.Tensor]]:
-        """Features of every part. With batch norm parts do not see each other, as in the official code."""
+        """Features of every part. With batch norm each part is encoded by itself, as in the official code."""
         if not self._one_pass_for(parts) or self.generator.mixes_batch:
             return [self.generator.encode(part, self.layers_compared, training=True) for part in parts]
         return _split_features(self.generator.encode(tf.concat(parts, 0), self.layers_compared, training=True),
@@ -155,8 +156,8 @@ class CUT(unpaired.UnpairedMethod):
                       flip: tf.Tensor) -> list[list[tf.Tensor]]:
         """Features of the real images, never mirrored.
 
-        The generator has just encoded the real images, and keys carry no gradient, so those features serve again,
-        except in a mirrored step, and with batch norm, whose statistics depend on what else is in the batch.
+        The generator has just encoded the real images, and keys carry no gradient, so those features are used again.
+        They cannot be in a mirrored step, nor with batch norm, whose statistics depend on the whole batch.
         """
         if self.generator.mixes_batch:
             return self._encode(real)
@@ -208,7 +209,7 @@ class CUT(unpaired.UnpairedMethod):
                                self.draw_seed(first_purpose + index)) for index, feature in enumerate(features)]
 
     def _logits(self, name: str, layer: int, query: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-        """[B, P, 1 + N] with negatives from where the settings say; other images of all replicas count."""
+        """[B, P, 1 + N] with the negatives of --negatives. Negatives from other images come from all replicas."""
         nce = self.settings.patch_nce
         if nce.negatives == "internal":
             return patch_nce.internal_logits(query, key, nce.temperature, nce.num_negatives)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from cut_tf.methods import pooled
 
-# Beside those of unpaired.py.
+# Offsets between the networks' seeds, after those of unpaired.py.
 _BACKWARD_GENERATOR_SEED, _BACKWARD_DISCRIMINATOR_SEED = 4, 5
 
 
@@ -18,8 +18,8 @@ class CycleGAN(pooled.PooledMethod):
     L = gan_weight (L_GAN(G) + L_GAN(F)) + cycle_weight (mean |F(G(x)) - x| + mean |G(F(y)) - y|)   (eq. 1, 2)
       + cycle_weight cycle_identity_weight (mean |G(y) - y| + mean |F(x) - x|).
 
-    The running means, what is evaluated and what is exported are those of G. Each network has an Adam of its own,
-    which does the same as the official code's common one for both generators or both discriminators.
+    Running means, evaluation and export use G. Each network has an Adam of its own. The official code has one for both
+    generators and one for both discriminators, which makes the same updates.
     """
 
     progress_terms = ("loss/generator", "loss/discriminator", "loss/cycle_source")
@@ -35,7 +35,7 @@ class CycleGAN(pooled.PooledMethod):
                                                                dict[str, tuple[tf.Tensor, tf.Tensor]]]:
         settings, source, target = self.settings, batch["source"], batch["target"]
         identity_weight = settings.cyclegan.cycle_weight * settings.cyclegan.cycle_identity_weight
-        # What is translated and what should stay as it is go through a generator together.
+        # Images to translate and images that should stay the same go through a generator as one batch.
         fake_target, *same_target = self._translate("generator", [source, target] if identity_weight else [source])
         fake_source, *same_source = self._translate("backward_generator",
                                                     [target, source] if identity_weight else [target])

@@ -1,4 +1,4 @@
-"""DistanceGAN: one-sided unsupervised domain mapping by keeping distances (Benaim and Wolf, NIPS 2017)."""
+"""DistanceGAN: one-sided unsupervised domain mapping that keeps distances (Benaim and Wolf, NIPS 2017)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from cut_tf.common.errors import InputError
 from cut_tf.methods import pooled, replicas
 from cut_tf.settings import Settings
 
-# Mean and deviation of fewer distances say little: until then the term is left out.
+# Mean and deviation of fewer distances are too noisy to standardise by. Until then the term is left out.
 FIRST_DISTANCES = 100
 _LEAST_DEVIATION = 1e-6
 
 
 class DistanceGAN(pooled.PooledMethod):
-    """A generator and a discriminator; images that are far apart must stay so.
+    """A generator and a discriminator. Distances between images are kept by the translation.
 
     L = gan_weight L_GAN + distance_weight mean |(d(x) - mean_x) / std_x - (d(G(x)) - mean_y) / std_y|
       + l1_identity_weight mean |G(y) - y| (ours, off by default).
@@ -23,8 +23,8 @@ class DistanceGAN(pooled.PooledMethod):
     d is the mean absolute difference of two images of the global batch, for all its pairs (--distance=pairs), or of
     the left and the right half of each image (--distance=self; the official code takes upper and lower half).
     mean and std are those of the real images' distances in either domain. The official code measures them once, on
-    900 images before training; here they are running statistics of all distances seen so far, each counting the same,
-    and the term begins with the hundredth distance.
+    900 images before training. Here they are statistics of all distances seen so far, with equal weights, and the term
+    begins with the hundredth distance.
 
     Raises:
       InputError: if the batch has no pairs and --distance=pairs.
@@ -64,12 +64,13 @@ class DistanceGAN(pooled.PooledMethod):
             return replicas.gather_over_replicas(_mean_difference(images[:, :, :half], images[:, :, width - half:]))
         whole_batch = replicas.gather_over_replicas(images)
         size = self.settings.data.batch_size
-        # Each image and the one that is so many places further on, in a circle. The last half circle comes twice.
+        # Each image is paired with the one some places further on, in cyclic order. In an even batch the pairs half a
+        # circle apart come twice, and the repetitions are cut off.
         rings = [_mean_difference(whole_batch, tf.roll(whole_batch, places, 0)) for places in range(1, size // 2 + 1)]
         return tf.concat(rings, 0)[:size * (size - 1) // 2]
 
     def _distance_loss(self, of_source: tf.Tensor, of_fake: tf.Tensor, of_target: tf.Tensor) -> tf.Tensor:
-        """The mean difference of standardised distances [N], before and after translation."""
+        """Mean absolute difference between the standardised distances [N] before and after translation."""
         source = _with_distances(self.statistics["source"], of_source)
         target = _with_distances(self.statistics["target"], of_target)
         difference = tf.reduce_mean(tf.abs(_standardised(of_source, source) - _standardised(of_fake, target)))
@@ -86,7 +87,7 @@ def _mean_difference(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
 
 
 def _with_distances(statistics: tf.Variable, distances: tf.Tensor) -> tf.Tensor:
-    """Adds distances [N] to (count, mean, variance), which become those of all together (Chan et al. 1983)."""
+    """Updates (count, mean, variance) with distances [N] (Chan et al. 1983)."""
     count, mean, variance = tf.unstack(statistics)
     values = tf.cast(tf.stop_gradient(distances), tf.float64)
     number = tf.cast(tf.size(values), tf.float64)

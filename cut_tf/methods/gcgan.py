@@ -23,10 +23,11 @@ class GcGAN(pooled.PooledMethod):
     L = gan_weight (L_GAN(G(x)) + L_GAN(G(f(x)))) + geometry_weight mean |G(x) - f^-1(G(f(x)))|
       + l1_identity_weight (mean |G(y) - y| + mean |G(f(y)) - f(y)|).
 
-    The paper's L_geo adds the difference before f and after it, which are equal. The official code does so too, with
-    gradients into one side of each, so that its gradient is that of the single difference here, and its value twice.
-    The authors share the translators' weights, as here, but not for horse2zebra. Their code gives L_geo the weight
-    20 and the identity terms 5, and, as here, follows CycleGAN in the order of updates and with pools of outputs.
+    The paper's L_geo is the sum of the difference before f and of that after f, which are equal. In the official code
+    each of the two has a gradient on one side only. So its gradient is that of the single difference here, and its
+    value is twice as large. The authors share the weights of the two translators, as here, except for horse2zebra.
+    Their code gives L_geo the weight 20 and the identity terms 5. As here, it follows CycleGAN in the order of updates
+    and in the pools of outputs.
     """
 
     progress_terms = ("loss/generator", "loss/discriminator", "loss/geometry")

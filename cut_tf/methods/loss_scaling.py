@@ -13,12 +13,12 @@ _GROWTH_STEPS = 2000
 
 
 class LossScaling:
-    """Losses are multiplied by `scale`, so that small gradients do not vanish, and gradients divided by it.
+    """Losses are multiplied by `scale`, so that small gradients do not vanish. Gradients are divided by it.
 
-    Where a gradient of any network overflows, the scale is halved. After 2000 finite steps in a row it is doubled.
+    If a gradient of any network overflows, the scale is halved. After 2000 finite steps in a row it is doubled.
 
     Args:
-      used: whether the precision is float16; else the scale is 1 for ever.
+      used: whether the precision is float16. Else the scale stays 1.
 
     Attributes:
       scale: float32 scalar variable.
@@ -44,9 +44,9 @@ class LossScaling:
 
 
 def put_back_unless(finite: tf.Tensor, variables: Sequence[tf.Variable], before: Sequence[tf.Tensor]) -> None:
-    """Gives variables the values of before the step, on every replica, unless it was finite.
+    """Gives variables their values from before the step, on every replica, unless the step was finite.
 
-    A choice of values, not a branch, whose condition the host would have to wait for.
+    It selects values instead of branching, since the host would have to wait for the condition of a branch.
     """
     def choose(variable: tf.Variable, value: tf.Tensor, finite: tf.Tensor) -> None:
         variable.assign(tf.where(finite, variable, value))

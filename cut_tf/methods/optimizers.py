@@ -31,14 +31,14 @@ class Adam(keras.optimizers.Adam):
         mean, square = compat.adam_slots(self, variable)
         tf.raw_ops.ResourceApplyAdam(
             var=compat.raw_variable(variable).handle, m=mean.handle, v=square.handle,
-            # The correction sits in lr and epsilon already, so the kernel's own is switched off.
+            # The rate and epsilon contain the bias correction already, so the kernel's own correction is switched off.
             beta1_power=0.0, beta2_power=0.0, lr=tf.cast(rate * square_root / mean_correction, tf.float32),
             beta1=self.beta_1, beta2=self.beta_2, epsilon=tf.cast(self.epsilon * square_root, tf.float32),
             grad=tf.cast(gradient, tf.float32))
 
 
 class EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that stays for some epochs and then falls. A function of the step alone, so a resume keeps it.
+    """A learning rate that is constant for some epochs and then falls. It depends on the step alone.
 
     Args:
       base: learning rate of the first epochs.
@@ -74,8 +74,8 @@ class LinearDecay(EpochSchedule):
 class CosineDecay(EpochSchedule):
     """lr(step) = base * (1 + cos(pi * done)) / 2, where `done` grows from 0 to 1 step by step (AECR-Net, CVPR 2021).
 
-    Loshchilov and Hutter, ICLR 2017, eq. 5, without restarts and down to 0, which the step after the last would have.
-    Without constant epochs the cosine spans the whole run.
+    Loshchilov and Hutter, ICLR 2017, eq. 5, without restarts. It would reach 0 one step after the last. Without
+    constant epochs the cosine spans the whole run.
     """
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:

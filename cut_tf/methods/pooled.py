@@ -1,4 +1,4 @@
-"""The step of CycleGAN and its one-sided kin: generators first, then discriminators on a history of outputs."""
+"""The step of CycleGAN, GcGAN and DistanceGAN: generators first, then discriminators, which see earlier outputs too."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from cut_tf.settings import Settings
 class ImagePool(tf.Module):
     """Earlier outputs that a discriminator also sees (Shrivastava et al., CVPR 2017; CycleGAN, section 4).
 
-    The rule of the official code of CycleGAN, image by image: until the pool is full, an image is put in and seen
-    itself; then, with probability 1/2, it takes the place of a random one of the pool, and that one is seen instead.
+    The rule is that of the official code of CycleGAN, image by image. Until the pool is full, an image is added to it
+    and seen itself. From then on, with probability 1/2, it replaces a random image of the pool, which is seen instead.
 
     Args:
       size: images that the pool holds.
@@ -27,12 +27,12 @@ class ImagePool(tf.Module):
         self.count = replicas.step_variable(0, tf.int64)
 
     def exchange(self, images: tf.Tensor, swaps: tf.Tensor, slots: tf.Tensor) -> tf.Tensor:
-        """Puts images in, and says what the discriminator sees instead of each.
+        """Adds images to the pool, and returns the images that the discriminator sees instead.
 
         Args:
           images: float32 [N, H, W, 3].
           swaps: bool [N], whether an image is exchanged if the pool is full.
-          slots: int32 [N] in [0, size), for which one.
+          slots: int32 [N] in [0, size), the place in the pool that each is exchanged with.
 
         Returns:
           float32 [N, H, W, 3].
@@ -41,7 +41,7 @@ class ImagePool(tf.Module):
         position = tf.cast(self.count, tf.int32) + order
         filling = position < self.size
         slot = tf.where(filling, position, tf.where(swaps, slots, -1))
-        # An image may meet one that came before it in the same batch: the last one with the same slot.
+        # An image may be exchanged with an earlier one of the same batch: the last one that took the same slot.
         earlier = (slot[:, None] == slot) & (order[:, None] > order)
         last = tf.reduce_max(tf.where(earlier, order, -1), axis=1)
         exchanged = ~filling & (slot >= 0)
@@ -60,17 +60,17 @@ def _of_images(flags: tf.Tensor) -> tf.Tensor:
 class PooledMethod(unpaired.UnpairedMethod):
     """Base of the methods with the order of updates of the official code of CycleGAN.
 
-    A step: the generators are updated with the discriminators as they are; then each discriminator, on half the sum
-    of its losses on real images and on what its pool makes of the outputs from before the generators' update.
+    In a step the generators are updated first. Then each discriminator is updated on half the sum of its losses, on
+    real images and on its pool's exchange for the outputs from before the generators' update.
 
-    On several replicas each holds the whole pool, gathers the outputs of all, exchanges them by the same draws and
-    keeps its own part of the result: pools and results are those of one replica with the global batch.
+    With several replicas, each holds the whole pool. It gathers the outputs of all, exchanges them by the same draws,
+    and keeps its own part of the result. So pools and results are those of one replica with the global batch.
 
     Attributes:
       generators: names of the networks updated together on `_objective`.
 
     Raises:
-      InputError: if images may differ in size, and a pool is wanted.
+      InputError: if images may differ in size, which a pool cannot hold.
     """
 
     generators: tuple[str, ...] = ("generator",)
@@ -85,11 +85,11 @@ class PooledMethod(unpaired.UnpairedMethod):
 
     def _objective(self, batch: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor],
                                                                dict[str, tuple[tf.Tensor, tf.Tensor]]]:
-        """What the generators minimise, the sum of the terms, and the (real, fake) images by discriminator."""
+        """The terms whose sum the generators minimise, and (real, fake) images by discriminator."""
         raise NotImplementedError
 
     def _take_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """As `train_step`; terms are weighted, `loss/generator` is the sum of the generators'."""
+        """As `train_step`. Terms are weighted, and `loss/generator` is the sum of the generators' terms."""
         with tf.GradientTape() as tape:
             terms, images = self._objective(batch)
             terms.update(self.regularize(images["discriminator"][1], batch["target"], batch["source"],
@@ -102,14 +102,14 @@ class PooledMethod(unpaired.UnpairedMethod):
         return terms
 
     def _translate(self, name: str, parts: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Outputs of a generator, in one pass unless batch norm would let the parts see each other."""
+        """Outputs of a generator, in one pass unless the parts would influence each other, as with batch norm."""
         network = self.networks[name]
         if not self._one_pass_for(parts) or self.generator.mixes_batch:
             return [network(part, training=True) for part in parts]
         return tf.split(network(tf.concat(parts, 0), training=True), len(parts))
 
     def _pooled(self, fake: tf.Tensor, name: str) -> tf.Tensor:
-        """What the discriminator sees instead of this replica's outputs [B, H, W, 3]."""
+        """The images that the discriminator sees instead of this replica's outputs [B, H, W, 3]."""
         if not self.pools:
             return fake
         whole_batch = replicas.gather_over_replicas(fake)

@@ -1,7 +1,8 @@
-"""Methods that regress a known output: from pairs (`paired`), or from a teacher's pictures (`distill`).
+"""Methods that learn a known output: from pairs (`paired`), or from a teacher's pictures (`distill`).
 
-Supervised baselines of the unpaired methods, and the way to a small generator for phones: L = mean |G(x) - y|, as the
-reconstruction terms of pix2pix (Isola et al., CVPR 2017, eq. 3) and AECR-Net (Wu et al., CVPR 2021, eq. 4, first term).
+They are supervised baselines of the unpaired methods, and train small generators for phones. L = mean |G(x) - y|, as
+the reconstruction terms of pix2pix (Isola et al., CVPR 2017, eq. 3) and AECR-Net (Wu et al., CVPR 2021, eq. 4, first
+term).
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ _NOISE = 0
 
 
 class Regression(base.TranslationMethod):
-    """A generator alone, and the L1 distance of its output to a target that the subclass names; plus, if asked for,
-    contrastive regularization.
+    """A generator alone, with the L1 distance between its output and a target that the subclass names.
+
+    Flags add contrastive regularization.
     """
 
     progress_terms = ("loss/generator",)
@@ -33,14 +35,14 @@ class Regression(base.TranslationMethod):
         return networks.build_generator(self.settings, seed, self.policy, name)
 
     def _target(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        """What the output for batch["source"] should be, [B, H, W, 3] in [-1, 1]."""
+        """The desired output for batch["source"], [B, H, W, 3] in [-1, 1]."""
         raise NotImplementedError
 
     def _take_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """As `train_step`.
 
-        Terms are `loss/l1`, the mean absolute difference, those of contrastive regularization if asked for (its
-        negative is the source without noise), and `loss/generator`, the sum.
+        Terms are `loss/l1`, the mean absolute difference, those of contrastive regularization if it is on (its negative
+        is the source without noise), and `loss/generator`, the sum.
         """
         source, target = batch["source"], self._target(batch)
         with tf.GradientTape() as tape:
@@ -74,8 +76,9 @@ class Paired(Regression):
 
 
 class Distill(Regression):
-    """Learns from the pictures of a trained generator, the run of --teacher (its newest checkpoint, or that of
-    DIR@STEP): y = teacher(x), of the source alone.
+    """Learns from the outputs of a trained generator, y = teacher(x). It needs no target images.
+
+    The teacher is the run of --teacher, at its newest checkpoint or at that of DIR@STEP.
 
     Raises:
       InputError: if --teacher is no run with weights.
@@ -84,7 +87,7 @@ class Distill(Regression):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         teacher = Translator(settings.distill.teacher).generator
-        # A function, since Keras would count a network among this run's weights.
+        # A function, since Keras would count the teacher's weights among those of this run.
         self._teach = lambda source: teacher(source, training=False)
 
     def _target(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:

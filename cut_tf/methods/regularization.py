@@ -1,4 +1,4 @@
-"""Contrastive regularization (AECR-Net, CVPR 2021, eq. 4-5) as a term of any method's generator loss, by flags."""
+"""Contrastive regularization (AECR-Net, CVPR 2021, eq. 4-5), a term that flags add to any method's generator loss."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Regularize = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, bool], dict[str, tf.Tens
 
 
 def build_regularization(settings: Settings) -> Regularize:
-    """The regularization that the settings ask for: `ContrastiveRegularization.terms`, or no terms with weight 0.
+    """The regularization of the settings: `ContrastiveRegularization.terms`, or a function without terms for weight 0.
 
-    A function, since Keras would count the frozen networks behind it among those of the method.
+    It is a function, since Keras would count the object's frozen networks among those of the method.
 
     Raises:
-      InputError: if more pictures are asked for than a batch has, or features that are not there.
+      InputError: if more pictures are asked for than a batch has, or features that do not exist.
     """
     return ContrastiveRegularization(settings).terms if settings.contrastive.contrastive_weight else _no_terms
 
@@ -36,15 +36,15 @@ def _no_terms(output: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor, same_
 class ContrastiveRegularization:
     """contrastive_weight * sum_i w_i D(G_i(positives), G_i(output)) / D(G_i(negatives), G_i(output)).
 
-    Positives are clear pictures: the target of the same place in the batch, and the next ones of the global batch if
-    there are to be several. Negatives are hazy ones: the source, and the next ones of the batch, as in the paper.
+    Positives are clear pictures: the target at the same place in the batch, and if there are several, the next ones of
+    the global batch. Negatives are hazy pictures: the source, and the next ones of the batch, as in the paper.
 
     Methods that know the clear picture of each source compare the maps place by place, which is the paper's
-    regularization. For unpaired methods the positive shows another scene: there the means of each channel over the
+    regularization. For unpaired methods the positive shows another scene. There the means of each channel over the
     picture are compared, for positives and negatives alike. That is our extension, not the paper's.
 
-    A ratio grows without limit where the output is the hazy picture: a generator that begins as the identity
-    (`--generator=mobile`) begins with losses and gradients far beyond those of the other terms.
+    The ratio grows without limit as the output approaches the hazy picture. So a generator that starts as the identity
+    (`--generator=mobile`) starts with losses and gradients far larger than those of the other terms.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -84,13 +84,13 @@ class ContrastiveRegularization:
         return maps if same_scene else channel_means(maps)
 
     def _several(self, pictures: tf.Tensor, count: int, same_scene: bool) -> list[Sequence[tf.Tensor]]:
-        """Feature maps of `count` pictures for each output: its own one and those after it in the global batch."""
+        """Feature maps of `count` pictures for each output: the one at its place and those after it in the batch."""
         maps, size = self._maps(_with_next(pictures, count - 1), same_scene), tf.shape(pictures)[0]
         return [[feature[place:place + size] for feature in maps] for place in range(count)]
 
 
 def _with_next(pictures: tf.Tensor, more: int) -> tf.Tensor:
-    """[B, H, W, 3] of this replica to [B + more, H, W, 3]: with those after them in the global batch, in a circle."""
+    """[B, H, W, 3] of this replica to [B + more, H, W, 3], with the next ones of the global batch, in cyclic order."""
     if not more:
         return pictures
     context = tf.distribute.get_replica_context()
@@ -103,7 +103,7 @@ def load_features(asked: ContrastiveSettings, dtype: tf.DType) -> Features:
     """The features of --contrastive_features, frozen.
 
     Raises:
-      InputError: if the flag names none, the file of weights cannot be had, or the run has no encoder.
+      InputError: if the flag names none, the file of weights cannot be loaded, or the run has no encoder.
     """
     kind, colon, _ = asked.contrastive_features.partition(":")
     if kind not in FEATURES or bool(colon) != (kind == "run"):
@@ -116,9 +116,9 @@ def load_features(asked: ContrastiveSettings, dtype: tf.DType) -> Features:
 
 
 def run_features(run: str) -> Features:
-    """The encoder of a trained generator: those of the run's --nce_layers that its generator has, but the input.
+    """The encoder of a trained generator: the run's --nce_layers, as far as its generator has them, without the input.
 
-    Weights are those of `depth_weights`; arithmetic is that of the run's --precision.
+    Weights are those of `depth_weights`, and the arithmetic is that of the run's --precision.
 
     Raises:
       InputError: if the folder is no run with weights, or its generator has none of these layers.

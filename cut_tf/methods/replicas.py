@@ -1,4 +1,4 @@
-"""What the replicas that take a step together share."""
+"""Variables and values that the replicas of a step share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 def step_variable(value: object, dtype: tf.DType) -> tf.Variable:
-    """A variable that every replica assigns the same value, so that the first one's counts."""
+    """A variable to which all replicas assign the same value, so that the first replica's copy is used."""
     return tf.Variable(value, dtype=dtype, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
 
 
@@ -16,12 +16,12 @@ def replica_count() -> int:
 
 
 def replica_index() -> tf.Tensor:
-    """int32 scalar: which of them this is."""
+    """int32 scalar: the index of this replica."""
     return tf.convert_to_tensor(tf.distribute.get_replica_context().replica_id_in_sync_group)
 
 
 def gather_over_replicas(values: tf.Tensor) -> tf.Tensor:
-    """[B, ...] of every replica, joined in their order; gradients of all of them flow back."""
+    """Joins [B, ...] of all replicas in their order. Gradients flow back to all of them."""
     if replica_count() == 1:
         return values
     return tf.distribute.get_replica_context().all_gather(values, axis=0)

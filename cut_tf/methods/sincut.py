@@ -8,16 +8,17 @@ import tensorflow as tf
 from cut_tf.common.errors import InputError
 from cut_tf.methods import cut, replicas
 
-# Purposes of random draws: so many for a part, one per doubling of the resolution.
+# Purposes of random draws of noise: ten per part of the batch, one for each doubling of the resolution (at most 8).
+# They come after those of the patch ids in cut.py.
 _FIRST_NOISE, _NOISES_PER_PART = 400, 10
 
 
 class SinCUT(cut.CUT):
     """CUT with a StyleGAN2-style generator, whose full passes get fresh noise in each step.
 
-    The rest of it are settings, as `cut_tf/flagfiles/sincut_monet_etretat.flags` gives them: random crops of one
-    picture per domain, the StyleGAN2-style discriminator with R1, non-saturating GAN, negatives of the whole
-    minibatch, L1 identity. The features that PatchNCE compares come from the encoder, which has no noise.
+    Everything else is in the settings of `cut_tf/flagfiles/sincut_monet_etretat.flags`: random crops of one picture per
+    domain, the StyleGAN2-style discriminator with R1, a non-saturating GAN, negatives of the whole minibatch, and L1
+    identity. The features that PatchNCE compares come from the encoder, which has no noise.
     """
 
     def _build_networks(self) -> dict[str, keras.Model]:

@@ -1,4 +1,4 @@
-"""The numbers of training steps, which stay on the device until somebody asks for them."""
+"""The terms of training steps, which stay on the device until they are read."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-# Steps that may wait to be looked at. A number of each takes some bytes of the device's memory.
+# Most steps whose terms wait on the device to be checked. Their vectors take less than a megabyte.
 _MOST_UNREAD = 1000
 
 
 class StepTerms(Mapping[str, float]):
     """The terms of one step by name, as numbers.
 
-    They are read from the device, all at once, when the first of them is asked for. That waits for the step to end.
+    All are read from the device at once, when the first of them is asked for. That waits for the end of the step.
 
     Args:
       names: of the terms.
@@ -37,7 +37,7 @@ class StepTerms(Mapping[str, float]):
         return len(self._names)
 
     def set_numbers(self, numbers: np.ndarray) -> None:
-        """Takes the numbers, [len(names)], that somebody has read already."""
+        """Sets the numbers, [len(names)], that have been read from the device already."""
         self._numbers = dict(zip(self._names, numbers.tolist()))
 
     def _read(self) -> dict[str, float]:
@@ -47,9 +47,9 @@ class StepTerms(Mapping[str, float]):
 
 
 class StepRecord:
-    """Finds the first step that is not finite, without waiting for every single one.
+    """Finds the first step that is not finite, without waiting for every single step.
 
-    Steps wait on the device, a vector each, until `first_bad` looks at all of them at once.
+    The terms of the steps stay on the device, a vector each, until `first_bad` checks all of them at once.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class StepRecord:
         self._first_bad: tuple[int, StepTerms] | None = None
 
     def add(self, step: int, terms: StepTerms) -> None:
-        """Takes in a step, counted from 1 over the whole run, whose terms have `all_finite`: 1 if all is well."""
+        """Adds a step, counted from 1 over the whole run. Its terms contain `all_finite`, which is 1 if all are."""
         self._unread.append((step, terms))
         if len(self._unread) >= _MOST_UNREAD:
             self.first_bad()
@@ -88,5 +88,5 @@ def non_finite_message(step: int, terms: Mapping[str, float], weight_names: Call
         kind, _, network = name.partition("/")
         if kind == "non_finite" and value >= 0:
             bad.append(f"gradient of {network}/{weight_names(network)[int(value)]}")
-    return (f"step {step}: not finite: {'; '.join(bad)}. The last checkpoint is from before; a lower --learning_rate, "
-            "or --precision=float32, usually helps")
+    return (f"step {step}: not finite: {'; '.join(bad)}. The last checkpoint was written before that. A lower "
+            "--learning_rate or --precision=float32 usually helps")

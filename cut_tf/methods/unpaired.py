@@ -1,4 +1,4 @@
-"""What unpaired methods share: generators and discriminators with seeds of their own, adversarial terms, updates."""
+"""Common parts of unpaired methods: generators and discriminators with their seeds, adversarial terms, updates."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from cut_tf import networks
 from cut_tf.losses import adversarial, gradient_penalty
 from cut_tf.methods import base, replicas
 
-# Offsets between the networks' seeds.
+# Offsets of the networks' seeds, see SEEDS_PER_RUN.
 GENERATOR_SEED, DISCRIMINATOR_SEED = 0, 1
-# Purposes of random draws of the first discriminator, see TranslationMethod.draw_seed; the next ones' are further on.
+# Purposes of random draws of the first discriminator, see TranslationMethod.draw_seed. Each further discriminator adds
+# _PURPOSES_PER_DISCRIMINATOR.
 PENALTY_MIX, POOL_SWAP, POOL_SLOT = 1, 2, 3
 _PURPOSES_PER_DISCRIMINATOR = 10
 
@@ -38,7 +39,7 @@ class UnpairedMethod(base.TranslationMethod):
         return self.draw_seed(purpose + _PURPOSES_PER_DISCRIMINATOR * self.discriminators.index(discriminator))
 
     def _one_pass_for(self, parts: list[tf.Tensor]) -> bool:
-        """Whether source and target go through a network as one batch, which is faster."""
+        """Whether source and target go through the generator as one batch, which is faster."""
         return len(parts) > 1 and self.settings.data.preprocess != "none"
 
     def _gan_term(self, fake: tf.Tensor, name: str = "discriminator") -> tf.Tensor:
