@@ -1,1 +1,1 @@
-"""Sends pictures to a model on TF Serving and writes its answers. Knows no generator and no graph."""
+"""Sends pictures to a model on TF Serving and writes its answers. Needs neither networks nor graphs."""

@@ -31,7 +31,7 @@ _DEADLINE_SEC = flags.DEFINE_float("deadline_sec", 120.0, "seconds for one pictu
                                    lower_bound=0.001)
 _RETRIES = flags.DEFINE_integer("retries", 8, "attempts after the first, if the server is not reachable or too busy",
                                 lower_bound=0)
-_PARALLEL = flags.DEFINE_integer("parallel", 4, "pictures that are under way at the same time", lower_bound=1,
+_PARALLEL = flags.DEFINE_integer("parallel", 4, "pictures that are sent at the same time", lower_bound=1,
                                  upper_bound=256)
 _MAX_MESSAGE_MB = flags.DEFINE_integer("max_message_mb", 64, "largest request and answer in 10^6 bytes", lower_bound=1,
                                        upper_bound=2_000)

@@ -1,4 +1,4 @@
-"""What calls by gRPC and REST have in common: where they go, when they are tried again, what an error means."""
+"""Common parts of calls by gRPC and REST: the endpoint, retries, the meaning of errors."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _ADVICE = {
     RESOURCE_EXHAUSTED: "give a larger --max_message_mb, or smaller pictures; a proxy may have a limit of its own",
     "UNAUTHENTICATED": "the server must admit this client",
 }
-# With these, no picture would be answered.
+# After these, no other picture would be answered either.
 _HOPELESS = ("NOT_FOUND", "PERMISSION_DENIED", "UNAUTHENTICATED")
 _Answer = TypeVar("_Answer")
 
 
 class NoServiceError(InputError):
-    """The server is not there, or has no such model: what concerns every picture, not this one."""
+    """The server cannot be reached, or has no such model. It concerns all pictures, not a single one."""
 
 
 class UnavailableError(Exception):
@@ -47,7 +47,7 @@ class Endpoint(NamedTuple):
     Attributes:
       server: HOST:PORT.
       model: its name there.
-      version: of the model; None for what the server serves.
+      version: of the model; None for the one that the server chooses.
       deadline_sec: for one answer, all attempts and the waits between them included.
       retries: attempts after the first one.
       max_message_mb: of a request and of an answer, in 10^6 bytes.
@@ -64,7 +64,7 @@ class Endpoint(NamedTuple):
     tls: bool = False
 
     def check(self) -> None:
-        """Raises InputError unless server and model are written as they must be."""
+        """Raises InputError unless server and model are well-formed."""
         found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):([0-9]{1,5})", self.server)
         if not found or not 0 < int(found[2]) < 65536:
             raise InputError(f"--server must be HOST:PORT, such as localhost:8500, found {self.server!r}")
@@ -79,14 +79,14 @@ class Endpoint(NamedTuple):
 def call_with_retries(attempt: Callable[[float], _Answer], endpoint: Endpoint, what: str,
                       sleep: Callable[[float], None] = time.sleep,
                       clock: Callable[[], float] = time.monotonic) -> _Answer:
-    """Calls until there is an answer, with random waits that double, so that many clients do not come back at once.
+    """Calls until there is an answer, with waits that double, and are random so that clients do not retry all at once.
 
     Args:
       attempt: called with the seconds that are left. Only UnavailableError makes another attempt.
       endpoint: gives deadline and number of retries.
       what: the request, for messages.
       sleep: waits for some seconds.
-      clock: a time in seconds that never goes back.
+      clock: monotonic time in seconds.
 
     Returns:
       What `attempt` returned.
@@ -112,7 +112,7 @@ def call_with_retries(attempt: Callable[[float], _Answer], endpoint: Endpoint, w
 
 
 def failure(status: str, details: str, what: str, endpoint: Endpoint) -> Exception:
-    """What to raise for a status other than OK.
+    """The error to raise for a status other than OK.
 
     Args:
       status: name of a gRPC status.
@@ -121,7 +121,7 @@ def failure(status: str, details: str, what: str, endpoint: Endpoint) -> Excepti
       endpoint: where it went.
 
     Returns:
-      UnavailableError for UNAVAILABLE, NoServiceError for what concerns every picture, else InputError.
+      UnavailableError for UNAVAILABLE, NoServiceError for an error that concerns all pictures, else InputError.
     """
     details = " ".join(details.split())
     if status == UNAVAILABLE:
@@ -132,13 +132,13 @@ def failure(status: str, details: str, what: str, endpoint: Endpoint) -> Excepti
 
 
 def too_large(num_bytes: int, what: str, endpoint: Endpoint) -> InputError:
-    """What to raise for a message above the limit, before it is sent or while it arrives."""
+    """The error to raise for a message above the limit, before it is sent or while it arrives."""
     return InputError(f"{what}: messages must have at most --max_message_mb={endpoint.max_message_mb} MB, found "
                       f"{num_bytes / BYTES_PER_MB:.1f} MB or more; {_ADVICE[RESOURCE_EXHAUSTED]}")
 
 
 def check_signature(signatures: Mapping[str, tuple[set[str], set[str]]], endpoint: Endpoint) -> None:
-    """Raises NoServiceError unless the model takes and gives encoded pictures.
+    """Raises NoServiceError unless the model's input and output are encoded pictures.
 
     Args:
       signatures: name to (names of inputs, names of outputs).

@@ -8,7 +8,7 @@ from cut_tf.client import calls
 from cut_tf.client.calls import Endpoint
 from cut_tf.common.errors import InputError
 
-# Room for what a message holds besides the picture.
+# Room for the other fields of a message, in addition to the picture.
 _ENVELOPE_BYTES = 65_536
 
 
@@ -16,7 +16,7 @@ class GrpcClient:
     """Sends encoded pictures, one a request; threads may share it.
 
     Args:
-      endpoint: where to; its server is the gRPC port.
+      endpoint: the model that is called; its server is the gRPC port.
 
     Raises:
       InputError: if tensorflow-serving-api is not installed.
@@ -28,9 +28,9 @@ class GrpcClient:
         most_bytes = endpoint.max_message_mb * calls.BYTES_PER_MB + _ENVELOPE_BYTES
         options = [
             ("grpc.max_send_message_length", most_bytes),
-            # 4 MB otherwise, which PNGs of a megapixel exceed.
+            # gRPC's default is 4 MB, which PNGs of a megapixel exceed.
             ("grpc.max_receive_message_length", most_bytes),
-            # call_with_retries does it, and connects again without gRPC's growing waits.
+            # call_with_retries does the retries, and connects again without gRPC's growing waits.
             ("grpc.enable_retries", 0),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),
@@ -61,11 +61,11 @@ class GrpcClient:
           what: its name, for messages.
 
         Returns:
-          What the server answered, a PNG if it is as it should be.
+          The server's answer, which should be a PNG.
 
         Raises:
           NoServiceError: if no picture would be answered.
-          InputError: if this one is not: too large, refused, too late.
+          InputError: if this picture is not answered: too large, refused, too late.
         """
         if len(picture) > self._endpoint.max_message_mb * calls.BYTES_PER_MB:
             raise calls.too_large(len(picture), what, self._endpoint)

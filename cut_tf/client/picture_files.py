@@ -14,9 +14,9 @@ from cut_tf.data.image_files import decode_image, is_upright, list_images, read_
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GIF = (b"GIF87a", b"GIF89a")
-# What the exported graph decodes.
+# The first bytes of files that the exported graph decodes.
 _SENT_AS_THEY_ARE = (b"\xff\xd8\xff", _PNG, b"BM", *_GIF)
-# It unpacks every frame of a GIF to take the first one, and therefore refuses larger files.
+# The graph decodes all frames of a GIF to take the first one, and therefore refuses larger files.
 _MOST_GIF_BYTES = 262_144
 
 
@@ -28,11 +28,11 @@ class Job(NamedTuple):
 
 
 def plan_jobs(source: Path, folder: Path, overwrite: bool) -> list[Job]:
-    """What to do, in the order of the names; refuses before any work what would replace a file.
+    """Plans all jobs, in the order of the names.
 
     Args:
       source: a picture, or a folder of pictures.
-      folder: of the results, which are called like the pictures, with `.png`.
+      folder: of the results, which have the pictures' names with the suffix `.png`.
       overwrite: replace results that are there already.
 
     Raises:
@@ -46,7 +46,7 @@ def plan_jobs(source: Path, folder: Path, overwrite: bool) -> list[Job]:
 
 
 def encoded_picture(path: Path) -> bytes:
-    """The file as it is if the exported graph reads it as `read_image` does, else its upright picture as PNG.
+    """The file's own bytes if the exported graph reads them as `read_image` does, else its upright picture as PNG.
 
     Raises:
       InputError: naming the file, if it is not readable or no picture.
@@ -65,7 +65,7 @@ def write_answer(job: Job, answer: bytes) -> None:
     """Writes the server's PNG, byte for byte, atomically.
 
     Raises:
-      InputError: if it is no whole PNG, or the result cannot be written.
+      InputError: if the answer is no complete PNG, or the result cannot be written.
     """
     if not answer.startswith(_PNG):
         raise InputError(f"{job.source}: the server must answer with a PNG, found {len(answer)} bytes starting with "

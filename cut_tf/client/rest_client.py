@@ -14,11 +14,11 @@ from cut_tf.client import calls
 from cut_tf.client.calls import Endpoint
 from cut_tf.common.errors import InputError
 
-# TF Serving's codes, and 413, which proxies before it answer.
+# TF Serving's codes, and 413, which a proxy in front of it may answer.
 _STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND",
            413: calls.RESOURCE_EXHAUSTED, 429: calls.RESOURCE_EXHAUSTED, 500: "INTERNAL", 501: "UNIMPLEMENTED",
            503: calls.UNAVAILABLE, 504: calls.DEADLINE_EXCEEDED}
-# After each the time is looked at, so that a slow line does not outlast the deadline by much.
+# The deadline is checked after each chunk, so that a slow connection does not exceed it by much.
 _CHUNK_BYTES = 16_384
 _QUOTED_CHARACTERS = 500
 
@@ -27,7 +27,7 @@ class RestClient:
     """Sends encoded pictures, one a request; threads may share it.
 
     Args:
-      endpoint: where to; its server is the REST port.
+      endpoint: the model that is called; its server is the REST port.
 
     Raises:
       InputError: if requests is not installed.
@@ -62,11 +62,11 @@ class RestClient:
           what: its name, for messages.
 
         Returns:
-          What the server answered, a PNG if it is as it should be.
+          The server's answer, which should be a PNG.
 
         Raises:
           NoServiceError: if no picture would be answered.
-          InputError: if this one is not: too large, refused, too late.
+          InputError: if this picture is not answered: too large, refused, too late.
         """
         body = json.dumps({"signature_name": calls.SIGNATURE,
                            "instances": [{"b64": base64.b64encode(picture).decode()}]}).encode()
@@ -104,7 +104,7 @@ class RestClient:
                                        f"with --tls, found: {error}; REQUESTS_CA_BUNDLE may name a file of others"
                                        ) from error
         except (errors.ConnectionError, errors.ChunkedEncodingError) as error:
-            if time.monotonic() >= end:  # requests calls a body that comes too late a broken connection
+            if time.monotonic() >= end:  # requests reports a body that comes too late as a broken connection
                 raise calls.failure(calls.DEADLINE_EXCEEDED, str(error), what, self._endpoint) from error
             raise calls.UnavailableError(str(error)) from error
         except errors.RequestException as error:
@@ -119,7 +119,7 @@ class RestClient:
         return answer
 
     def _read(self, response: object, end: float, what: str) -> bytes:
-        """The body, piece by piece, since requests limits neither its size nor its time as a whole."""
+        """The body, read in chunks, since requests limits neither its size nor its time as a whole."""
         pieces, num_bytes = [], 0
         for piece in response.iter_content(_CHUNK_BYTES):
             pieces.append(piece)

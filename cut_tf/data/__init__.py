@@ -18,7 +18,7 @@ class Dataset(Row):
     """A row of `DATASETS`.
 
     Attributes:
-      form: how --dataset names it. What is in front of a colon tells it from the others.
+      form: how --dataset names it. The part in front of a colon distinguishes it from the others.
     """
 
     form: str = ""
@@ -64,8 +64,8 @@ def open_dataset(settings: Settings) -> TranslationData:
     """Opens `settings.data.dataset`; checks folders and file headers, decodes no picture.
 
     Raises:
-      InputError: if the dataset is not there or not usable; the message says what was looked for. Or if the pictures of
-        a test pair differ in size.
+      InputError: if the dataset does not exist or cannot be used; the message says what was looked for. Also if the
+        pictures of a test pair differ in size.
     """
     parts = settings.data.dataset.split(_JOIN)
     if len(parts) == 1 or Path(settings.data.dataset).is_dir():
@@ -74,7 +74,7 @@ def open_dataset(settings: Settings) -> TranslationData:
 
 
 def join(parts: Sequence[TranslationData]) -> TranslationData:
-    """The pictures of all parts as one dataset; pairs and test split are those of the parts that have any."""
+    """Joins the pictures of all parts. Pairs and test split come from the parts that have them."""
     tests = [part for part in parts if part.test_paired]
     test_source, test_target = (_joined([getattr(part, side) for part in tests or parts])
                                 for side in ("test_source", "test_target"))
@@ -87,7 +87,7 @@ def join(parts: Sequence[TranslationData]) -> TranslationData:
 
 
 def _joined(sides: Sequence[Domain | None]) -> JoinedDomain | None:
-    """The sides that are there, None without any: a folder may have a testA alone."""
+    """Joins the sides that exist, or None without any: a folder may have a testA and no testB."""
     present = [side for side in sides if side is not None]
     return JoinedDomain(present) if present else None
 

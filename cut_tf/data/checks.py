@@ -10,12 +10,12 @@ from cut_tf.data.domain import Domain, TranslationData
 from cut_tf.data.transforms import Preprocessing
 from cut_tf.settings import DataSettings
 
-# A message that lists every one of a thousand bad pictures helps nobody.
+# Pictures that a message names at most, so that it stays readable with a thousand bad ones.
 NAMED_AT_MOST = 5
 
 
 def with_test_pairs_checked(data: TranslationData, settings: DataSettings) -> TranslationData:
-    """The data as training may use it: with test pairs of one size each, or with none after --notest_pairs.
+    """Checks that both pictures of each test pair have one size. With --notest_pairs it removes the pairing instead.
 
     Raises:
       InputError: naming up to NAMED_AT_MOST test pairs whose pictures differ in size after the resizing.
@@ -53,13 +53,13 @@ def check_pair_sizes(pairs: tuple[Domain, Domain], settings: DataSettings, split
 
 
 def check_least_side(domains: Sequence[Domain], settings: DataSettings, least_px: int, reason: str) -> None:
-    """Raises InputError if a training picture is smaller than the networks can see. For --preprocess=none.
+    """Raises InputError if a training picture is too small for the networks. For --preprocess=none.
 
     Args:
-      domains: what is trained on.
+      domains: the training pictures.
       settings: of the dataset.
-      least_px: least side of a training crop.
-      reason: what needs it, for the message.
+      least_px: smallest side that the networks accept.
+      reason: the flag that asks for this side, for the message.
     """
     preprocessing = Preprocessing.of(settings)
     lines = [f"  {domain.origin(index).place}: {width}x{height}" for domain in domains
@@ -72,7 +72,7 @@ def check_least_side(domains: Sequence[Domain], settings: DataSettings, least_px
 
 
 def _sizes(domain: Domain) -> list[tuple[int, int]]:
-    """(width, height) of every picture; what is there several times is looked at once."""
+    """(width, height) of every picture. A picture that the domain contains several times is read once."""
     first_of: dict[object, int] = {}
     places = [first_of.setdefault(domain.key(index), index) for index in range(len(domain))]
     with ThreadPoolExecutor() as pool:
@@ -81,6 +81,6 @@ def _sizes(domain: Domain) -> list[tuple[int, int]]:
 
 
 def first_lines(lines: Sequence[str]) -> list[str]:
-    """At most NAMED_AT_MOST of the lines, and how many more there are."""
+    """The first NAMED_AT_MOST lines, and a line that counts the others."""
     more = [f"  and {len(lines) - NAMED_AT_MOST} more"] if len(lines) > NAMED_AT_MOST else []
     return [*lines[:NAMED_AT_MOST], *more]

@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Origin(NamedTuple):
-    """Where a picture comes from: path or name, and the size of its file in bytes, 0 if it is made up."""
+    """Where a picture comes from: path or name, and the size of its file in bytes, 0 if it is computed."""
 
     place: str
     file_bytes: int
@@ -34,7 +34,7 @@ class Domain(Protocol):
         """Where the picture comes from."""
 
     def key(self, index: int) -> Hashable:
-        """Equal for places of the domain where `load` gives the same picture, so that it need not be kept twice."""
+        """Equal for all indices with the same picture, so that a cache stores it once."""
 
 
 class TranslationData(NamedTuple):
@@ -89,10 +89,10 @@ class JoinedDomain:
 
 
 class CachedDomain:
-    """A domain whose prepared pictures stay in memory, as many as a budget allows.
+    """A domain that keeps prepared pictures in memory, as many as a budget allows.
 
     Args:
-      domain: read at most once per picture that fits, however often the domain has it.
+      domain: the pictures. Each one that fits into memory is read once.
       prepare: uint8 [H, W, 3] to uint8 [h, w, 3], the part of preprocessing that is the same every time.
       budget: shared by the domains of a run.
     """
@@ -122,14 +122,14 @@ class CachedDomain:
 
 
 class MemoryBudget:
-    """Bytes that may still be kept. Thread-safe."""
+    """The bytes of memory that are left for pictures. Thread-safe."""
 
     def __init__(self, megabytes: int) -> None:
         self._left = megabytes * 2**20
         self._lock = threading.Lock()
 
     def take(self, size: int) -> bool:
-        """Takes `size` bytes if they are left."""
+        """Takes `size` bytes and returns True, or returns False if fewer are left."""
         with self._lock:
             if size > self._left:
                 return False

@@ -1,4 +1,4 @@
-"""Which picture stands at which position of an endless, shuffled stream. A pure function: resuming costs nothing."""
+"""The order of pictures in an endless, shuffled stream: a pure function of the position, so that resuming is free."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def picture_at(position: int, count: int, seed: int, domain: int) -> int:
 
 def augmentation_rng(position: int, seed: int, domain: int) -> np.random.Generator:
     """Random numbers for crop and mirror of that position."""
-    # The fourth number keeps these streams apart from those of the permutations.
+    # The fourth number makes these streams differ from those of the permutations.
     return np.random.default_rng([seed, domain, position, 1])

@@ -26,14 +26,14 @@ class TrainingStream:
       data: the two domains.
       settings: preprocessing, global batch size, memory budget, parallel reads.
       seed: of the run.
-      paired: show the training pairs, each with one crop for both of its pictures, instead of the unpaired domains.
+      paired: give the training pairs, with one crop for both pictures of a pair, instead of the unpaired domains.
 
     Raises:
       InputError: if `paired` and the dataset has no training pairs, or pairs whose pictures differ in size.
 
     Attributes:
-      domains: what is shown, source and target.
-      error: the InputError that stopped the stream, if one did; tf.data itself only passes on a string.
+      domains: source and target.
+      error: the InputError that stopped the stream, if there was one. tf.data itself passes on only its text.
     """
 
     def __init__(self, data: TranslationData, settings: DataSettings, seed: int, paired: bool = False) -> None:
@@ -53,7 +53,7 @@ class TrainingStream:
         self.error: InputError | None = None
 
     def steps_per_epoch(self) -> int:
-        """Steps that show the larger domain once; a last partial batch is left out."""
+        """Steps that go through the larger domain once. A last partial batch is left out."""
         return max(max(len(domain) for domain in self._cached) // self._settings.batch_size, 1)
 
     def crop_at(self, position: int, domain: int) -> np.ndarray:
@@ -62,10 +62,10 @@ class TrainingStream:
         return self._crop(position, domain, index, self._cached[domain].load(index))
 
     def pair_at(self, position: int) -> tuple[np.ndarray, np.ndarray]:
-        """Both crops at `position` of a stream of pairs, `crop_at` of either domain; each picture is read once."""
+        """Both crops at `position` of a stream of pairs, as `crop_at` gives them. Each picture is read once."""
         indices = [self._index_at(position, domain) for domain in (_SOURCE, _TARGET)]
         source, target = (cached.load(index) for cached, index in zip(self._cached, indices))
-        if source.shape != target.shape:  # the headers said otherwise, or the files have changed
+        if source.shape != target.shape:  # headers were checked before, but they may be wrong or the files changed
             names = [cached.name(index) for cached, index in zip(self._cached, indices)]
             raise InputError(f"{names[0]} and {names[1]}: pictures of a pair must have one size, found "
                              f"{source.shape[1]}x{source.shape[0]} and {target.shape[1]}x{target.shape[0]}")
@@ -76,7 +76,7 @@ class TrainingStream:
         return order.picture_at(position, len(self._cached[domain]), self._seed, self._drawn_for(domain))
 
     def _drawn_for(self, domain: int) -> int:
-        """The domain whose draws count: both pictures of a pair follow the source's."""
+        """The domain whose random draws are used. Both pictures of a pair use those of the source."""
         return _SOURCE if self._paired else domain
 
     def _crop(self, position: int, domain: int, index: int, image: np.ndarray) -> np.ndarray:
@@ -119,14 +119,14 @@ class TrainingStream:
         if self._paired:
             source, target = self._call(self.pair_at, position, 2)
         else:
-            # Two calls, so that one slow picture does not keep the other waiting.
+            # Two calls, so that both pictures are read in parallel.
             (source,), (target,) = [self._call(lambda place, domain=domain: (self.crop_at(place, domain),), position, 1)
                                     for domain in (_SOURCE, _TARGET)]
         return {"source": source, "target": target}
 
     def _call(self, function: Callable[[int], tuple[np.ndarray, ...]], position: tf.Tensor, count: int
               ) -> list[tf.Tensor]:
-        """`count` crops, uint8 [side, side, 3] each, that `function` makes of a position; remembers its InputError."""
+        """Calls `function`: position to `count` crops, uint8 [side, side, 3]. Stores its InputError in `error`."""
         side = None if self._settings.preprocess == "none" else self._settings.crop_size_px
 
         def call(place: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -136,7 +136,7 @@ class TrainingStream:
                 self.error = error
                 raise
 
-        # Crops depend on the position alone. Were that not said, --deterministic would make them one after the other.
+        # Crops depend on the position alone. Without this declaration --deterministic would make them one by one.
         crops = tf.numpy_function(call, [position], [tf.uint8] * count, stateful=False)
         return [tf.ensure_shape(crop, [side, side, 3]) for crop in crops]
 

@@ -1,7 +1,7 @@
 """The declared preprocessing: what is done to every picture, and what is drawn at random in training.
 
-As in the official code: bicubic resizing by Pillow, then a random crop, then a random mirror image; and then, if asked
-for, a random quarter turn.
+As in the official code it is bicubic resizing by Pillow, then a random crop, then random mirroring. --quarter_turns
+adds random quarter turns.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from cut_tf.settings import DataSettings
 
 # --preprocess=none cuts pictures to a multiple of this.
 _MULTIPLE_PX = 4
-# How many times smaller than it is a picture may be seen with zoom_and_crop, in either direction.
+# Largest factor by which zoom_and_crop reduces width and height, as in SinCUT's official code.
 _MOST_ZOOM = 3.0
-# Neighbours that count, in pixels of the result.
+# Reach of the bicubic kernel, in pixels of the result.
 _BICUBIC_REACH_PX = 2
 
 
@@ -27,10 +27,10 @@ class Preprocessing:
 
     Attributes:
       kind: resize_and_crop, scale_width, crop, zoom_and_crop or none.
-      load_size_px: side or width after resizing; with zoom_and_crop, the most that the shorter side keeps.
+      load_size_px: side or width after resizing; with zoom_and_crop, the largest length of the shorter side.
       crop_size_px: side of the training crop.
       flip: whether half of the training crops are mirrored.
-      quarter_turns: whether training crops are turned by 0, 90, 180 or 270 degrees, each as often.
+      quarter_turns: whether training crops are turned by 0, 90, 180 or 270 degrees, with equal probability.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Preprocessing:
                              settings.quarter_turns)
 
     def size_after_resize(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) in pixels that `resize` makes of a picture of that size."""
+        """(width, height) in pixels after `resize` of a picture of that size."""
         if self.kind == "resize_and_crop":
             return self.load_size_px, self.load_size_px
         if self.kind == "scale_width":
@@ -70,7 +70,7 @@ class Preprocessing:
         return ""
 
     def size_of_crop(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) in pixels of what `crop` makes of a picture of that size before `resize`."""
+        """(width, height) in pixels of the training crop of a picture that has that size before `resize`."""
         if self.kind != "none":
             return self.crop_size_px, self.crop_size_px
         return width - width % _MULTIPLE_PX, height - height % _MULTIPLE_PX
@@ -93,11 +93,11 @@ class Preprocessing:
         return np.ascontiguousarray(image)
 
     def _zoomed_crop(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A crop of the picture reduced by a random factor per direction, as SinCUT's official code draws them.
+        """A crop of the picture reduced by a random factor per direction, drawn as in SinCUT's official code.
 
-        Only what the crop shows is resized, with what bicubic interpolation needs around it.
+        Only the part that the crop shows is resized, with the pixels around it that bicubic interpolation needs.
         """
-        sides, parts = [], []  # columns and rows: the crop's place in a part of the picture that is large enough
+        sides, parts = [], []  # of columns and rows: the crop's place within the part that is resized
         for length, zoom in zip(image.shape[1::-1], rng.uniform(1.0 / _MOST_ZOOM, 1.0, size=2)):
             reduced = max(round(length * zoom), self.crop_size_px)
             first = int(rng.integers(reduced - self.crop_size_px + 1))

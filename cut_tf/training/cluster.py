@@ -1,4 +1,4 @@
-"""TF_CONFIG: which process of a training cluster this one is."""
+"""TF_CONFIG: the processes of a training cluster, and which of them this one is."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Cluster(NamedTuple):
     addresses: tuple[str, ...]
     # The place of this process among them. The first one is the chief, whatever its job is called.
     index: int
-    # What they are called in TF_CONFIG: `chief`, `worker 0`, `worker 1` and so on.
+    # Their names, from TF_CONFIG: `chief`, `worker 0`, `worker 1` and so on.
     names: tuple[str, ...]
 
 
@@ -38,7 +38,7 @@ def read_cluster(text: str) -> Cluster | None:
       text: value of the environment variable TF_CONFIG.
 
     Raises:
-      InputError: naming the part that is not as it must be.
+      InputError: naming the part that is wrong.
     """
     if not text.strip():
         return None

@@ -46,7 +46,7 @@ def set_up(settings: Settings) -> Devices:
     keras.utils.set_random_seed(settings.train.seed)
     if asked.deterministic:
         tf.config.experimental.enable_op_determinism()
-    # This graph optimisation cannot deal with a training step, and says so in an alarming message each time.
+    # This graph optimisation fails on a training step, and prints an alarming message each time.
     tf.config.optimizer.set_experimental_options({"remapping": False})
     cluster = read_cluster(os.environ.get("TF_CONFIG", ""))
     worker, workers = (cluster.index, len(cluster.addresses)) if cluster else (0, 1)
@@ -54,7 +54,7 @@ def set_up(settings: Settings) -> Devices:
         _split_cpu(asked.num_virtual_devices)
     if cluster and workers > 1:
         _check_port(cluster)
-        _LOG.info("%s at %s; training starts when all have come: %s", cluster.names[worker], cluster.addresses[worker],
+        _LOG.info("%s at %s; training starts when all are ready: %s", cluster.names[worker], cluster.addresses[worker],
                   ", ".join(f"{name} at {address}" for name, address in zip(cluster.names, cluster.addresses)))
     strategy = _strategy(settings, workers)
     replicas = strategy.num_replicas_in_sync

@@ -17,9 +17,10 @@ Translation = Callable[[np.ndarray], tf.Tensor]
 # Outputs, uint8 [h, w, 3] each in the order of the test set's sources, to numbers by name.
 Measure = Callable[[Sequence[np.ndarray]], dict[str, float]]
 
-# An output this close to its input, as a mean over bytes, means that the generator has learned to copy.
+# A mean difference between output and input of less than one level means that the generator copies its input: rounding
+# to 8 bits alone gives up to half a level.
 COPY_LEVELS = 1.0
-# Outputs of different inputs that differ this much less than the inputs do mean that it ignores its input.
+# If outputs differ from each other by less than a tenth of what their inputs do, the generator ignores its input.
 COLLAPSE_RATIO = 0.1
 
 
@@ -44,7 +45,7 @@ def mean_metrics(predictions: Sequence[np.ndarray], targets: Sequence[np.ndarray
 
 
 class DistributionMeasure:
-    """A distance of outputs from the targets, whose features are computed once.
+    """A distance between outputs and targets. The features of the targets are computed once.
 
     Args:
       metric: fid or kid.
@@ -66,7 +67,7 @@ def output_statistics(sources: Sequence[np.ndarray], outputs: Sequence[np.ndarra
 
     Returns:
       `colour/<source|output>_<mean|std>_<r|g|b>` in levels of 0 to 255; `alarm/copy`, 1 if outputs equal inputs;
-      `alarm/collapse`, 1 if outputs of different inputs hardly differ; and the measures behind the alarms.
+      `alarm/collapse`, 1 if outputs of different inputs hardly differ; and the numbers that the alarms are based on.
     """
     statistics = {}
     for side, pictures in (("source", sources), ("output", outputs)):
@@ -85,7 +86,7 @@ def output_statistics(sources: Sequence[np.ndarray], outputs: Sequence[np.ndarra
 
 
 def _variety(pictures: Sequence[np.ndarray]) -> float:
-    """Mean difference in levels between neighbours of the list, on their common top left part."""
+    """Mean difference in levels between neighbours in the list, over their common top left part."""
     differences = []
     for one, other in zip(pictures, pictures[1:]):
         height, width = min(one.shape[0], other.shape[0]), min(one.shape[1], other.shape[1])
@@ -94,7 +95,7 @@ def _variety(pictures: Sequence[np.ndarray]) -> float:
 
 
 def grid(columns: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-    """One picture of all: column by column from the left, a row per picture, aligned at the top left.
+    """Arranges pictures in one picture: a column per list from the left, a row per picture, aligned at the top left.
 
     Args:
       columns: lists of equal length of uint8 [h, w, 3]; sizes may differ.

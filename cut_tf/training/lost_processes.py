@@ -1,8 +1,8 @@
-"""What happens when a process of a cluster dies: the others say which one, and end.
+"""If a process of a cluster dies, the others say which one, and end.
 
-TensorFlow finds out. Its processes send heartbeats to the first one. If a connection breaks, or heartbeats stay out for
-HEARTBEAT_SEC, the exchange of gradients ends with an OpError in all processes that are left. So they end within a
-minute: HEARTBEAT_SEC, what is told apart below, and some seconds in which TensorFlow shuts down.
+TensorFlow detects it. Its processes send heartbeats to the first one. If a connection breaks, or no heartbeat comes for
+HEARTBEAT_SEC, the exchange of gradients ends with an OpError in all processes that are left. They end within a minute:
+HEARTBEAT_SEC, the search for the lost process below, and some seconds in which TensorFlow shuts down.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from cut_tf.training.cluster import Cluster
 
 # TensorFlow's default on both stacks.
 HEARTBEAT_SEC = 10
-# A process that ends by an error of its own breaks the exchange first, and closes its port some seconds later.
+# A process that ends with an error breaks the exchange first, and closes its port some seconds later.
 _PATIENCE_SEC = 15
 _PROBE_SEC = 5
 _PAUSE_SEC = 0.5
 _TASK = re.compile(r"/job:(chief|worker)/(?:replica:\d+/)?task:(\d+)")
-# What TensorFlow's messages say if an exchange between processes failed, for whatever reason.
+# Words in TensorFlow's messages about a failed exchange between processes, whatever the reason.
 _BROKEN_EXCHANGE = re.compile(r"Collective ops is aborted|coordination service|CoordinationService", re.IGNORECASE)
 _UNREACHABLE = (tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.AbortedError)
-# In a message of a process whose own heartbeats are not answered: by the first process, where they all go.
+# Words in the message of a process whose heartbeats are not answered. All heartbeats go to the first process.
 _NO_HEARTBEAT = "CoordinationService/Heartbeat"
 
 
@@ -93,13 +93,13 @@ def _tasks_in(error: str) -> set[str]:
 
 
 def message(cluster: Cluster, lost: list[int], steps: list[int], reason: str) -> str:
-    """Who is gone, and what to do.
+    """The message: which processes are gone, and what to do.
 
     Args:
       cluster: the processes.
       lost: places of those that are gone; empty if that is not known.
       steps: of the run's checkpoints.
-      reason: TensorFlow's message, for the case that nobody is known to be gone.
+      reason: TensorFlow's message, which is shown if no process is known to be gone.
     """
     names = " and ".join(f"{cluster.names[place]} at {cluster.addresses[place]}" for place in lost)
     if lost:

@@ -1,8 +1,8 @@
-"""What the weights of a run depend on besides its settings: its training pictures, and the runs that it learns from.
+"""The inputs of a run besides its settings: its training pictures, and the runs that it learns from.
 
-    RUN/inputs.json   the pictures' places and sizes, the steps of an epoch, and the checkpoints of other runs
+    RUN/inputs.json   the pictures' paths and sizes, the steps of an epoch, and the checkpoints of other runs
 
-A run that goes on must find all of it again. Otherwise it would not end where it was heading, and nobody would notice.
+A continued run must find the same inputs. Otherwise it would end with other weights, and nobody would notice.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class OtherRun(NamedTuple):
 
 
 class RunInputs(NamedTuple):
-    """What is recorded."""
+    """The record of a run's inputs."""
 
     # (place, bytes) of every training picture by domain, source and target, in their order.
     pictures: dict[str, list[tuple[str, int]]]
@@ -43,7 +43,7 @@ class RunInputs(NamedTuple):
     runs: dict[str, OtherRun]
 
     def pinned(self, settings: Settings) -> Settings:
-        """The settings with DIR@STEP, one checkpoint, wherever they name a run that is learned from."""
+        """The settings with DIR@STEP, one fixed checkpoint, in place of every run that this run learns from."""
         teacher, features = settings.distill.teacher, settings.contrastive.contrastive_features
         if teacher:
             teacher = f"{run_and_step(teacher)[0]}@{self.runs['teacher'].step}"
@@ -54,7 +54,7 @@ class RunInputs(NamedTuple):
 
 
 def settle(folder: Path, stream: TrainingStream, settings: Settings) -> RunInputs:
-    """What this run is to train with: that of its beginning if it was begun before. Writes nothing.
+    """The inputs that this run trains with: the recorded ones if it was begun before. Writes nothing.
 
     Args:
       folder: of the run.
@@ -85,12 +85,12 @@ def settle(folder: Path, stream: TrainingStream, settings: Settings) -> RunInput
             f"--run={folder} was begun with other inputs than are found now ({len(lines)} differences):",
             *first_lines(lines), "Put them back, name another folder, or give --allow_changed_data, which goes on with "
             "what is there now"]))
-    # Learning rates follow the epochs, which must not move below a run.
+    # Learning rates depend on the epochs, so the steps of an epoch stay those of the run's beginning.
     return RunInputs(pictures, recorded.steps_per_epoch, runs)
 
 
 def read(folder: Path) -> RunInputs | None:
-    """What `write` wrote; None if nothing was written. Raises InputError for a damaged file."""
+    """The inputs that `write` wrote, or None if there are none. Raises InputError for a damaged file."""
     path = folder / _FILE
     if not path.is_file():
         return None
@@ -105,7 +105,7 @@ def read(folder: Path) -> RunInputs | None:
 
 
 def write(folder: Path, inputs: RunInputs) -> None:
-    """Writes inputs.json unless it says this already. Raises InputError if the disk refuses."""
+    """Writes inputs.json unless it has this content already. Raises InputError if it cannot be written."""
     values = {"format": _FORMAT, "steps_per_epoch": inputs.steps_per_epoch,
               "runs": {flag: run._asdict() for flag, run in inputs.runs.items()}, "pictures": inputs.pictures}
     if read(folder) != inputs:
@@ -117,7 +117,7 @@ def _places(domain: Domain) -> list[tuple[str, int]]:
 
 
 def _named_runs(settings: Settings) -> Iterator[tuple[str, str]]:
-    """(flag, DIR or DIR@STEP) of every run that is learned from."""
+    """(flag, DIR or DIR@STEP) of every run that this run learns from."""
     if settings.distill.teacher:
         yield "teacher", settings.distill.teacher
     if settings.contrastive.contrastive_features.startswith(_RUN):
@@ -135,7 +135,7 @@ def _newest(flag: str, run: str) -> OtherRun:
 
 
 def _change_of_run(flag: str, run: str, recorded: OtherRun) -> str:
-    """What is not as recorded; empty if nothing."""
+    """The difference between a run and its record, or an empty string."""
     store = CheckpointStore(run_and_step(run)[0], keep=1, writes=False)
     steps = store.steps()
     if recorded.step not in steps:

@@ -45,7 +45,7 @@ class FolderDomain:
 def open_folder(settings: Settings) -> TranslationData:
     """`--dataset=PATH`: trainA is the source, trainB the target; testA and testB are optional.
 
-    Training or test split count as paired if every file of A has one of the same stem in B and the other way round.
+    A training or test split counts as paired if A and B have files of the same stems.
     """
     root = Path(settings.data.dataset)
     if not root.is_dir():
@@ -77,7 +77,7 @@ def check_headers(folder: Path, paths: Sequence[Path], settings: DataSettings, t
     Args:
       folder: where the files lie, for the message.
       paths: the files.
-      settings: the preprocessing, whose smallest size in pixels counts for training only.
+      settings: the preprocessing, whose smallest size in pixels applies to training only.
       training: whether the files are cropped for training.
 
     Raises:

@@ -1,7 +1,7 @@
-"""`--dataset=single:SOURCE_FILE,TARGET_FILE`: one picture per domain, as SinCUT learns from (CUT, ECCV 2020, 4.4).
+"""`--dataset=single:SOURCE_FILE,TARGET_FILE`: one picture per domain, for SinCUT (CUT, ECCV 2020, section 4.4).
 
-With --preprocess=zoom_and_crop every crop shows the picture reduced by another factor. Both pictures are decoded once,
-unless --cache_mb has no room for them.
+With --preprocess=zoom_and_crop the picture is reduced by a random factor for every crop. Both pictures are decoded
+once, unless --cache_mb is too small for them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`--dataset=tfds:NAME`: CycleGAN-like datasets of TensorFlow Datasets, such as tfds:cycle_gan/horse2zebra.
 
-Each example of theirs is an `image`. Where examples are pairs instead, of a `source` and a `target`, as those of our
-own tfds:haze_pairs are (`cut_tf.data.haze.tfds_builder`), training takes the sources of trainA and the targets of
+In these datasets each example is an `image`. In others each example is a pair of a `source` and a `target`, as in our
+own tfds:haze_pairs (`cut_tf.data.haze.tfds_builder`). Then training takes the sources of trainA and the targets of
 trainB, and the test split consists of the pairs of testA.
 """
 
@@ -21,23 +21,23 @@ from cut_tf.settings import Settings
 
 _MOST_RETRIES = 4
 _SPLITS = ("trainA", "trainB", "testA", "testB")
-# The split and the feature of each domain, in the order of TranslationData. The order of examples is another in every
-# split, so both sides of the test pairs come from one.
+# The split and the feature of each domain, in the order of TranslationData. Every split has its own order of examples,
+# so both sides of the test pairs come from one split.
 _IMAGES = tuple((split, "image") for split in _SPLITS)
 _PAIRS = (("trainA", "source"), ("trainB", "target"), ("testA", "source"), ("testA", "target"), ("trainA", "target"))
 
 
 class EncodedDomain:
-    """Encoded pictures in a temporary file, decoded when asked for: a large dataset must not fill the memory.
+    """Encoded pictures in a temporary file, decoded when read, so that a large dataset does not fill the memory.
 
     Args:
       name: dataset and split.
-      encoded: files of pictures, in order; each is looked at once.
+      encoded: the bytes of picture files, in order. It is iterated once.
     """
 
     def __init__(self, name: str, encoded: Iterable[bytes]) -> None:
         self._name = name
-        # It has no name, and is gone with the process.
+        # It has no name on disk, and is deleted at the end of the process.
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the domain)
         self._ends = [0]
         self._lock = threading.Lock()
@@ -68,16 +68,16 @@ class EncodedDomain:
 
     def _encoded(self, index: int) -> bytes:
         start, end = self._ends[index], self._ends[index + 1]
-        with self._lock:  # place and read belong together
+        with self._lock:  # no other thread may seek between this seek and its read
             self._file.seek(start)
             return self._file.read(end - start)
 
 
 def open_tfds(settings: Settings) -> TranslationData:
-    """Loads the four splits, downloading them if TensorFlow Datasets has not got them yet.
+    """Loads the four splits. TensorFlow Datasets downloads them the first time.
 
     Raises:
-      InputError: if the dataset is unknown, cannot be downloaded, or has not the splits of a CycleGAN dataset.
+      InputError: if the dataset is unknown, cannot be downloaded, or lacks the splits of a CycleGAN dataset.
     """
     name = settings.data.dataset.split(":", 1)[1]
     try:
