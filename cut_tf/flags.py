@@ -27,19 +27,14 @@ _WIDTH = 118
 
 def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines one flag per setting, with the field's default and help text."""
+    kinds = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
     for name, field in FIELDS.items():
         choices = choices_of(name)
         help_text = _help_of(name)
         if choices:
             flags.DEFINE_enum(name, field.default, choices, help_text, flag_values=flag_values)
-        elif isinstance(field.default, bool):
-            flags.DEFINE_bool(name, field.default, help_text, flag_values=flag_values)
-        elif isinstance(field.default, int):
-            flags.DEFINE_integer(name, field.default, help_text, flag_values=flag_values)
-        elif isinstance(field.default, float):
-            flags.DEFINE_float(name, field.default, help_text, flag_values=flag_values)
         else:
-            flags.DEFINE_string(name, field.default, help_text, flag_values=flag_values)
+            kinds[field.metadata["kind"]](name, field.default, help_text, flag_values=flag_values)
 
 
 def choices_of(name: str) -> tuple[str, ...]:

@@ -56,8 +56,9 @@ def test_values_arrive_in_their_settings():
 def test_settings_and_flags_round_trip():
     """Every saved setting can be given as a flag: a run can be repeated from its settings.json."""
     changed = Settings.of(preprocess="scale_width", scenes_images=3, flip=False, gan_mode="wgangp", temperature=0.2,
-                          nce_layers="0,4", ema_decay=0.0, xla=True)
-    arguments = [f"--{name}={value}" for name, value in changed.flat().items()]
+                          nce_layers="0,4", ema_decay=0.0, xla=True, jpeg_min=50, sky_at_infinity=True)
+    # None is what no flag says.
+    arguments = [f"--{name}={value}" for name, value in changed.flat().items() if value is not None]
     assert flags.settings_from(_parsed(*arguments)) == changed
 
 

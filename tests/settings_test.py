@@ -12,7 +12,7 @@ from cut_tf.common.errors import InputError
 from cut_tf.settings import FIELDS, OWNERS, SECTIONS, Settings, names_in
 
 # The others cannot be changed alone.
-CHANGEABLE = [name for name in FIELDS if name not in ("teacher", "discriminator")]
+CHANGEABLE = [name for name in FIELDS if name not in ("teacher", "discriminator", "beta_min", "optical_depth_min")]
 # What may differ between a run and its continuation: nothing that changes the trained weights.
 FREE = {"cache_mb", "data_workers", "test_images", "test_pairs", "crop_border_px", "run", "checkpoint_steps",
         "keep_checkpoints", "log_steps", "image_steps", "eval_steps", "best_metric", "distribution_metric",
@@ -25,8 +25,12 @@ def _changed(name: str) -> Settings:
     others = {"dataset": "a,b", "nce_layers": "0,4", "method": "other", "run": "/tmp/x",
               "feature_extractor": "random", "inception_weights": "x.h5",
               "contrastive_features": "random", "vgg_weights": "x.h5", "generator": "mobile", "best_metric": "ssim",
-              "distribution_metric": "kid"}
-    default = FIELDS[name].default
+              "distribution_metric": "kid", "haze_preset": "real", "depth_kinds": "planes", "noise_kinds": "grey",
+              "airlight_max": 0.9, "gamma_max": 2.9, "noise_max": 24.0}
+    default, kind = FIELDS[name].default, FIELDS[name].metadata["kind"]
+    if default is None:
+        value = others.get(name) or {float: 0.4, int: 50, bool: True}[kind]
+        return Settings.of(**{name: value})
     choices = [choice for choice in FIELDS[name].metadata["choices"] if choice != default]
     value = (not default if isinstance(default, bool) else default + 1 if isinstance(default, int) else
              default * 0.5 + 0.1 if isinstance(default, float) else others.get(name) or choices[-1])
@@ -235,8 +239,7 @@ def test_help_mentions_units():
     """Sizes, durations and weights carry their unit in the name, as the module's docstring says."""
     pattern = re.compile(r"(pixels|steps between|epochs)\b")
     for field in FIELDS.values():
-        if isinstance(field.default, int) and not isinstance(field.default, bool) \
-                and pattern.match(field.metadata["help"]):
+        if field.metadata["kind"] is int and pattern.match(field.metadata["help"]):
             assert field.name.endswith(("_px", "_steps", "_epochs")), field.name
 
 

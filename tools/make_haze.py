@@ -3,8 +3,9 @@
 --split=train: the photographs are shuffled and divided into halves; one half goes to trainA, hazy, the other to trainB
 as it is, so that no scene is in both. --split=test: every photograph goes to testA, hazy, and to testB as it is.
 
-Depths are made up, or read from the folder --depth (`cut_tf.data.haze.recipe`, `cut_tf.data.haze.depth_maps`). The
-other flags say how dense, how bright and how patchy the haze may be.
+Depths are made up, or read from the folder --depth (`cut_tf.data.haze.recipe`, `cut_tf.data.haze.depth_maps`).
+--haze_preset chooses a recipe; other flags replace single fields of it: density, colour, patches, dusk, noise, JPEG.
+Where the recipe darkens pictures or makes their skies overcast, domain B is so too.
 
 haze_train.jsonl (or haze_test.jsonl) is the manifest: a line with the recipe, then one per picture, with its haze if it
 got one. haze_train.csv has the haze alone. Until all is done the pictures wait in a hidden folder of the output; the
@@ -36,8 +37,9 @@ from cut_tf import command_line
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import replace_file
 from cut_tf.data.haze.depth_maps import find_depth_maps
-from cut_tf.data.haze.recipe import HazeRecipe, divide, haze_photograph
-from cut_tf.data.image_files import list_images, read_image, write_png
+from cut_tf.data.haze.recipe import HazeRecipe, clear_photograph, divide, haze_photograph
+from cut_tf.data.image_files import list_images, write_png
+from cut_tf.settings.haze import PRESET_HELP, PRESETS, recipe_of
 
 SPLITS = ("train", "test")
 _COLUMNS = ("name", "beta_per_m", "airlight_r", "airlight_g", "airlight_b", "seed")
@@ -141,7 +143,9 @@ def _plan(source: Path, split: str, recipe: HazeRecipe, limit: int, workers: int
     if not clear:
         raise InputError(f"--split=train must get two photographs or more, one for each domain, found {len(hazy)}")
     if recipe.depth:
-        find_depth_maps(Path(recipe.depth), [path.stem for path in hazy])
+        # Where the sky is, which an overcast day changes in clear pictures too, is told by their depths.
+        needed = [*hazy, *clear] if recipe.overcast_probability > 0 else hazy
+        find_depth_maps(Path(recipe.depth), dict.fromkeys(path.stem for path in needed))
     names = "\n".join(path.name for path in photographs).encode("utf-8", "surrogateescape")
     header = {"cut_tf": cut_tf.__version__, "input": str(source), "split": split, "limit": limit,
               **dataclasses.asdict(recipe), "photographs": len(photographs),
@@ -169,6 +173,8 @@ def _begun(partial: Path, header: Mapping[str, object], tasks: Sequence[Task]) -
     lines = data.split(b"\n")[:-1]  # without what a killed run may have left of its last line
     try:
         recorded, *records = [json.loads(line) for line in lines]
+        # Of a run of an earlier version, whose recipes had fewer fields.
+        recorded = {**dataclasses.asdict(HazeRecipe()), **recorded}
         found = {record["file"]: record for record in records}
         differences = [f"{name} {recorded.get(name)!r} against {header.get(name)!r}"
                        for name in [*header, *(name for name in recorded if name not in header)]
@@ -246,7 +252,7 @@ def _write(task: Task, partial: Path, recipe: HazeRecipe) -> dict[str, object]:
         photograph = haze_photograph(task.source, recipe)
         image, record = photograph.hazy, photograph.record
     else:
-        image = read_image(task.source)
+        image = clear_photograph(task.source, recipe)
         record = {"source": task.source.name, "width": image.shape[1], "height": image.shape[0]}
     write_png(partial / task.file, image)
     return {"file": task.file, **record}
@@ -285,27 +291,30 @@ def _notices(records: Sequence[Mapping[str, object]]) -> list[str]:
 
 
 def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
-    """Defines the flags. Not done on import, because the training flags have a `seed` too."""
-    def number(name: str, help_text: str) -> None:
-        default = {field.name: field.default for field in dataclasses.fields(HazeRecipe)}[name]
-        flags.DEFINE_float(name, default, help_text, flag_values=flag_values)
-
+    """Defines the flags. Not done on import, because the training flags have some of the same names."""
     flags.DEFINE_string("input", "", "folder of clear photographs", flag_values=flag_values)
     flags.DEFINE_string("output", "", "folder of the dataset; made if missing", flag_values=flag_values)
     flags.DEFINE_enum("split", "train", SPLITS, "train: unpaired halves; test: pairs", flag_values=flag_values)
     flags.DEFINE_integer("seed", 0, "seed of the shuffle and of the haze", flag_values=flag_values)
     flags.DEFINE_integer("limit", 0, "use only so many photographs; 0 uses all", flag_values=flag_values)
-    flags.DEFINE_string("depth", "", "folder of depth maps with the names of the photographs: 16-bit grey STEM.png, or "
-                        "STEM.npy of floating-point metres; empty makes depths up", flag_values=flag_values)
-    number("depth_scale", "metres per level of depth maps in PNG files")
-    number("beta_min", "least scattering coefficient in 1/m; used with --beta_max")
-    number("beta_max", "greatest scattering coefficient in 1/m; 0 chooses a moderate to dense haze for the depths of "
-                       "each picture")
-    number("airlight_min", "least value of the colour of the haze, 0 to 1")
-    number("airlight_max", "greatest value of the colour of the haze, 0 to 1")
-    number("nonhomogeneous", "0: even haze; up to 1: more and more in patches, with the same mean coefficient")
+    flags.DEFINE_enum("haze_preset", "mild", list(PRESETS), PRESET_HELP, flag_values=flag_values)
+    kinds = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+    for field in _changeable_fields():
+        kinds[type(field.default)](field.name, None, f"{field.metadata['help']}. Left out: what --haze_preset says",
+                                   flag_values=flag_values)
     flags.DEFINE_integer("workers", 0, "photographs hazed at the same time; 0 means one per CPU core",
                          flag_values=flag_values)
+
+
+def _changeable_fields() -> list[dataclasses.Field]:
+    return [field for field in dataclasses.fields(HazeRecipe) if field.name != "seed"]
+
+
+def _recipe_from(flag_values: flags.FlagValues) -> HazeRecipe:
+    """The recipe that the flags say. Raises InputError if a value is out of its range."""
+    given = {field.name: flag_values[field.name].value for field in _changeable_fields()}
+    return recipe_of(flag_values.haze_preset, seed=flag_values.seed,
+                     **{name: value for name, value in given.items() if value is not None})
 
 
 def main(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> int:
@@ -317,8 +326,8 @@ def main(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> in
             if not flag_values[name].value:
                 raise InputError(f"--{name} must be a folder, found ''")
         output, split = Path(flag_values.output), flag_values.split
-        recipe = HazeRecipe(**{field.name: flag_values[field.name].value for field in dataclasses.fields(HazeRecipe)})
-        count = make_dataset(Path(flag_values.input), output, split, recipe, flag_values.limit, flag_values.workers)
+        count = make_dataset(Path(flag_values.input), output, split, _recipe_from(flag_values), flag_values.limit,
+                             flag_values.workers)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

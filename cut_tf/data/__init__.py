@@ -26,12 +26,12 @@ class Dataset(Row):
 
 DATASETS = {
     "scenes": Dataset("cut_tf.data.kinds.scenes:open_scenes", "rendered scenes and their haze, no download",
-                      ("scenes.*",), form="scenes"),
+                      ("scenes.*", "haze_recipe.*"), form="scenes"),
     "haze": Dataset("cut_tf.data.kinds.haze:open_haze", "folders laid out as RESIDE (ITS, OTS, SOTS/indoor, "
                     "SOTS/outdoor), O-HAZE, I-HAZE, NH-HAZE or Dense-Haze", ("haze.*",),
                     form="haze:TRAIN_DIR[,TEST_DIR]"),
     "hazed": Dataset("cut_tf.data.kinds.hazed:open_hazed", "clear photographs that get haze as they are read",
-                     ("hazed.*",), form="hazed:CLEAR_DIR[,TEST_DIR]"),
+                     ("hazed.*", "haze_recipe.*"), form="hazed:CLEAR_DIR[,TEST_DIR]"),
     "single": Dataset("cut_tf.data.kinds.single:open_single", "a picture each, for SinCUT",
                       form="single:SOURCE_FILE,TARGET_FILE"),
     "tfds": Dataset("cut_tf.data.kinds.tfds:open_tfds", "of TensorFlow Datasets, such as cycle_gan/horse2zebra, or "

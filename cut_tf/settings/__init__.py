@@ -15,6 +15,7 @@ from typing import Any
 from cut_tf.common.errors import InputError
 from cut_tf.settings.data import DataSettings, HazedSettings, HazeSettings, ScenesSettings
 from cut_tf.settings.fields import require
+from cut_tf.settings.haze import HazeRecipeSettings
 from cut_tf.settings.losses import (
     ContrastiveSettings,
     GANSettings,
@@ -56,6 +57,7 @@ class Settings:
     scenes: ScenesSettings = ScenesSettings()
     haze: HazeSettings = HazeSettings()
     hazed: HazedSettings = HazedSettings()
+    haze_recipe: HazeRecipeSettings = HazeRecipeSettings()
     generator: GeneratorSettings = GeneratorSettings()
     resnet: ResnetSettings = ResnetSettings()
     antialias: AntialiasSettings = AntialiasSettings()

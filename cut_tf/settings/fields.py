@@ -10,18 +10,19 @@ from cut_tf.common.errors import InputError
 
 
 def setting(default: Any, help_text: str, choices: tuple[str, ...] = (), free: bool = False,
-            often: bool = False) -> Any:
+            often: bool = False, kind: type | None = None) -> Any:
     """A dataclass field with what its flag and the resume check need.
 
     Args:
-      default: default value; its type is the type of the flag.
+      default: default value; its type is the type of the flag. None stands for a value that is decided elsewhere.
       help_text: help of the flag.
       choices: the allowed values, if the setting is one of a few names.
       free: whether a run may be resumed with another value (true if it cannot change the trained weights).
       often: whether `--help` lists it, not `--helpfull` alone.
+      kind: type of the flag, where the default is None.
     """
     return dataclasses.field(default=default, metadata={
-        "help": help_text, "choices": choices, "free": free, "often": often})
+        "help": help_text, "choices": choices, "free": free, "often": often, "kind": kind or type(default)})
 
 
 def require(holds: bool, name: str, rule: str, found: Any) -> None:
@@ -36,8 +37,10 @@ class Checked:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            choices = field.metadata["choices"]
-            kinds = (float, int) if isinstance(field.default, float) else (type(field.default),)
+            if value is None and field.default is None:
+                continue
+            choices, kind = field.metadata["choices"], field.metadata["kind"]
+            kinds = (float, int) if kind is float else (kind,)
             require(type(value) in kinds, field.name, f"of type {kinds[0].__name__}", value)
             require(not choices or value in choices, field.name, f"one of {', '.join(choices)}", value)
             if isinstance(value, float):

@@ -17,7 +17,7 @@ def _values(field: dataclasses.Field) -> st.SearchStrategy:
     if field.metadata["choices"]:
         return st.sampled_from(field.metadata["choices"])
     return {bool: st.booleans(), int: st.integers(0, 2**33), str: st.sampled_from(_FREE_TEXTS),
-            float: st.floats(0, 1e9)}[type(field.default)]
+            float: st.floats(0, 1e9)}[field.metadata["kind"]]
 
 
 @st.composite

@@ -249,6 +249,35 @@ def test_only_photographs_that_are_hazed_need_depths(photographs, tmp_path):
     assert make_haze.make_dataset(photographs, tmp_path / "out", "train", HazeRecipe(depth=str(depth))) == 9
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_flags_replace_fields_of_the_preset(photographs, tmp_path, split):
+    flags_given = ["--haze_preset=real", "--gamma_probability=1", "--gamma_min=2", "--gamma_max=2",
+                   "--clear_probability=0", "--overcast_probability=0"]
+    assert _main(f"--input={photographs}", f"--output={tmp_path / 'out'}", f"--split={split}", *flags_given) == 0
+    first, *pictures = _manifest(tmp_path / "out" / f"haze_{split}.jsonl")
+    assert (first["gamma_min"], first["airlight_min"], first["jpeg_probability"]) == (2.0, 0.25, 0.5)
+    for picture in pictures:
+        dusk = 255 * (read_image(photographs / picture["source"]) / 255.0) ** 2.0
+        found = read_image(tmp_path / "out" / picture["file"])
+        if picture["file"].startswith(f"{split}B"):
+            assert np.abs(found - dusk).max() <= 0.501
+        else:
+            assert picture["drawn"]["gamma"] == 2.0 and picture["drawn"]["depth"]
+
+
+def test_dusk_needs_no_depths_of_pictures_that_stay_clear(photographs, tmp_path):
+    depth = _add_depth_maps(photographs, tmp_path / "depth")
+    hazy, clear = divide(sorted(photographs.iterdir()), "train", seed=0)
+    for path in clear:
+        for suffix in (".png", ".npy"):
+            (depth / f"{path.stem}{suffix}").unlink(missing_ok=True)
+    recipe = HazeRecipe(depth=str(depth), gamma_probability=1.0)
+    assert make_haze.make_dataset(photographs, tmp_path / "out", "train", recipe) == len(hazy) + len(clear)
+    with pytest.raises(InputError, match=rf"found none for {len(clear)} of 9"):
+        make_haze.make_dataset(photographs, tmp_path / "sky", "train", HazeRecipe(depth=str(depth),
+                                                                                  overcast_probability=1.0))
+
+
 @pytest.mark.parametrize("arguments, message", [
     ([], "error: --input must be a folder, found ''"),
     (["--input=IN"], "error: --output must be a folder, found ''"),
@@ -258,6 +287,9 @@ def test_only_photographs_that_are_hazed_need_depths(photographs, tmp_path):
     (["--input=IN", "--output=OUT", "--workers=-1"], "--limit and --workers must be zero or more, found 0 and -1"),
     (["--input=IN", "--output=OUT", "--beta_min=0.1"], "error: --beta_max must be --beta_min (0.1) or more, found 0.0"),
     (["--input=IN", "--output=OUT", "--airlight_max=2"], "error: --airlight_max must be at most 1, found 2.0"),
+    (["--input=IN", "--output=OUT", "--haze_preset=real", "--airlight_max=0.1"],
+     "error: --airlight_min must be at most --airlight_max (0.1), found 0.25"),
+    (["--input=IN", "--output=OUT", "--noise_kinds=white"], "error: --noise_kinds must be some of colour, grey, corr"),
     (["--input=IN", "--output=OUT", "--nonhomogeneous=2"], "error: --nonhomogeneous must be at most 1, found 2.0"),
     (["--input=IN", "--output=OUT", "--depth=IN/none"], "error: --depth must be a folder with depth maps, found IN/no"),
     (["--input=IN", "--output=OUT", "--limit=1"], "error: --split=train must get two photographs or more"),

@@ -1,15 +1,14 @@
-"""How clear photographs become hazy ones: a recipe, and a function of picture, name and recipe alone.
+"""How clear pictures become hazy ones: a recipe, and a function of picture, name and recipe alone.
 
-Photographs have no depth. Without depth maps the haze follows a made-up one: it thickens towards the top of the picture
-and knows nothing of the objects in it (`cut_tf.data.haze.scattering.estimate_depth_like`). Good enough to learn from
-and to compare methods with each other; not a measure of how well real haze is removed.
+Photographs have no depth. Without depth maps the haze follows made-up ones (`cut_tf.data.haze.made_up_depths`), which
+are wrong in one way or another. Good enough to learn from and to compare methods with each other; not a measure of how
+well real haze is removed.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,76 +16,38 @@ from typing import NamedTuple
 import numpy as np
 
 from cut_tf.common.errors import InputError
-from cut_tf.data.haze import scattering
-from cut_tf.data.haze.depth_maps import DEFAULT_SCALE_M, depth_map_of, read_depth, resize_nearest
+from cut_tf.data.haze import degradations, made_up_depths, scattering
+from cut_tf.data.haze.depth_maps import depth_map_of, read_depth, resize_nearest
 from cut_tf.data.image_files import read_image
+from cut_tf.settings.haze import PRESETS, HazeRecipe, recipe_of
 
-# Keeps the stream of random numbers for the patches apart from that of the haze.
-_PATCHES = 1
+__all__ = ["PRESETS", "HazeRecipe", "HazedPhotograph", "HazyPicture", "add_random_haze", "clear_photograph", "divide",
+           "haze_photograph", "haze_picture", "recipe_of"]
 
-
-def _require(holds: bool, name: str, rule: str, found: object) -> None:
-    if not holds:
-        raise InputError(f"--{name} must be {rule}, found {found!r}")
-
-
-@dataclasses.dataclass(frozen=True)
-class HazeRecipe:
-    """All that decides, besides the photograph and its name, what its haze looks like.
-
-    Attributes:
-      seed: zero or more.
-      beta_min: least scattering coefficient in 1/m.
-      beta_max: the greatest; 0 chooses a moderate to dense haze from the depths of each picture.
-      airlight_min: least value of the haze's colour, sRGB in [0, 1].
-      airlight_max: the greatest.
-      nonhomogeneous: 0 (even haze) to 1 (dense patches and gaps); the mean of beta over the picture stays.
-      depth: folder of depth maps (`cut_tf.data.haze.depth_maps`); empty makes the depths up.
-      depth_scale: metres per level of depth maps in PNG files.
-
-    Raises:
-      InputError: naming the flag, if a value is out of its range.
-    """
-
-    seed: int = 0
-    beta_min: float = 0.0
-    beta_max: float = 0.0
-    airlight_min: float = scattering.AIRLIGHT_RANGE[0]
-    airlight_max: float = scattering.AIRLIGHT_RANGE[1]
-    nonhomogeneous: float = 0.0
-    depth: str = ""
-    depth_scale: float = DEFAULT_SCALE_M
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(field.default, str):
-                _require(isinstance(value, str), field.name, "text", value)
-            else:
-                kinds = (float, int) if isinstance(field.default, float) else (int,)
-                holds = type(value) in kinds and math.isfinite(value) and value >= 0
-                _require(holds, field.name, "zero or more" if len(kinds) > 1 else "an integer, zero or more", value)
-        if self.beta_min > 0 or self.beta_max > 0:
-            _require(self.beta_min <= self.beta_max, "beta_max", f"--beta_min ({self.beta_min}) or more",
-                     self.beta_max)
-        _require(self.airlight_max <= 1, "airlight_max", "at most 1", self.airlight_max)
-        _require(self.airlight_min <= self.airlight_max, "airlight_min",
-                 f"at most --airlight_max ({self.airlight_max})", self.airlight_min)
-        _require(self.nonhomogeneous <= 1, "nonhomogeneous", "at most 1", self.nonhomogeneous)
-        _require(self.depth_scale > 0, "depth_scale", "more than zero", self.depth_scale)
-
-    @property
-    def beta_range(self) -> tuple[float, float] | None:
-        """Least and greatest coefficient in 1/m; None if each picture's depths decide."""
-        return (self.beta_min, self.beta_max) if self.beta_max > 0 else None
+# Streams of random numbers, apart from that of depth and haze, so that one degradation changes no draw of another.
+_PATCHES, _GAMMA, _NOISE, _JPEG, _CLEAR, _DEPTH, _DECOUPLED, _OVERCAST = range(1, 9)
+# Distance that counts as sky, that of the rendered scenes.
+SKY_DEPTH_M = 1000.0
+# Random smooth depths of haze that follows nothing: how many times nearer than the farthest the nearest is.
+_DECOUPLED_SPREAD = 16.0
 
 
 class HazyPicture(NamedTuple):
-    """uint8 [H, W, 3] with haze, the haze, and its patches if there are any."""
+    """A picture with haze, and what was drawn for it.
+
+    Attributes:
+      image: uint8 [H, W, 3] with haze.
+      parameters: the haze; a coefficient of 0 if the picture was left without.
+      patches: of the haze, None if it is even.
+      clear: uint8 [H, W, 3], the picture without haze that belongs to it: as given, darkened, or with another sky.
+      drawn: the degradations, as JSON can hold them; only those that the picture got.
+    """
 
     image: np.ndarray
     parameters: scattering.HazeParameters
-    patches: scattering.HazePatches | None = None
+    patches: scattering.HazePatches | None
+    clear: np.ndarray
+    drawn: dict[str, object]
 
 
 class HazedPhotograph(NamedTuple):
@@ -98,7 +59,7 @@ class HazedPhotograph(NamedTuple):
 
 
 def add_random_haze(image: np.ndarray, name: str, recipe: HazeRecipe, depth_m: np.ndarray | None = None) -> HazyPicture:
-    """Haze that depends on the recipe, the name of the file, the size of the picture and its depths alone.
+    """Haze that depends on the recipe, the name of the file, the picture and its depths alone.
 
     Args:
       image: uint8 [H, W, 3].
@@ -110,26 +71,101 @@ def add_random_haze(image: np.ndarray, name: str, recipe: HazeRecipe, depth_m: n
       ValueError: if image or depths have another type, shape or range.
     """
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
-    entropy = [recipe.seed, int.from_bytes(digest[:8], "little")]
+    return haze_picture(image, [recipe.seed, int.from_bytes(digest[:8], "little")], recipe, depth_m)
+
+
+def haze_picture(image: np.ndarray, entropy: Sequence[int], recipe: HazeRecipe,
+                 depth_m: np.ndarray | None = None) -> HazyPicture:
+    """Haze that depends on the recipe but its seed, the entropy, the picture and its depths alone.
+
+    In this order: the clear picture is darkened, and its sky may become that of an overcast day; it gets noise; then
+    the haze; then JPEG.
+
+    Args:
+      image: uint8 [H, W, 3].
+      entropy: integers, zero or more, that tell this picture's random numbers from those of others.
+      recipe: ranges and probabilities.
+      depth_m: as for `add_random_haze`.
+
+    Raises:
+      ValueError: as `add_random_haze`.
+    """
+    entropy = list(entropy)
     rng = np.random.default_rng(entropy)
-    height, width = image.shape[:2]
-    if depth_m is None:
-        depth_m = scattering.estimate_depth_like(height, width, rng)
-    parameters = scattering.sample_haze(rng, depth_m, recipe.beta_range, (recipe.airlight_min, recipe.airlight_max))
+    drawn: dict[str, object] = {}
+    depth_m, sky = _depths_and_sky(image, entropy, rng, recipe, depth_m, drawn)
+    parameters = scattering.sample_haze(
+        rng, depth_m, recipe.beta_range, (recipe.airlight_min, recipe.airlight_max), airlight_cast=recipe.airlight_cast,
+        transmission_range=(recipe.transmission_min, recipe.transmission_max),
+        least_visibility_m=recipe.visibility_min_m, optical_depth_range=recipe.optical_depth_range)
+    clear, gamma_rng = image, _chosen(entropy, _GAMMA, recipe.gamma_probability)
+    if gamma_rng:
+        drawn["gamma"] = float(gamma_rng.uniform(recipe.gamma_min, recipe.gamma_max))
+        clear = degradations.darken(image, drawn["gamma"])
+    if _chosen(entropy, _CLEAR, recipe.clear_probability):
+        drawn["clear"] = True
+        return HazyPicture(clear, parameters._replace(beta_per_m=0.0), None, clear, drawn)
+    if sky is not None and sky.any() and _chosen(entropy, _OVERCAST, recipe.overcast_probability):
+        drawn["overcast"] = True
+        clear = np.where(sky[:, :, None], np.rint(255.0 * parameters.airlight).astype(np.uint8), clear)
+    noisy, noise_rng = clear, _chosen(entropy, _NOISE, recipe.noise_probability)
+    if noise_rng:
+        drawn["noise"] = str(noise_rng.choice(recipe.noise_kinds.split(",")))
+        drawn["noise_levels"] = float(noise_rng.uniform(recipe.noise_min, recipe.noise_max))
+        noisy = degradations.add_noise(clear, noise_rng, drawn["noise_levels"], drawn["noise"])
     patches = None
-    if recipe.nonhomogeneous > 0:
+    if recipe.nonhomogeneous > 0 and _chosen(entropy, _PATCHES, recipe.patchy_probability):
         patches = scattering.sample_patches(np.random.default_rng([*entropy, _PATCHES]), recipe.nonhomogeneous)
-        depth_m = depth_m * scattering.patch_density(height, width, patches)
-    hazy = scattering.add_haze(image, depth_m, parameters.beta_per_m, parameters.airlight)
-    return HazyPicture(hazy, parameters, patches)
+        depth_m = depth_m * scattering.patch_density(image.shape[0], image.shape[1], patches)
+    hazy = scattering.add_haze(noisy, depth_m, parameters.beta_per_m, parameters.airlight)
+    jpeg_rng = _chosen(entropy, _JPEG, recipe.jpeg_probability)
+    if jpeg_rng:
+        drawn["jpeg"] = int(jpeg_rng.integers(recipe.jpeg_min, recipe.jpeg_max, endpoint=True))
+        hazy = degradations.compress(hazy, drawn["jpeg"])
+    return HazyPicture(hazy, parameters, patches, clear, drawn)
+
+
+def _chosen(entropy: Sequence[int], stream: int, probability: float) -> np.random.Generator | None:
+    """A stream's random numbers, if the picture is among the share that gets the degradation."""
+    # The tail keeps the choice apart from the stream itself, which older recipes had drawn from without choosing.
+    if np.random.default_rng([*entropy, stream, 1]).random() >= probability:
+        return None
+    return np.random.default_rng([*entropy, stream])
+
+
+def _depths_and_sky(image: np.ndarray, entropy: Sequence[int], rng: np.random.Generator, recipe: HazeRecipe,
+                    depth_m: np.ndarray | None, drawn: dict[str, object]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Depths in metres [H, W] that the haze follows, and the sky, bool [H, W], if the recipe asks where it is."""
+    asks_for_sky = recipe.sky_at_infinity or recipe.overcast_probability > 0
+    sky = None
+    if depth_m is None:
+        kinds = recipe.depth_kinds.split(",")
+        kind = kinds[np.random.default_rng([*entropy, _DEPTH]).integers(len(kinds))]
+        # One kind alone is what recipes have had before there were several; its draws are those of then.
+        depth_m = made_up_depths.make_up_depth(image, kind, rng)
+        drawn["depth"] = kind
+        sky = made_up_depths.estimate_sky(image) if asks_for_sky else None
+    elif asks_for_sky:
+        sky = np.asarray(depth_m) >= SKY_DEPTH_M
+    decoupled_rng = _chosen(entropy, _DECOUPLED, recipe.decoupled_probability)
+    if decoupled_rng:
+        drawn["depth"] = "decoupled"
+        below = depth_m[np.isfinite(depth_m) & (depth_m < SKY_DEPTH_M)]
+        far_m = float(below.max()) if below.size and below.max() > 0 else scattering.PSEUDO_DEPTH_FAR_M
+        depth_m = made_up_depths.smooth_depth(*image.shape[:2], decoupled_rng, far_m / _DECOUPLED_SPREAD, far_m)
+    if recipe.sky_at_infinity and sky.any() and not sky.all():
+        depth_m = np.where(sky, np.float32(np.inf), depth_m)
+    return depth_m, sky
 
 
 def haze_photograph(path: Path, recipe: HazeRecipe) -> HazedPhotograph:
     """Reads a photograph, and its depth map if the recipe names a folder of them, and hazes it.
 
+    `clear` of the result is what belongs to the haze: dusk, for example, is in both pictures.
+
     The record has the name of the photograph (`source`), its size in px, the seed, `beta_per_m` in 1/m, `airlight` as
-    three sRGB values in [0, 1], `nonhomogeneous` (the fields of HazePatches, or None) and `depth`: None where it was
-    made up, else name, size and least depth of the map.
+    three sRGB values in [0, 1], `nonhomogeneous` (the fields of HazePatches, or None), `depth`: None where it was
+    made up, else name, size and least depth of the map, and `drawn`, the degradations that it got.
 
     Raises:
       InputError: naming the file, if photograph or depth map cannot be read, or no haze suits its depths.
@@ -151,8 +187,18 @@ def haze_photograph(path: Path, recipe: HazeRecipe) -> HazedPhotograph:
         "source": path.name, "width": width, "height": height, "seed": recipe.seed,
         "beta_per_m": found.parameters.beta_per_m, "airlight": [float(value) for value in found.parameters.airlight],
         "nonhomogeneous": found.patches._asdict() if found.patches else None, "depth": depth_record,
+        "drawn": found.drawn,
     }
-    return HazedPhotograph(clear, found.image, record)
+    return HazedPhotograph(found.clear, found.image, record)
+
+
+def clear_photograph(path: Path, recipe: HazeRecipe) -> np.ndarray:
+    """The clear version that belongs to the hazy one of `haze_photograph`, uint8 [H, W, 3]. Raises InputError as it."""
+    if not recipe.changes_clear:
+        return read_image(path)
+    if recipe.overcast_probability == 0:
+        recipe = dataclasses.replace(recipe, depth="", depth_kinds="rise")  # dusk does not depend on depths
+    return haze_photograph(path, recipe).clear
 
 
 def divide(photographs: Sequence[Path], split: str, seed: int, limit: int = 0) -> tuple[list[Path], list[Path]]:

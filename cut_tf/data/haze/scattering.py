@@ -130,36 +130,51 @@ def add_haze(image: np.ndarray, depth_m: np.ndarray, beta_per_m: float, airlight
 
 
 def sample_haze(rng: np.random.Generator, depth_m: np.ndarray, beta_range: tuple[float, float] | None = None,
-                airlight_range: tuple[float, float] = AIRLIGHT_RANGE) -> HazeParameters:
+                airlight_range: tuple[float, float] = AIRLIGHT_RANGE, *, airlight_cast: float = AIRLIGHT_CAST,
+                transmission_range: tuple[float, float] = MEDIAN_TRANSMISSION_RANGE,
+                least_visibility_m: float = LEAST_VISIBILITY_M,
+                optical_depth_range: tuple[float, float] | None = None) -> HazeParameters:
     """Draws a haze for one picture: by default a moderate to dense one that suits its depths.
 
-    Without a `beta_range` the coefficient is set so that the median transmission over the pixels nearer than the sky
-    (the greatest depth in the picture) is uniform in `MEDIAN_TRANSMISSION_RANGE`, but never so large that one sees
-    less far than `LEAST_VISIBILITY_M`. The airlight is a grey with a slight colour cast, up to `AIRLIGHT_CAST` per
-    channel. A range for one of the two does not change what is drawn for the other.
+    Without a `beta_range` or `optical_depth_range` the coefficient is set so that the median transmission over the
+    pixels nearer than the sky (the greatest depth in the picture) is uniform in `transmission_range`, but never so
+    large that one sees less far than `least_visibility_m`. The airlight is a grey with a colour cast, up to
+    `airlight_cast` per channel. A range for density or airlight does not change what is drawn for the other.
 
     Args:
         rng: source of randomness.
         depth_m: distance along the ray in metres, real [H, W], >= 0; the sky may be infinite.
         beta_range: least and greatest coefficient in 1/m, of which one is drawn uniformly, whatever the depths.
         airlight_range: least and greatest value of each channel, sRGB in [0, 1].
+        airlight_cast: greatest difference of a channel from the grey.
+        transmission_range: least, > 0, and greatest median transmission.
+        least_visibility_m: visibility in metres, > 0.
+        optical_depth_range: least and greatest beta times the distance of the farthest pixel nearer than the sky, of
+          which one is drawn uniformly, so that t = exp(-tau d / d_far). Without meaning if there is a `beta_range`.
 
     Raises:
         ValueError: if `depth_m` has another shape, type or range, or, without a `beta_range`, is 0 or infinite in
-          more than half of the picture below the sky.
+          more than half of the picture below the sky, with an `optical_depth_range` in all of it.
     """
     depth = _checked_depth(depth_m)
-    if beta_range is None:
-        nearer = depth[depth < SKY_SHARE * depth.max()]
-        median_m = float(np.median(nearer if nearer.size else depth))
-        if not 0.0 < median_m < math.inf:
-            raise ValueError(f"depth_m must have a finite median > 0 below the sky, got {median_m}")
-        beta_per_m = -math.log(rng.uniform(*MEDIAN_TRANSMISSION_RANGE)) / median_m
-        beta_per_m = min(beta_per_m, VISIBILITY_OPTICAL_DEPTH / LEAST_VISIBILITY_M)
-    else:
+    if beta_range is not None:
         beta_per_m = float(rng.uniform(*beta_range))
+    else:
+        nearer = depth[depth < SKY_SHARE * depth.max()]
+        nearer = nearer if nearer.size else depth
+        if optical_depth_range is not None:
+            far_m = float(nearer.max())
+            if not 0.0 < far_m < math.inf:
+                raise ValueError(f"depth_m must have a finite maximum > 0 below the sky, got {far_m}")
+            beta_per_m = float(rng.uniform(*optical_depth_range)) / far_m
+        else:
+            median_m = float(np.median(nearer))
+            if not 0.0 < median_m < math.inf:
+                raise ValueError(f"depth_m must have a finite median > 0 below the sky, got {median_m}")
+            beta_per_m = -math.log(rng.uniform(*transmission_range)) / median_m
+            beta_per_m = min(beta_per_m, VISIBILITY_OPTICAL_DEPTH / least_visibility_m)
     least, greatest = airlight_range
-    cast = min(AIRLIGHT_CAST, (greatest - least) / 2.0)
+    cast = min(airlight_cast, (greatest - least) / 2.0)
     # Sorted, because rounding may exchange them where the range is no wider than the cast.
     grey = rng.uniform(*sorted((least + cast, greatest - cast)))
     airlight = np.clip(grey + rng.uniform(-cast, cast, 3), least, greatest)

@@ -90,7 +90,8 @@ class HazePairs(tfds.core.GeneratorBasedBuilder):
 
     def _check_same(self) -> None:
         """TensorFlow Datasets would take what lies there, whatever it was made with."""
-        recorded = dict(self.info.metadata)
+        # What an earlier version has made lacks the fields that recipes had not yet.
+        recorded = {**dataclasses.asdict(HazeRecipe()), **self.info.metadata}
         differences = [f"{name} {recorded.get(name)!r} against {value!r}" for name, value in self._metadata().items()
                        if recorded.get(name) != value and (name != "clear_folder" or value)]
         if differences:

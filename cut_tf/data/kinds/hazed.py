@@ -1,8 +1,9 @@
 """`--dataset=hazed:CLEAR_DIR[,TEST_DIR]`: clear photographs that get their haze while they are read.
 
 Nothing is written; each photograph is seen in several hazes (`cut_tf.data.haze.recipe`), which depend on its file name
-and the number of the haze alone: in turn bright, dark, patchy and bright ones for training, bright ones for testing.
-`tools.make_haze` writes the like to a folder.
+and the number of the haze alone. `--haze_preset` and the flags of single fields say which: of the default, `mild`, in
+turn bright, dark, patchy and bright ones for training, bright ones for testing. `tools.make_haze` writes the like to a
+folder.
 """
 
 from __future__ import annotations
@@ -15,48 +16,54 @@ from pathlib import Path
 import numpy as np
 
 from cut_tf.common.errors import InputError
-from cut_tf.data.domain import TranslationData
-from cut_tf.data.haze.recipe import HazeRecipe, add_random_haze, divide
+from cut_tf.data.domain import Domain, TranslationData
+from cut_tf.data.haze.recipe import HazeRecipe, HazyPicture, add_random_haze, divide
 from cut_tf.data.image_files import list_images, read_image
 from cut_tf.data.kinds.folders import FolderDomain, check_headers
 from cut_tf.settings import Settings
-
-# What tools.make_haze does by default, so that numbers can be compared.
-_TEST_HAZES = (HazeRecipe(seed=0),)
-# Real haze is grey at dusk and drifts; the seed becomes the number of the haze.
-_TRAINING_HAZES = (HazeRecipe(), HazeRecipe(airlight_min=0.45), HazeRecipe(nonhomogeneous=0.5), HazeRecipe())
 
 
 class HazedDomain(FolderDomain):
     """Photographs in several hazes: first all in the first one, then all in the second, and so on.
 
     Args:
-      paths: clear photographs.
-      recipes: the hazes.
+      paths: clear photographs, each as often as it has hazes.
+      recipes: the haze of each.
       hazy: whether the haze is seen; if not, this is the domain of their clear partners.
       photographs: reads the files; shared by both sides of pairs, so that a pair decodes its file once.
     """
 
     def __init__(self, paths: Sequence[Path], recipes: Sequence[HazeRecipe], hazy: bool,
                  photographs: LastPhotograph | None = None) -> None:
-        super().__init__([path for _ in recipes for path in paths])
-        self._recipes = [recipe for recipe in recipes for _ in paths]
+        super().__init__(paths)
+        self._recipes = list(recipes)
         self._hazy = hazy
         self._photographs = photographs or LastPhotograph()
 
     def load(self, index: int) -> np.ndarray:
-        clear = self._photographs.read(self.paths[index])
-        return add_random_haze(clear, self.name(index), self._recipes[index]).image if self._hazy else clear
+        path, recipe = self.paths[index], self._recipes[index]
+        if not (self._hazy or recipe.changes_clear):
+            return self._photographs.read(path)
+        found = self._photographs.hazed(path, recipe)
+        return found.image if self._hazy else found.clear
 
     def key(self, index: int) -> Hashable:
-        return (self.paths[index], self._recipes[index]) if self._hazy else self.paths[index]
+        path, recipe = self.paths[index], self._recipes[index]
+        return (path, recipe) if self._hazy or recipe.changes_clear else path
 
 
 class LastPhotograph:
-    """Reads photographs, and gives the last one that a thread has read again without decoding it again."""
+    """Reads and hazes photographs, and gives the last one that a thread has asked for again without doing it again."""
 
     def __init__(self) -> None:
         self._last = threading.local()
+
+    def hazed(self, path: Path, recipe: HazeRecipe) -> HazyPicture:
+        """Hazy picture and its clear version, not to be written to. Raises InputError as `read_image` does."""
+        if getattr(self._last, "hazed", None) != (path, recipe):
+            self._last.pair = add_random_haze(self.read(path), path.name, recipe)
+            self._last.hazed = path, recipe
+        return self._last.pair
 
     def read(self, path: Path) -> np.ndarray:
         """uint8 [H, W, 3], not to be written to. Raises InputError as `read_image` does."""
@@ -71,6 +78,18 @@ def _pairs(paths: Sequence[Path], recipes: Sequence[HazeRecipe]) -> tuple[HazedD
     """Hazy and clear photographs of the same index."""
     photographs = LastPhotograph()
     return tuple(HazedDomain(paths, recipes, hazy, photographs) for hazy in (True, False))
+
+
+def _each_in_all(paths: Sequence[Path], hazes: Sequence[HazeRecipe]) -> tuple[list[Path], list[HazeRecipe]]:
+    """First all photographs with the first haze, then all with the second, and so on."""
+    return [path for _ in hazes for path in paths], [haze for haze in hazes for _ in paths]
+
+
+def _clear_half(paths: Sequence[Path], hazes: Sequence[HazeRecipe]) -> Domain:
+    """The clear domain of unpaired training: in the dusk, or under the overcast sky, that the hazy one has too."""
+    if any(haze.changes_clear for haze in hazes):
+        return HazedDomain(*_each_in_all(paths, hazes), hazy=False)
+    return FolderDomain(paths)
 
 
 def open_hazed(settings: Settings) -> TranslationData:
@@ -89,14 +108,19 @@ def open_hazed(settings: Settings) -> TranslationData:
     if not halves[1]:
         raise InputError(f"--dataset={settings.data.dataset}: {folders[0]} must have two photographs or more, one for "
                          f"each domain, found {len(paths)}")
-    hazes = [dataclasses.replace(_TRAINING_HAZES[number % len(_TRAINING_HAZES)], seed=number + 1)
+    recipes = settings.haze_recipe.training_recipes()
+    # The seed becomes the number of the haze.
+    hazes = [dataclasses.replace(recipes[number % len(recipes)], seed=number + 1)
              for number in range(settings.hazed.haze_variants)]
     tests = (None, None)
     if len(folders) == 2:
         test_paths = list_images(Path(folders[1]))
         check_headers(Path(folders[1]), test_paths, settings.data, training=False)
-        tests = _pairs(test_paths, _TEST_HAZES)
-    description = (f"hazed:{folders[0]}: {len(halves[0])} photographs to haze in {len(hazes)} ways, {len(halves[1])} "
-                   f"clear, " + (f"{len(tests[0])} test pairs of {folders[1]}" if tests[0] else "no test split"))
-    return TranslationData(HazedDomain(halves[0], hazes, True), FolderDomain(halves[1]), *tests, tests[0] is not None,
-                           description, _pairs(paths, hazes))
+        # With the preset mild what tools.make_haze does by default, so that numbers can be compared.
+        turns = settings.haze_recipe.test_recipes()
+        tests = _pairs(test_paths, [turns[index % len(turns)] for index in range(len(test_paths))])
+    description = (f"hazed:{folders[0]}: {len(halves[0])} photographs to haze in {len(hazes)} ways "
+                   f"({settings.haze_recipe.haze_preset}), {len(halves[1])} clear, "
+                   + (f"{len(tests[0])} test pairs of {folders[1]}" if tests[0] else "no test split"))
+    return TranslationData(HazedDomain(*_each_in_all(halves[0], hazes), hazy=True), _clear_half(halves[1], hazes),
+                           *tests, tests[0] is not None, description, _pairs(*_each_in_all(paths, hazes)))

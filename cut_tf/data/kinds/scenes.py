@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from cut_tf.common.errors import InputError
 from cut_tf.data.domain import Origin, TranslationData
-from cut_tf.data.haze import scattering
+from cut_tf.data.haze.recipe import HazeRecipe, haze_picture
 from cut_tf.data.rendering.renderer import render_scene
 from cut_tf.data.transforms import Preprocessing
 from cut_tf.settings import Settings
@@ -18,10 +20,15 @@ _TEST_SCENES = 48
 
 
 class SceneDomain:
-    """Scenes first, first + 1, ... of a seed, clear or hazed by the scattering model with their true depth."""
+    """Scenes first, first + 1, ... of a seed, clear or hazed by the scattering model with their true depth.
 
-    def __init__(self, seed: int, first: int, count: int, size_px: int, hazy: bool) -> None:
+    The recipes take turns by the number of the scene.
+    """
+
+    def __init__(self, seed: int, first: int, count: int, size_px: int, hazy: bool,
+                 recipes: Sequence[HazeRecipe] = (HazeRecipe(),)) -> None:
         self._seed, self._first, self._count, self._size_px, self._hazy = seed, first, count, size_px, hazy
+        self._recipes = tuple(recipes)
 
     def __len__(self) -> int:
         return self._count
@@ -32,10 +39,11 @@ class SceneDomain:
     def load(self, index: int) -> np.ndarray:
         number = self._first + index
         scene = render_scene(self._seed, number, self._size_px, self._size_px)
-        if not self._hazy:
+        recipe = self._recipes[number % len(self._recipes)]
+        if not (self._hazy or recipe.changes_clear):
             return scene.image
-        parameters = scattering.sample_haze(np.random.default_rng([self._seed, number, 1]), scene.depth_m)
-        return scattering.add_haze(scene.image, scene.depth_m, parameters.beta_per_m, parameters.airlight)
+        found = haze_picture(scene.image, [self._seed, number, 1], recipe, scene.depth_m)
+        return found.image if self._hazy else found.clear
 
     def size(self, index: int) -> tuple[int, int]:
         return self._size_px, self._size_px
@@ -53,11 +61,13 @@ def open_scenes(settings: Settings) -> TranslationData:
     rule = Preprocessing.of(settings.data).too_small(size_px, size_px)
     if rule:
         raise InputError(f"--scenes_size_px: {rule}, found {size_px}")
-    source = SceneDomain(_SCENES_SEED, 0, count, size_px, hazy=True)
-    target = SceneDomain(_SCENES_SEED, count, count, size_px, hazy=False)
-    test_source = SceneDomain(_TEST_SEED, 0, _TEST_SCENES, size_px, hazy=True)
-    test_target = SceneDomain(_TEST_SEED, 0, _TEST_SCENES, size_px, hazy=False)
+    recipes = settings.haze_recipe.training_recipes(varied=False)
+    tests = settings.haze_recipe.test_recipes()
+    source = SceneDomain(_SCENES_SEED, 0, count, size_px, True, recipes)
+    target = SceneDomain(_SCENES_SEED, count, count, size_px, False, recipes)
+    test_source, test_target = (SceneDomain(_TEST_SEED, 0, _TEST_SCENES, size_px, hazy, tests) for hazy in
+                                (True, False))
     description = f"scenes: {count} hazy, {count} clear, {_TEST_SCENES} test pairs of {size_px}x{size_px} px"
     # The scenes of both domains as pairs: methods that may see pairs see as many scenes as the others.
-    pairs = tuple(SceneDomain(_SCENES_SEED, 0, 2 * count, size_px, hazy) for hazy in (True, False))
+    pairs = tuple(SceneDomain(_SCENES_SEED, 0, 2 * count, size_px, hazy, recipes) for hazy in (True, False))
     return TranslationData(source, target, test_source, test_target, True, description, pairs)

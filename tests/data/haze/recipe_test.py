@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -10,10 +11,22 @@ import pytest
 from PIL import Image
 
 from cut_tf.common.errors import InputError
-from cut_tf.data.haze import scattering
-from cut_tf.data.haze.recipe import HazeRecipe, add_random_haze, divide, haze_photograph
+from cut_tf.data.haze import degradations, scattering
+from cut_tf.data.haze.recipe import (
+    PRESETS,
+    HazeRecipe,
+    add_random_haze,
+    clear_photograph,
+    divide,
+    haze_photograph,
+)
 
 RECORDED_HAZE = [0.02223902, 0.743341863, 0.756780207, 0.751912594]
+RECORDED_REAL = [
+    {"depth": "luminance", "noise": "grey", "noise_levels": 21.563},
+    {"depth": "luminance", "noise": "grey", "noise_levels": 4.802},
+    {"depth": "planes", "clear": True},
+    {"depth": "segments", "noise": "correlated", "noise_levels": 15.654}]
 
 
 def _picture(seed=0, height=30, width=40):
@@ -169,3 +182,132 @@ def test_halves_share_nothing_and_tests_are_pairs(tmp_path):
     assert divide(paths, "train", seed=1, limit=4) == (hazy[:2], clear[:2])
     tested = divide(paths, "test", seed=1)
     assert tested[0] == tested[1] and sorted(tested[0]) == sorted(paths)
+
+
+# ---- degradations -------------------------------------------------------------------------------------------------
+
+_EVERYTHING = {"gamma_probability": 1.0, "noise_probability": 1.0, "jpeg_probability": 1.0, "nonhomogeneous": 0.5,
+               "decoupled_probability": 1.0, "overcast_probability": 1.0, "sky_at_infinity": True}
+
+
+def _scene():
+    """A picture whose upper third is sky, and its depths in metres."""
+    image, depth_m = _picture(height=36), np.random.default_rng(1).uniform(5, 90, (36, 40)).astype(np.float32)
+    depth_m[:12] = np.inf
+    return image, depth_m
+
+
+@pytest.mark.parametrize("change", [{name: value} for name, value in _EVERYTHING.items()])
+def test_one_degradation_changes_no_draw_of_the_others(change):
+    image, depth_m = _scene()
+    recipe = HazeRecipe(seed=4, optical_depth_min=0.5, optical_depth_max=3.0, airlight_min=0.3)
+    plain = add_random_haze(image, "a.png", recipe, depth_m)
+    changed = add_random_haze(image, "a.png", dataclasses.replace(recipe, **change), depth_m)
+    np.testing.assert_array_equal(changed.parameters.airlight, plain.parameters.airlight)
+    # Of the farthest depths, the last 0.1 % count as sky.
+    rel = 0.01 if "decoupled_probability" in change else 1e-6
+    assert changed.parameters.beta_per_m == pytest.approx(plain.parameters.beta_per_m, rel=rel)
+    if change != {"sky_at_infinity": True}:  # which it has been before
+        assert np.any(changed.image != plain.image) or np.any(changed.clear != plain.clear)
+
+
+def test_dusk_is_in_both_pictures():
+    image = _picture()
+    found = add_random_haze(image, "a.png", HazeRecipe(gamma_probability=1.0, gamma_min=2.0, gamma_max=2.0))
+    assert np.abs(found.clear - 255 * (image / 255.0) ** 2.0).max() <= 0.501 and found.drawn["gamma"] == 2.0
+    without = add_random_haze(found.clear, "a.png", HazeRecipe())
+    np.testing.assert_array_equal(found.image, without.image)
+
+
+def test_noise_comes_before_the_haze_and_jpeg_after_it():
+    """Half of the scene's light passes, so half of the noise is seen; the clear picture has none of it."""
+    image, depth_m = np.full((120, 120, 3), 128, np.uint8), np.full((120, 120), 10.0, np.float32)
+    recipe = HazeRecipe(beta_min=math.log(2) / 10, beta_max=math.log(2) / 10, noise_probability=1.0, noise_min=16,
+                        noise_max=16, noise_kinds="colour")
+    found = add_random_haze(image, "a.png", recipe, depth_m)
+    assert found.image.astype(float).std(axis=(0, 1)) == pytest.approx([8.0] * 3, rel=0.05)
+    np.testing.assert_array_equal(found.clear, image)
+    with_jpeg = add_random_haze(image, "a.png", dataclasses.replace(recipe, jpeg_probability=1.0, jpeg_min=40,
+                                                                    jpeg_max=40), depth_m)
+    np.testing.assert_array_equal(with_jpeg.image, degradations.compress(found.image, 40))
+    assert with_jpeg.drawn == {"noise": "colour", "noise_levels": 16.0, "jpeg": 40}
+
+
+def test_a_picture_without_haze_stays_as_it_is():
+    image = _picture()
+    recipe = HazeRecipe(**{**_EVERYTHING, "gamma_probability": 0.0}, clear_probability=1.0)
+    found = add_random_haze(image, "a.png", recipe)
+    np.testing.assert_array_equal(found.image, image)
+    np.testing.assert_array_equal(found.clear, image)
+    assert found.drawn["clear"] is True and found.parameters.beta_per_m == 0.0
+
+
+@pytest.mark.parametrize("name", ["gamma", "noise", "jpeg", "clear", "decoupled", "patchy"])
+def test_shares_are_those_of_the_recipe(name):
+    change = {f"{name}_probability": 0.3, **({"nonhomogeneous": 0.5} if name == "patchy" else {})}
+    drawn = [add_random_haze(_picture(height=4, width=4), f"{number}.png", HazeRecipe(**change))
+             for number in range(400)]
+    got = [found.patches is not None if name == "patchy" else found.drawn.get("depth") == "decoupled"
+           if name == "decoupled" else name in found.drawn for found in drawn]
+    assert abs(np.mean(got) - 0.3) < 0.07  # three standard deviations
+
+
+def test_optical_depth_of_the_farthest_is_what_was_asked_for():
+    image, depth_m = _scene()
+    recipe = HazeRecipe(optical_depth_min=1.5, optical_depth_max=1.5)
+    found = add_random_haze(image, "a.png", recipe, depth_m)
+    far_m = depth_m[12:].max()
+    assert found.parameters.beta_per_m * far_m == pytest.approx(1.5, rel=1e-6)
+    # Metres do not matter, relations of distances do.
+    nearer = add_random_haze(image, "a.png", recipe, depth_m / 20)
+    np.testing.assert_array_equal(found.image, nearer.image)
+
+
+def test_sky_at_infinity_is_nothing_but_haze():
+    image, depth_m = _scene()
+    depth_m[:12] = 1000.0  # the sky of the rendered scenes
+    recipe = HazeRecipe(beta_min=1e-4, beta_max=1e-4)
+    thin = add_random_haze(image, "a.png", recipe, depth_m)
+    assert np.ptp(thin.image[:12].astype(int)) > 100
+    sky = add_random_haze(image, "a.png", dataclasses.replace(recipe, sky_at_infinity=True), depth_m)
+    airlight = np.rint(255 * sky.parameters.airlight)
+    assert (sky.image[:12] == airlight).all()
+    np.testing.assert_array_equal(sky.image[12:], thin.image[12:])
+    np.testing.assert_array_equal(sky.clear, image)
+
+
+def test_an_overcast_sky_has_one_colour_in_both_pictures():
+    image, depth_m = _scene()
+    found = add_random_haze(image, "a.png", HazeRecipe(overcast_probability=1.0), depth_m)
+    airlight = np.rint(255 * found.parameters.airlight)
+    assert (found.clear[:12] == airlight).all() and (found.image[:12] == airlight).all()
+    np.testing.assert_array_equal(found.clear[12:], image[12:])
+
+
+def test_decoupled_haze_does_not_follow_the_depths():
+    """Black under white airlight shows the transmission; it is that of the random smooth depths, not of the given."""
+    image = np.zeros((40, 50, 3), np.uint8)
+    depth_m = np.linspace(5, 80, 40 * 50, dtype=np.float32).reshape(40, 50)
+    recipe = HazeRecipe(optical_depth_min=2.0, optical_depth_max=2.0, airlight_min=1.0, airlight_max=1.0)
+    coupled, decoupled = (add_random_haze(image, "a.png", dataclasses.replace(recipe, decoupled_probability=share),
+                                          depth_m).image[..., 0] for share in (0.0, 1.0))
+    optical_depth = -np.log1p(decoupled / -255.0)
+    assert optical_depth.max() == pytest.approx(2.0, abs=0.05)
+    assert optical_depth.min() == pytest.approx(2.0 / 16, abs=0.02)
+    assert np.corrcoef(coupled.ravel(), depth_m.ravel())[0, 1] > 0.95
+    assert abs(np.corrcoef(decoupled.ravel(), depth_m.ravel())[0, 1]) < 0.8
+
+
+def test_recorded_draws_of_real():
+    """What the preset draws for a name stays with every later version."""
+    found = [add_random_haze(_picture(), f"{number}.jpg", dataclasses.replace(PRESETS["real"], seed=5))
+             for number in range(4)]
+    assert [{name: round(value, 3) if isinstance(value, float) else value for name, value in picture.drawn.items()}
+            for picture in found] == RECORDED_REAL
+
+
+def test_the_clear_version_of_a_photograph(photograph):
+    recipe = HazeRecipe(gamma_probability=1.0)
+    np.testing.assert_array_equal(clear_photograph(photograph, recipe), haze_photograph(photograph, recipe).clear)
+    np.testing.assert_array_equal(clear_photograph(photograph, HazeRecipe()), _picture())
+    assert haze_photograph(photograph, recipe).record["drawn"]["depth"] == "rise"

@@ -65,6 +65,37 @@ def test_pairs_are_cropped_and_mirrored_alike(photographs):
                    for index, top, left, mirrored in places), position
 
 
+def test_dusk_is_in_the_clear_partner_too_and_in_the_other_half(photographs):
+    settings = _settings(f"hazed:{photographs}/clear,{photographs}/test", haze_variants=2, haze_preset="real",
+                         gamma_probability=1.0, gamma_min=2.0, gamma_max=2.0, clear_probability=0.0)
+    data = open_dataset(settings)
+    plain = open_dataset(_settings(f"hazed:{photographs}/clear,{photographs}/test", haze_variants=2))
+    assert len(data.target) == 2 * len(plain.target) == 4 and len(data.source) == len(plain.source)
+    for domain, bright in ((data.pairs[1], plain.pairs[1]), (data.test_target, plain.test_target)):
+        for index in range(len(domain)):
+            expected = 255 * (bright.load(index) / 255.0) ** 2.0
+            assert np.abs(domain.load(index) - expected).max() <= 0.501
+    assert np.abs(data.target.load(0) - 255 * (plain.target.load(0) / 255.0) ** 2.0).max() <= 0.501
+
+
+def test_pictures_without_haze_are_for_training_alone(photographs):
+    data = open_dataset(_settings(f"hazed:{photographs}/clear,{photographs}/test", clear_probability=1.0))
+    hazy, clear = data.pairs
+    for index in range(len(hazy)):
+        np.testing.assert_array_equal(hazy.load(index), clear.load(index))
+    for index in range(2):
+        assert np.any(data.test_source.load(index) != data.test_target.load(index))
+
+
+def test_test_pictures_get_the_presets_in_turn(photographs):
+    folders = f"hazed:{photographs}/clear,{photographs}/test"
+    both, mild, reside = (open_dataset(_settings(folders, haze_preset=preset)).test_source
+                          for preset in ("mild,reside", "mild", "reside"))
+    np.testing.assert_array_equal(both.load(0), mild.load(0))
+    np.testing.assert_array_equal(both.load(1), reside.load(1))
+    assert np.any(mild.load(1) != reside.load(1))
+
+
 @pytest.mark.parametrize("dataset, message", [
     ("hazed:", "must be hazed:CLEAR_DIR or hazed:CLEAR_DIR,TEST_DIR"),
     ("hazed:a,b,c", "must be hazed:CLEAR_DIR or hazed:CLEAR_DIR,TEST_DIR"),

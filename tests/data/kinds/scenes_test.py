@@ -95,3 +95,30 @@ def test_pictures_do_not_depend_on_how_many_there_are(data):
     more = open_dataset(Settings.of(dataset="scenes", scenes_images=9, scenes_size_px=SIZE_PX))
     np.testing.assert_array_equal(more.source.load(4), data.source.load(4))
     np.testing.assert_array_equal(more.test_source.load(4), data.test_source.load(4))
+
+
+def test_a_preset_hazes_the_scenes_and_changes_their_partners():
+    settings = Settings.of(dataset="scenes", scenes_images=3, scenes_size_px=SIZE_PX, haze_preset="real",
+                           gamma_probability=1.0, gamma_min=2.0, gamma_max=2.0, overcast_probability=0.0,
+                           clear_probability=0.0, noise_probability=0.0, jpeg_probability=0.0)
+    data = open_dataset(settings)
+    hazy, clear = data.pairs
+    for index in range(len(hazy)):
+        seed, number = _identity(clear.name(index))
+        expected = 255 * (render_scene(seed, number, SIZE_PX, SIZE_PX).image / 255.0) ** 2.0
+        assert np.abs(clear.load(index) - expected).max() <= 0.501
+        assert np.any(hazy.load(index) != clear.load(index))
+    np.testing.assert_array_equal(data.target.load(0), clear.load(3))
+
+
+def test_overcast_scenes_keep_the_sky_that_they_have():
+    settings = Settings.of(dataset="scenes", scenes_images=8, scenes_size_px=SIZE_PX, overcast_probability=1.0)
+    hazy, clear = open_dataset(settings).pairs
+    skies = 0
+    for index in range(16):
+        sky = render_scene(*_identity(clear.name(index)), SIZE_PX, SIZE_PX).depth_m >= 1000.0
+        if sky.any():
+            colours = np.concatenate([clear.load(index)[sky], hazy.load(index)[sky]])
+            assert (colours == colours[0]).all()
+            skies += 1
+    assert skies > 8
