@@ -233,23 +233,32 @@ class CheckpointSaver(StepCallback):
 
 
 class OverallProgress(keras.callbacks.Callback):
-    """Logs the whole run's progress and remaining time at the end of every epoch."""
+    """Logs one line at the end of every epoch: the whole run's progress, the time left, and the terms.
 
-    def __init__(self, method: TranslationMethod, total_steps: int) -> None:
+    The time left is estimated without the first step, which compiles. Under Keras' live bar, which shows the terms
+    itself, the line leaves them out.
+    """
+
+    def __init__(self, method: TranslationMethod, steps_per_epoch: int, epochs: int) -> None:
         super().__init__()
         self._method = method
-        self._total_steps = total_steps
-        self._start = (0, time.perf_counter())
+        self._steps_per_epoch = steps_per_epoch
+        self._epochs = epochs
+        self._start: tuple[int, float] | None = None
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        self._start = (int(self._method.step.numpy()), time.perf_counter())
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if self._start is None:
+            self._start = (int(self._method.step.numpy()), time.perf_counter())
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        step = int(self._method.step.numpy())
-        done, seconds = step - self._start[0], time.perf_counter() - self._start[1]
-        if done:
-            left_min = (self._total_steps - step) * seconds / done / 60
-            _LOG.info("step %d of %d, %.1f min left", step, self._total_steps, left_min)
+        step, total = int(self._method.step.numpy()), self._epochs * self._steps_per_epoch
+        line = f"epoch {epoch + 1} of {self._epochs}, step {step} of {total}"
+        if self._start is not None and step > self._start[0]:
+            step_sec = (time.perf_counter() - self._start[1]) / (step - self._start[0])
+            line += f", {step_sec:.3g} s a step, {(total - step) * step_sec / 60:.1f} min left"
+        if logs and not (self.params or {}).get("verbose"):
+            line += ": " + ", ".join(f"{name} {value:.4f}" for name, value in logs.items())
+        _LOG.info("%s", line)
 
 
 def make_writer(run: Path) -> tf.summary.SummaryWriter:

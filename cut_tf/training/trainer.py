@@ -185,7 +185,7 @@ class Run:
         try:
             self.method.fit(batches, initial_epoch=epoch, epochs=epoch + 1 if done else self.epochs,
                             steps_per_epoch=self.steps_per_epoch - done, shuffle=False, callbacks=observers,
-                            verbose=verbose)
+                            verbose=int(verbose == 1))  # lines are written by OverallProgress
         finally:
             # The threads that read ahead end here. At the end of the process, where Python stops all threads at any
             # place, TensorFlow would wait for them: for seconds, or for ever.
@@ -208,7 +208,8 @@ class Run:
             evaluator = callbacks.Evaluator(self.method, writer, self.settings, test_set, self.store,
                                             self.translations, measures)
             observers.append(evaluator)
-        return saver, evaluator, [*observers, saver, callbacks.OverallProgress(self.method, self.total_steps)]
+        progress = callbacks.OverallProgress(self.method, self.steps_per_epoch, self.epochs)
+        return saver, evaluator, [*observers, saver, progress]
 
     def _measures(self, test_set: TestSet) -> list[evaluation.Measure]:
         measures: list[evaluation.Measure] = []

@@ -61,7 +61,7 @@ def test_steps_between_those_of_the_log_never_wait_for_the_device(build, tmp_pat
     writer = callbacks.make_writer(tmp_path)
     saver = callbacks.CheckpointSaver(method, method.settings, CheckpointStore(tmp_path, 1))
     observers = [now, callbacks.NonFiniteStop(method, method.settings),
-                 callbacks.ScalarLogger(method, writer, 10, 2), saver, callbacks.OverallProgress(method, 25)]
+                 callbacks.ScalarLogger(method, writer, 10, 2), saver, callbacks.OverallProgress(method, 25, 1)]
     history = method.fit(_data(25), epochs=1, steps_per_epoch=25, verbose=1, shuffle=False, callbacks=observers)
     # The first step is shown by the progress bar, the last one is that of the end of the epoch.
     assert set(reads) == {0, 1, 10, 20, 25}

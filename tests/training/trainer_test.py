@@ -2,9 +2,11 @@
 
 import gc
 import json
+import logging
 import re
 import shutil
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -55,6 +57,25 @@ def _quick(tiny_settings, run, **overrides):
     """Of a method and a generator that are built in no time, for tests of what all have in common."""
     return _settings(tiny_settings, run, **{"method": "paired", "generator": "mobile", "generator_norm": "none",
                                             **overrides})
+
+
+_LINE = r"epoch \d of 2, step \d of 6, [0-9.e-]+ s a step, \d+\.\d min left(?P<terms>: loss/generator \d\.\d{4})?"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_log_gets_one_line_an_epoch_and_a_terminal_a_bar(tmp_path, tiny_settings, caplog, capsys, monkeypatch,
+                                                           terminal):
+    caplog.set_level(logging.INFO, "cut_tf")
+    run = trainer.Run(_quick(tiny_settings, tmp_path / "run", image_steps=100, eval_steps=100))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    run.train()
+    lines = [record.getMessage() for record in caplog.records if record.name.endswith(".callbacks")]
+    found = [re.fullmatch(_LINE, line) for line in lines]
+    assert len(lines) == 2 and all(found), lines
+    assert [line.split(",")[:2] for line in lines] == [["epoch 1 of 2", " step 3 of 6"], ["epoch 2 of 2",
+                                                                                       " step 6 of 6"]]
+    assert [match["terms"] is None for match in found] == [terminal] * 2
+    assert ("3/3" in capsys.readouterr().out) == terminal
 
 
 def test_run_folder(tmp_path, tiny_settings):
