@@ -162,7 +162,7 @@ def _check(*arguments: str, typed: tuple[str, ...] | None = None) -> list[str]:
     (["--method=odcr", "--projector=sample"], "--projector must be left out unless --method=cut or --method=sincut, "
      "found 'sample' with --method=odcr"),
     (["--generator=aecrnet", "--generator_blocks=2"], "--generator_blocks must be left out unless --generator=resnet "
-     "or --generator=mobile or --generator=stylegan2, found 2 with --generator=aecrnet"),
+     "or --generator=mobile or --generator=stylegan2 or --generator=gunet, found 2 with --generator=aecrnet"),
     (["--method=paired", "--dataset=photos", "--scenes_images=3"], "--scenes_images must be left out unless "
      "--dataset=scenes, found 3 with --dataset=photos"),
     (["--method=paired", "--ndf=4"], "--ndf must be left out unless --method=cut or --method=sincut or --method=odcr "

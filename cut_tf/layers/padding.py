@@ -113,6 +113,49 @@ def crop_to(output: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
     return output[:, :shape[1], :shape[2], :]
 
 
+def repeat_borders(inputs: tf.Tensor, padding_px: int) -> tf.Tensor:
+    """Repeats the outermost pixels on all four sides: [B, H, W, C] to [B, H + 2 padding, W + 2 padding, C].
+
+    Zeros instead would tell a convolution where the border is, and it would draw a frame. Mirroring needs more pixels
+    than are left of a small picture at a fraction of its resolution.
+
+    Args:
+      inputs: H and W of 2 at least, static or not.
+      padding_px: pixels, of 2 at most in files for phones, whose delegate joins five parts.
+    """
+    if portable.is_portable():
+        return _with_repeated(_with_repeated(inputs, 1, padding_px), 2, padding_px)
+
+    @tf.custom_gradient
+    def repeat(pixels: tf.Tensor) -> tuple[tf.Tensor, object]:
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            return _folded(_folded(upstream, 2, padding_px), 1, padding_px)
+
+        return _with_repeated(_with_repeated(pixels, 1, padding_px), 2, padding_px), gradient
+
+    return repeat(inputs)
+
+
+def _part(inputs: tf.Tensor, axis: int, start: int | None, stop: int | None) -> tf.Tensor:
+    """Rows (axis 1) or columns (axis 2)."""
+    return inputs[:, start:stop] if axis == 1 else inputs[:, :, start:stop]
+
+
+def _with_repeated(inputs: tf.Tensor, axis: int, count: int) -> tf.Tensor:
+    first, last = _part(inputs, axis, 0, 1), _part(inputs, axis, -1, None)
+    return tf.concat([first] * count + [inputs] + [last] * count, axis)
+
+
+def _folded(upstream: tf.Tensor, axis: int, count: int) -> tf.Tensor:
+    """The gradient of `_with_repeated`: the outermost pixel gets what its repetitions got too.
+
+    The gradient that TensorFlow derives adds up a tensor of zeros of full size for each repetition.
+    """
+    ends = [tf.reduce_sum(part, axis, keepdims=True) for part in
+            (_part(upstream, axis, 0, count + 1), _part(upstream, axis, -count - 1, None))]
+    return tf.concat([ends[0], _part(upstream, axis, count + 1, -count - 1), ends[1]], axis)
+
+
 def repeat_to(images: tf.Tensor, side_px: int) -> tf.Tensor:
     """Repeats the last row and the last column of [B, H, W, C] until both sides have `side_px` at least.
 

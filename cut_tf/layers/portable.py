@@ -43,7 +43,7 @@ def mirror_pad(inputs: tf.Tensor, bottom_right: tuple[int, int], top_left: tuple
     for axis, before, after in zip((1, 2), top_left, bottom_right):
         first = [_slice(inputs, axis, place) for place in range(before, 0, -1)]
         last = [_slice(inputs, axis, -place - 2) for place in range(after)]
-        inputs = _join([*first, inputs, *last], axis)
+        inputs = join([*first, inputs, *last], axis)
     return inputs
 
 
@@ -53,7 +53,8 @@ def _slice(inputs: tf.Tensor, axis: int, place: int) -> tf.Tensor:
     return inputs[:, part] if axis == 1 else inputs[:, :, part]
 
 
-def _join(parts: list[tf.Tensor], axis: int) -> tf.Tensor:
+def join(parts: list[tf.Tensor], axis: int) -> tf.Tensor:
+    """Concatenates in as many steps as it takes, of so many tensors each as XNNPACK takes."""
     while len(parts) > 1:
         parts = [tf.concat(parts[first:first + _MOST_PARTS], axis) for first in range(0, len(parts), _MOST_PARTS)]
     return parts[0]

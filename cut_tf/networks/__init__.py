@@ -21,6 +21,8 @@ GENERATORS = {
                      ("ngf", "generator_blocks", "stylegan2.*")),
     "aecrnet": Row("cut_tf.networks.generators.aecrnet:AECRNet", "that of AECR-Net, without norms",
                    ("ngf", "aecrnet.*")),
+    "gunet": Row("cut_tf.networks.generators.gunet:GUNet", "for dehazing: gated depthwise convolutions, no norms",
+                 ("ngf", "generator_blocks")),
 }
 DISCRIMINATORS = {
     "patch": Row("cut_tf.networks.discriminators.patch:PatchDiscriminator", "the PatchGAN",

@@ -34,7 +34,7 @@ def _generator(request) -> keras.Model:
         kernel = len(weight.shape) == 4
         scale = 0.6 / np.sqrt(np.prod(weight.shape[:-1])) if kernel else 0.02
         # StyleGAN2's are drawn from N(0, 1) and scaled as they are used; AECR-Net's are as large as they must be.
-        if request.param in ("resnet", "mobile"):
+        if request.param in ("resnet", "mobile", "gunet"):
             weight.assign_add(rng.standard_normal(weight.shape).astype(np.float32) * scale)
     return generator
 
@@ -112,7 +112,7 @@ def test_a_declared_reach_holds_and_no_reach_means_all_of_the_picture(generator)
 @pytest.mark.parametrize("changes", [
     {"generator_norm": "instance"}, {"generator_norm": "batch"}, {"generator_norm": "none"},
     {"generator": "mobile", "generator_norm": "batch"}, {"generator": "mobile", "generator_norm": "none"},
-    {"generator": "stylegan2"}, {"generator": "aecrnet"}, {"generator": "aecrnet", "aecr_whitening": True}], ids=str)
+    {"generator": "gunet"}, {"generator": "stylegan2"}, {"generator": "aecrnet"}, {"generator": "aecrnet", "aecr_whitening": True}], ids=str)
 def test_it_declares_whether_pictures_of_a_batch_change_each_other_in_training(changes):
     settings = Settings.of(ngf=4, generator_blocks=1, stylegan2_size_px=32, **changes)
     generator = networks.build_generator(settings, seed=3)

@@ -16,6 +16,7 @@ import tensorflow as tf
 from cut_tf.common.errors import InputError
 from cut_tf.layers.blur_pool import BlurUp
 from cut_tf.layers.convolution import Convolution, seeds_from
+from cut_tf.layers.limit import limit
 from cut_tf.layers.norm import build_norm, conv_has_bias
 from cut_tf.layers.padding import crop_to, pad_to_multiple
 from cut_tf.networks.generators.base import Generator, NumberedStage
@@ -26,18 +27,6 @@ _MULTIPLE_PX = 2**_DOWNSAMPLINGS
 # With ReLUs and no norms, sqrt(2) keeps the variance of signals (He et al. 2015). Residual branches start smaller.
 _GAIN, _BRANCH_GAIN = 2**0.5, 0.5
 NORMS = ("none", "batch")
-
-
-@tf.custom_gradient
-def _limit(values: tf.Tensor) -> tuple[tf.Tensor, object]:
-    """Cuts values to [-1, 1]. Values outside get only those gradients that bring them back inside."""
-
-    def back(gradient: tf.Tensor) -> tf.Tensor:
-        leaves = tf.logical_or(tf.logical_and(values > 1.0, gradient < 0.0),
-                               tf.logical_and(values < -1.0, gradient > 0.0))
-        return tf.where(leaves, tf.zeros_like(gradient), gradient)
-
-    return tf.clip_by_value(values, -1.0, 1.0), back
 
 
 class ConvNormRelu(keras.layers.Layer):
@@ -132,7 +121,7 @@ class MobileGenerator(Generator):
         padded = pad_to_multiple(images, _MULTIPLE_PX)
         features = self._stages(padded, len(self._channels), training)
         output = self._decode(tf.cast(padded, tf.float32), features, training)
-        limited = _limit(output) if training else tf.clip_by_value(output, -1.0, 1.0)
+        limited = limit(output) if training else tf.clip_by_value(output, -1.0, 1.0)
         return crop_to(limited, images), [features[layer] for layer in layers]
 
     def encode(self, images: tf.Tensor, layers: Sequence[int], training: bool | None = None) -> list[tf.Tensor]:
