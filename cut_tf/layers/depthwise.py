@@ -48,6 +48,6 @@ class DepthwiseConvolution(keras.layers.Layer):
         channels = kernel.shape[2]
         most = (_LEAST_QUANTISED - 1) // self._kernel_px**2
         # XNNPACK takes slices of any number, and splits into four at most.
-        parts = [tf.nn.depthwise_conv2d(padded[..., first:first + most], kernel[:, :, first:first + most], [1] * 4, "VALID")
-                 for first in range(0, channels, most)]
+        groups = [slice(first, first + most) for first in range(0, channels, most)]
+        parts = [tf.nn.depthwise_conv2d(padded[..., group], kernel[:, :, group], [1] * 4, "VALID") for group in groups]
         return portable.join(parts, -1)

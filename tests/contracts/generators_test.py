@@ -112,7 +112,8 @@ def test_a_declared_reach_holds_and_no_reach_means_all_of_the_picture(generator)
 @pytest.mark.parametrize("changes", [
     {"generator_norm": "instance"}, {"generator_norm": "batch"}, {"generator_norm": "none"},
     {"generator": "mobile", "generator_norm": "batch"}, {"generator": "mobile", "generator_norm": "none"},
-    {"generator": "gunet"}, {"generator": "stylegan2"}, {"generator": "aecrnet"}, {"generator": "aecrnet", "aecr_whitening": True}], ids=str)
+    {"generator": "gunet"}, {"generator": "stylegan2"},
+    {"generator": "aecrnet"}, {"generator": "aecrnet", "aecr_whitening": True}], ids=str)
 def test_it_declares_whether_pictures_of_a_batch_change_each_other_in_training(changes):
     settings = Settings.of(ngf=4, generator_blocks=1, stylegan2_size_px=32, **changes)
     generator = networks.build_generator(settings, seed=3)

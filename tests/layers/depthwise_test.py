@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cut_tf import compat
 from cut_tf.layers.depthwise import DepthwiseConvolution
 from cut_tf.layers.kernels import plain_kernels
 from cut_tf.layers.padding import repeat_borders
@@ -84,8 +85,7 @@ def test_training_on_a_cpu_takes_gradients_of_three_columns():
 
     @tf.function
     def gradient(pictures: tf.Tensor) -> tf.Tensor:
-        return tf.gradients(layer(pictures), [layer.kernel.value if hasattr(layer.kernel, "value") and not callable(
-            layer.kernel.value) else layer.kernel])[0]
+        return tf.gradients(layer(pictures), [compat.raw_variable(layer.kernel)])[0]
 
     graph = gradient.get_concrete_function(tf.TensorSpec([2, 8, 8, 8])).graph
     widths = [operation.outputs[0].shape[1] for operation in graph.get_operations()

@@ -24,9 +24,9 @@ from tests import warm_process
 ROOT = Path(__file__).parents[2]
 # In the order in which their commands are run: later ones use what earlier ones leave.
 PAGES = ("README.md", "docs/train.md", "docs/methods/cut.md", "docs/methods/sincut.md", "docs/methods/baselines.md",
-         "docs/methods/aecr_net.md", "docs/translate.md", "docs/serve.md", "docs/phones.md", "docs/data.md",
-         "docs/methods/odcr.md", "docs/tables.md", "docs/speed.md", "docs/parity.md", "docs/architecture.md",
-         "docs/stacks.md")
+         "docs/methods/aecr_net.md", "docs/methods/gunet.md", "docs/translate.md", "docs/serve.md", "docs/phones.md",
+         "docs/data.md", "docs/methods/odcr.md", "docs/tables.md", "docs/speed.md", "docs/parity.md",
+         "docs/architecture.md", "docs/stacks.md")
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
 README = TEXTS["README.md"]
 INSTALL = "python3 -m venv .venv && .venv/bin/pip install -q "
@@ -206,7 +206,7 @@ def test_every_command_runs(workspace):
             outputs[command] = _run(arguments, ROOT if "tools.update_build" in command else workspace)
     trained = [command for command in outputs
                if "cut_tf.train" in command and not {"--dry_run", "--version"} & set(_arguments(command))]
-    assert len(trained) == 15
+    assert len(trained) == 16
     for command in trained:
         assert "step 1 of 1" in outputs[command], command
     _check_walk(outputs, workspace)
