@@ -6,6 +6,8 @@ settings (`wpnce_roles`, `wpnce_scale`, `input_layer`, ...) or stand in the docs
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import keras
 import tensorflow as tf
 
@@ -17,9 +19,53 @@ from cut_tf.networks.heads.feature_classifier import CLEAR, HAZY, Evidence, Feat
 from cut_tf.networks.heads.orthogonal_projector import OrthogonalPatchProjector
 from cut_tf.networks.heads.patch_projector import normalise
 from cut_tf.settings import Settings
+from cut_tf.settings.methods import ODCRSettings
 
 _FIRST_CLEAR_IDS = 300
 _CLASSIFIER_SEED = 3
+
+
+class Compared(NamedTuple):
+    """What the output's patches are compared with in one layer.
+
+    Attributes:
+      hazy: [B, P, C], embeddings of the hazy input's patches at the same places.
+      clear: [B, P', C], embeddings of clear images' patches.
+      evidence: what the classifier finds in the two.
+    """
+
+    hazy: tf.Tensor
+    clear: tf.Tensor
+    evidence: tuple[Evidence, Evidence]
+
+    def weights(self, scale: str) -> tuple[tf.Tensor, tf.Tensor]:
+        """w_h of the hazy images and w_c of the clear ones, [B, C] each (eq. 9, 10)."""
+        hazy, clear = (wpnce.channel_weights(self.evidence[part].contributions[:, part], scale)
+                       for part in (HAZY, CLEAR))
+        return hazy, clear
+
+    def loss(self, query: tf.Tensor, odcr: ODCRSettings, temperature: float,
+             early: tf.Tensor | bool = False) -> tf.Tensor:
+        """Weighted PatchNCE of each of the output's patches.
+
+        Args:
+          query: [B, P, C], embeddings of the output's patches.
+          odcr: the reading of the equations.
+          temperature: tau.
+          early: whether the classifier's weights do not count yet; then it is plain PatchNCE, and clear patches are
+            negatives in the split form.
+
+        Returns:
+          [B, P].
+        """
+        hazy_weights, clear_weights = self.weights(odcr.wpnce_scale)
+        neutral = tf.ones_like if odcr.wpnce_roles == "printed" else tf.zeros_like
+        hazy_weights = tf.where(early, neutral(hazy_weights), hazy_weights)
+        clear_weights = tf.where(early, tf.zeros_like(clear_weights), clear_weights)
+        clear = normalise(self.clear) if odcr.wpnce_clear_patches else None
+        return wpnce.weighted_patch_nce(
+            normalise(query), normalise(self.hazy), clear, hazy_weights, clear_weights, temperature, odcr.wpnce_roles,
+            odcr.wpnce_scale, odcr.wpnce_form, odcr.wpnce_haze_weight)
 
 
 class ODCR(cut.CUT):
@@ -85,7 +131,7 @@ class ODCR(cut.CUT):
         terms, evidence = self._update_classifier(hazy, clear)
         losses = []
         for layer, query in enumerate(projector(queries[0], hazy_ids)):
-            losses.append(self._weighted_nce(layer, query, hazy[layer], clear[layer], evidence[layer]))
+            losses.append(self._weighted_nce(layer, query, Compared(hazy[layer], clear[layer], evidence[layer])))
             terms[f"metric/nce_loss/{self.feature_names[layer]}"] = losses[-1]
         terms["loss/nce"] = nce.nce_weight * tf.add_n(losses) / len(losses)
         terms["metric/orthogonality_error"] = projector.orthogonality_error()
@@ -97,22 +143,13 @@ class ODCR(cut.CUT):
     def _embed(self, features: list[tf.Tensor], patch_ids: list[tf.Tensor]) -> list[tf.Tensor]:
         return [normalise(embedding) for embedding in self.networks["projector"](features, patch_ids)]
 
-    def _weighted_nce(self, layer: int, query: tf.Tensor, hazy: tf.Tensor, clear: tf.Tensor,
-                      evidence: tuple[Evidence, Evidence]) -> tf.Tensor:
+    def _weighted_nce(self, layer: int, query: tf.Tensor, compared: Compared) -> tf.Tensor:
         """Mean weighted PatchNCE of one layer; remembers the channel weights for TensorBoard."""
         odcr = self.settings.odcr
-        weights = {}
-        for kind, part in (("hazy", HAZY), ("clear", CLEAR)):
-            weights[kind] = wpnce.channel_weights(evidence[part].contributions[:, part], odcr.wpnce_scale)
-            self.channel_weights[f"{kind}_weights/{self.feature_names[layer]}"].assign(tf.reduce_mean(weights[kind], 0))
+        for kind, weights in zip(("hazy", "clear"), compared.weights(odcr.wpnce_scale)):
+            self.channel_weights[f"{kind}_weights/{self.feature_names[layer]}"].assign(tf.reduce_mean(weights, 0))
         early = self.step < odcr.classifier_warmup_steps
-        neutral = tf.ones_like if odcr.wpnce_roles == "printed" else tf.zeros_like
-        hazy_weights = tf.where(early, neutral(weights["hazy"]), weights["hazy"])
-        clear_weights = tf.where(early, tf.zeros_like(weights["clear"]), weights["clear"])
-        return tf.reduce_mean(wpnce.weighted_patch_nce(
-            normalise(query), normalise(hazy), normalise(clear) if odcr.wpnce_clear_patches else None, hazy_weights,
-            clear_weights, self.settings.patch_nce.temperature, odcr.wpnce_roles, odcr.wpnce_scale, odcr.wpnce_form,
-            odcr.wpnce_haze_weight))
+        return tf.reduce_mean(compared.loss(query, odcr, self.settings.patch_nce.temperature, early))
 
     def _update_classifier(self, hazy: list[tf.Tensor],
                            clear: list[tf.Tensor]) -> tuple[dict[str, tf.Tensor], list[tuple[Evidence, Evidence]]]:

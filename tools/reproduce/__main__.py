@@ -4,6 +4,8 @@
     ablation         CUT with other negatives, layers and identity terms (its paper's ablation); FID and KID too
     unpaired         CUT, FastCUT, CycleGAN, GcGAN, DistanceGAN by FID and KID, at the last and the best checkpoint
     aecr-ablation    the parts of AECR-Net, and the rates of positives and negatives
+    alignment        what each term of the loss of CUT and ODCR asks of the output picture, along a run: towards the
+                     truth, out of the haze, back to the content
     speed            seconds and memory of training steps, as ratios to CycleGAN
 
 Each run is a process of its own. Trained rows have the same number of steps: --steps, or what fits into
@@ -35,6 +37,7 @@ from tools.reproduce.folder import Options
 from tools.reproduce.suites import SUITES
 
 KINDS = {"training": Row("tools.reproduce.training:TrainingReproduction", "trains and compares"),
+         "alignment": Row("tools.reproduce.alignment:AlignmentReproduction", "trains, and looks at gradients"),
          "speed": Row("tools.reproduce.speed:SpeedReproduction", "times steps")}
 _INTERRUPTED = 130
 

@@ -79,6 +79,8 @@ _DEHAZING = Suite((
     _odcr("odcr_literal", "ODCR, as printed", roles="printed", scale="softmax", form="printed"),
 ))
 
+_ALIGNMENT = Suite(tuple(row for row in _DEHAZING.rows if row.name in ("cut", "odcr", "odcr_literal")), "alignment")
+
 # Seconds of a step and GB of memory, of which reproduce_speed makes the ratios.
 _SPEED = Suite((
     Row("cyclegan", "CycleGAN", ("--method=cyclegan",), paper=("0.40", "4.81")),
@@ -145,5 +147,5 @@ _AECR = Suite((
     "they come. The weight of the regularization is that of the base flagfile: 0.1 as in the paper in aecrnet_folder, "
     "0.01 in aecrnet_scenes."), bases=("aecrnet_scenes", "aecrnet_folder"), constant_epochs=0)
 
-SUITES: dict[str, Suite] = {"dehazing": _DEHAZING, "speed": _SPEED, "ablation": _ABLATION, "unpaired": _UNPAIRED,
-                            "aecr-ablation": _AECR}
+SUITES: dict[str, Suite] = {"dehazing": _DEHAZING, "alignment": _ALIGNMENT, "speed": _SPEED, "ablation": _ABLATION,
+                            "unpaired": _UNPAIRED, "aecr-ablation": _AECR}
