@@ -59,7 +59,7 @@ def test_the_squared_distance_to_the_truth_leads_to_the_truth(odcr, batch):
     assert row["truth"] == pytest.approx(1.0, abs=1e-5) and row["size"] == pytest.approx(1.0)
     assert row["truth_error"] == pytest.approx(0.0, abs=1e-5)
     # A small step of the weights is the best one of all small steps of the weights, not of the picture's.
-    assert 0.0 < row["step_truth"] <= 1.0
+    assert 0.0 < row["step_truth"] <= 1.0 and row["step_size"] == pytest.approx(1.0)
     # truth is a mix of haze and content, with the shares of what the outputs lack.
     hazy, truth = batch.hazy.numpy(), batch.truth.numpy()
     lacking = truth - odcr.generator(batch.hazy, training=True).numpy()

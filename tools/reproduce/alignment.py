@@ -18,8 +18,8 @@ _NOTE = (
     "with: truth, what the output lacks (truth - output); haze, the line of the scattering model from the hazy input "
     "to the truth, (J - A)(1 - t); content, the part of what it lacks that is orthogonal to that line. Above zero is "
     "towards the truth, out of the haze, back to the content. size: length of the gradient, weight included, as a "
-    "multiple of that of the GAN's. weights: the same cosines of how the outputs change after a small step of the "
-    "generator's weights along the term's own descent direction, which the identity term has too. Means over "
+    "multiple of that of the GAN's. weights: the same of how the outputs change if the generator's weights take a "
+    "small step of gradient descent on that term alone, which the identity term can do too. Means over "
     "pictures and seeds; after ±, the standard error over the pictures, the greatest of all seeds.")
 _STATE_NOTE = (
     "haze left: part of the haze that the output still has, 1 for the hazy input, 0 for the truth. content error: "
@@ -28,6 +28,7 @@ _CLASSIFIER_NOTE = (
     "Right: hazy and clear pictures that the classifier tells apart. Correlation: over the channels, of its weights "
     "|theta_h x| with the mean absolute difference between embeddings of the same places, hazy and clear.")
 _COSINES = ("truth", "haze", "content")
+_FIGURES = ("size", *_COSINES)
 
 
 class AlignmentReproduction(TrainingReproduction):
@@ -79,7 +80,7 @@ def _over_steps(seeds: Sequence[Sequence[Mapping[str, Any]]], steps: Sequence[in
     for number, term in enumerate(seeds[0][0]["terms"]):
         if term["layer"] != states.ALL_LAYERS:
             continue
-        for name in ("size", *_COSINES, *(f"step_{name}" for name in _COSINES)):
+        for name in (*_FIGURES, *(f"step_{name}" for name in _FIGURES)):
             if name in term:
                 lines.append([term["term"], name.replace("step_", "weights: "), *(
                     _mean([run[index]["terms"][number][name] for run in seeds]) for index in range(len(steps)))])

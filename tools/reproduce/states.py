@@ -168,10 +168,10 @@ class State:
         """One row per term and layer: `term`, `layer`, and figures that are means over the pictures.
 
         `size`: length of the gradient with respect to the output picture, relative to that of the GAN's. `truth`,
-        `haze`, `content`: cosines of that gradient's descent direction. `step_truth`, `step_haze`, `step_content`: the
-        same of how the outputs change after a small step of the generator's weights along their own descent direction,
-        for the terms of all layers; the only figures of the identity term, which looks at other pictures. Each cosine
-        has a `_error`, the standard error of its mean over the pictures.
+        `haze`, `content`: cosines of that gradient's descent direction. `step_size`, `step_truth`,
+        `step_haze`, `step_content`: the same of how the outputs change if the generator's weights move against their
+        gradient, for the terms of all layers; the only figures of the identity term, which looks at other pictures.
+        Each cosine has a `_error`, the standard error of its mean over the pictures.
         """
         variables = [compat.raw_variable(weight) for weight in self._method.generator.trainable_variables]
         with tf.GradientTape(persistent=True) as tape:
@@ -181,21 +181,24 @@ class State:
             own = self._method.generator(self.batch.clear, training=True)
             losses[L1_IDENTITY, ALL_LAYERS] = tf.reduce_mean(tf.abs(own - self.batch.clear))
         usual = _length(tape.gradient(losses[GAN, ALL_LAYERS], output))
+        usual_step = None
         for (term, layer), loss in losses.items():
             row: dict[str, Any] = {"term": term, "layer": layer}
             gradient = tape.gradient(loss, output)
             if gradient is not None:
                 length = _length(gradient)
-                row["size"] = float(np.mean(np.divide(length, usual, out=np.zeros_like(length), where=usual > 0)))
+                row["size"] = _mean_ratio(length, usual)
                 row.update(self._figures(-gradient.numpy()))
             if layer == ALL_LAYERS:
                 step = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-                moved = self._figures(self._after(variables, step))
-                row.update({f"step_{name}": value for name, value in moved.items()})
+                moved = self._after(variables, step)
+                usual_step = _length(moved) if usual_step is None else usual_step
+                row["step_size"] = _mean_ratio(_length(moved), usual_step)
+                row.update({f"step_{name}": value for name, value in self._figures(moved).items()})
             yield row
 
     def _after(self, variables: list[tf.Variable], gradients: list[tf.Tensor]) -> np.ndarray:
-        """Change of the outputs by a small step of the weights against these gradients, which is taken back."""
+        """Change of the outputs per length of a small step of the weights along -gradients, which is taken back."""
         before = [tf.identity(variable) for variable in variables]
         scale = _WEIGHT_STEP * tf.linalg.global_norm(before) / (tf.linalg.global_norm(gradients) + 1e-30)
         for variable, gradient in zip(variables, gradients):
@@ -203,7 +206,7 @@ class State:
         moved = self._method.generator(self.batch.hazy, training=True)
         for variable, value in zip(variables, before):
             variable.assign(value)
-        return (moved - self.output).numpy()
+        return (moved - self.output).numpy() / np.maximum(scale.numpy(), 1e-30)
 
     def _figures(self, move: np.ndarray) -> dict[str, float]:
         hazy, truth, _ = self._pictures
@@ -245,6 +248,10 @@ class State:
 def reading_name(roles: str, scale: str, form: str) -> str:
     """How a reading of weighted PatchNCE is called in the table."""
     return f"WPNCE {roles}, {scale}, {form}"
+
+
+def _mean_ratio(lengths: np.ndarray, usual: np.ndarray) -> float:
+    return float(np.mean(np.divide(lengths, usual, out=np.zeros_like(lengths), where=usual > 0)))
 
 
 def _length(pictures: Any) -> np.ndarray:
