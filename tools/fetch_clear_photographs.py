@@ -2,7 +2,6 @@
 
     python -m tools.fetch_clear_photographs --output=DIR
 
-
     DIR/NAME_0.jpg, ...   each photograph as a whole, and its four quarters at the same size
     DIR/LICENCES.md       package, author and licence of each photograph
 
@@ -104,8 +103,9 @@ def parts_of(picture: np.ndarray, side_px: int) -> list[np.ndarray]:
       Five pictures, uint8 [h, w, 3].
     """
     height, width = picture.shape[:2]
-    rows, columns = (slice(0, height // 2), slice(height // 2, None)), (slice(0, width // 2), slice(width // 2, None))
-    return [_reduced(part, side_px) for part in (picture, *(picture[row, column] for row in rows for column in columns))]
+    quarters = [picture[row, column] for row in (slice(0, height // 2), slice(height // 2, None))
+                for column in (slice(0, width // 2), slice(width // 2, None))]
+    return [_reduced(part, side_px) for part in (picture, *quarters)]
 
 
 def _reduced(picture: np.ndarray, side_px: int) -> np.ndarray:

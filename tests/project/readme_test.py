@@ -111,6 +111,8 @@ def _arguments(command: str) -> list[str]:
         words += [f"--train_flag={flag}" for flag in _tiny(["--flagfile=dehaze_mobile", "--dataset=scenes+hazed:x"])]
     if words[2] == "cut_tf.export" and "--format=tflite" in words:
         words += ["--allow_quality_loss"]  # of a network that has learned nothing
+    if words[2] == "tools.fetch_clear_photographs":
+        words += ["--help"]  # tests download nothing
     if words[2] == "tools.repeat_tests":
         words += ["--runs=1", "--busy=0", "--", "--collect-only", "-q", str(ROOT / "tests" / "rules")]
     if words[2] == "pytest":
