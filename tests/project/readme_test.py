@@ -98,6 +98,8 @@ def _arguments(command: str) -> list[str]:
     if words[2] == "cut_tf.train" and "--version" not in words:
         # Datasets that would be downloaded are only checked, as far as that goes without a network.
         words += ["--dry_run"] if "horse2zebra" in command else _tiny(words[3:])
+        # One evaluation, for `tools.plots.record`.
+        words += [] if "--dry_run" in words else ["--eval_steps=1"]
         # SinCUT's networks are made for one crop.
         words += ["--stylegan2_size_px=32"] if "sincut" in command else []
     if words[2] == "tools.reproduce":
@@ -114,6 +116,9 @@ def _arguments(command: str) -> list[str]:
         words += ["--allow_quality_loss"]  # of a network that has learned nothing
     if words[2] == "tools.fetch_clear_photographs":
         words += ["--help"]  # tests download nothing
+    if words[2].startswith("tools.plots"):
+        # Not into docs/, which is that of the clone itself.
+        words += ["--output=psnr.csv"] if words[2].endswith("record") else ["--output=pictures"]
     if words[2] == "tools.repeat_tests":
         words += ["--runs=1", "--busy=0", "--", "--collect-only", "-q", str(ROOT / "tests" / "rules")]
     if words[2] == "pytest":
