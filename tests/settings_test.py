@@ -209,6 +209,15 @@ def test_settings_saved_before_a_setting_existed_get_its_default():
     assert Settings.from_json(json.dumps(values), "x") == Settings.of(seed=5)
 
 
+@pytest.mark.parametrize("generator, padding", [("mobile", "zeros"), ("resnet", "repeat")])
+def test_a_run_of_the_light_generator_keeps_the_padding_that_it_was_trained_with(generator, padding):
+    values = json.loads(Settings.of(generator=generator, generator_norm="none").to_json())
+    del values["mobile"]
+    assert Settings.from_json(json.dumps(values), "x").mobile.mobile_padding == padding
+    values["mobile"] = {"mobile_padding": "repeat"}
+    assert Settings.from_json(json.dumps(values), "x").mobile.mobile_padding == "repeat"
+
+
 @pytest.mark.parametrize("name", CHANGEABLE)
 def test_differences(name):
     other = _changed(name)

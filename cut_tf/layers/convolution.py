@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from cut_tf import compat
 from cut_tf.layers.fast import few_filters, winograd
+from cut_tf.layers.padding import repeat_borders
 
 # The official code's gain: normal, not truncated, with the standard deviation 0.02 * sqrt(2 / (fan_in + fan_out)).
 XAVIER_GAIN = 0.02
@@ -32,13 +33,14 @@ def xavier_normal(seed: int, gain: float = XAVIER_GAIN) -> keras.initializers.In
 
 
 class Convolution(keras.layers.Layer):
-    """Convolution, symmetric zero padding: [B, H, W, C] to [B, (H + 2 padding - kernel) // stride + 1, ..., filters].
+    """Convolution with symmetric padding: [B, H, W, C] to [B, (H + 2 padding - kernel) // stride + 1, ..., filters].
 
     Args:
       filters: output channels.
       kernel_px: side of the square kernel.
       stride_px: step of the kernel.
       padding_px: zeros added on each of the four sides.
+      repeats_borders: whether the padding repeats the outermost pixels instead.
       use_bias: whether a bias is added.
       spectral_norm: divide the kernel by its largest singular value at each training call.
       seed: seed of the Xavier initialisation.
@@ -46,14 +48,15 @@ class Convolution(keras.layers.Layer):
     """
 
     def __init__(self, filters: int, kernel_px: int, *, seed: int, stride_px: int = 1, padding_px: int = 0,
-                 use_bias: bool = True, spectral_norm: bool = False, gain: float = XAVIER_GAIN, name: str | None = None,
-                 dtype: str | None = None) -> None:
+                 repeats_borders: bool = False, use_bias: bool = True, spectral_norm: bool = False,
+                 gain: float = XAVIER_GAIN, name: str | None = None, dtype: str | None = None) -> None:
         super().__init__(name=name, dtype=dtype)
         self.filters = filters
         self._spectral_norm = spectral_norm
         self._seed = seed
         # With stride 1 and an odd kernel, SAME is the same symmetric padding and saves a copy of the input.
-        self._same = stride_px == 1 and 2 * padding_px == kernel_px - 1
+        self._repeats_borders = repeats_borders and padding_px > 0
+        self._same = stride_px == 1 and 2 * padding_px == kernel_px - 1 and not self._repeats_borders
         self._padding_px = 0 if self._same else padding_px
         self._stride_px = stride_px
         self.convolution = keras.layers.Conv2D(
@@ -99,6 +102,8 @@ class Convolution(keras.layers.Layer):
         return output if bias is None else tf.nn.bias_add(output, bias)
 
     def _padded(self, inputs: tf.Tensor) -> tf.Tensor:
+        if self._repeats_borders:
+            return repeat_borders(inputs, self._padding_px)
         side = [self._padding_px, self._padding_px]
         return tf.pad(inputs, [[0, 0], side, side, [0, 0]]) if self._padding_px else inputs
 

@@ -16,7 +16,8 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixe
 GENERATORS = {
     "resnet": Row("cut_tf.networks.generators.resnet:ResnetGenerator", "that of the papers",
                   ("generator.*", "resnet.*", "antialias.*")),
-    "mobile": Row("cut_tf.networks.generators.mobile:MobileGenerator", "light, for phones", ("generator.*",)),
+    "mobile": Row("cut_tf.networks.generators.mobile:MobileGenerator", "light, for phones",
+                  ("generator.*", "mobile.*")),
     "stylegan2": Row("cut_tf.networks.generators.stylegan2:StyleGAN2Generator", "that of SinCUT",
                      ("ngf", "generator_blocks", "stylegan2.*")),
     "aecrnet": Row("cut_tf.networks.generators.aecrnet:AECRNet", "that of AECR-Net, without norms",

@@ -37,6 +37,7 @@ from cut_tf.settings.networks import (
     AntialiasSettings,
     DiscriminatorSettings,
     GeneratorSettings,
+    MobileSettings,
     PatchGANSettings,
     ProjectorSettings,
     ResnetSettings,
@@ -61,6 +62,7 @@ class Settings:
     generator: GeneratorSettings = GeneratorSettings()
     resnet: ResnetSettings = ResnetSettings()
     antialias: AntialiasSettings = AntialiasSettings()
+    mobile: MobileSettings = MobileSettings()
     aecrnet: AECRNetSettings = AECRNetSettings()
     stylegan2: StyleGAN2Settings = StyleGAN2Settings()
     discriminator: DiscriminatorSettings = DiscriminatorSettings()
@@ -138,7 +140,7 @@ class Settings:
 
         Args:
           text: a JSON object of sections. The names of the sections do not matter, since no two settings share a
-            name. Missing settings get their default.
+            name. Missing settings get their default, or the value that earlier versions had built in.
           where: the file, for messages.
 
         Raises:
@@ -148,7 +150,11 @@ class Settings:
             sections = json.loads(text)
             if "train" not in sections:
                 raise ValueError("no section is called train")
-            return Settings.of(**{name: value for section in sections.values() for name, value in section.items()})
+            values = {name: value for section in sections.values() for name, value in section.items()}
+            if values.get("generator") == "mobile":
+                # What the light generator did before there was a choice.
+                values.setdefault("mobile_padding", "zeros")
+            return Settings.of(**values)
         except (ValueError, AttributeError, TypeError) as error:
             raise InputError(f"{where}: not the settings of a cut_tf run: {error}") from error
 

@@ -33,6 +33,15 @@ class ResnetSettings(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
+class MobileSettings(Checked):
+    """The light generator for phones."""
+
+    mobile_padding: str = setting(
+        "repeat", "mobile: what its convolutions see beyond the borders. repeat: the outermost pixels; zeros: a dark "
+        "frame, which they learn to answer with a bright one; runs of earlier versions have it", ("repeat", "zeros"))
+
+
+@dataclasses.dataclass(frozen=True)
 class AECRNetSettings(Checked):
     """The parts of AECR-Net's generator (Wu et al., CVPR 2021, section 3.2)."""
 

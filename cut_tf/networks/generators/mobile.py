@@ -30,14 +30,14 @@ NORMS = ("none", "batch")
 
 
 class ConvNormRelu(keras.layers.Layer):
-    """relu(norm(conv3x3(x))) with zero padding: [B, H, W, C] to [B, H / stride, W / stride, filters]."""
+    """relu(norm(conv3x3(x))): [B, H, W, C] to [B, H / stride, W / stride, filters]."""
 
-    def __init__(self, filters: int, norm: str, seed: int, name: str, dtype: str, stride_px: int = 1,
-                 kernel_px: int = 3) -> None:
+    def __init__(self, filters: int, norm: str, seed: int, name: str, dtype: str, repeats_borders: bool,
+                 stride_px: int = 1, kernel_px: int = 3) -> None:
         super().__init__(name=name, dtype=dtype)
         self.conv = Convolution(filters, kernel_px, seed=seed, stride_px=stride_px, padding_px=kernel_px // 2,
-                                use_bias=norm == "none" or conv_has_bias(norm), gain=_GAIN, name=f"{name}_conv",
-                                dtype=dtype)
+                                repeats_borders=repeats_borders, use_bias=norm == "none" or conv_has_bias(norm),
+                                gain=_GAIN, name=f"{name}_conv", dtype=dtype)
         self.norm = build_norm(norm, f"{name}_norm", dtype)
 
     def build(self, input_shape: tuple) -> None:
@@ -52,11 +52,13 @@ class ConvNormRelu(keras.layers.Layer):
 class LightBlock(keras.layers.Layer):
     """x + norm(conv(relu(norm(conv(x))))), of the same shape."""
 
-    def __init__(self, filters: int, norm: str, seeds: tuple[int, int], name: str, dtype: str) -> None:
+    def __init__(self, filters: int, norm: str, seeds: tuple[int, int], name: str, dtype: str,
+                 repeats_borders: bool) -> None:
         super().__init__(name=name, dtype=dtype)
-        self.first = ConvNormRelu(filters, norm, seeds[0], f"{name}_first", dtype)
-        self.conv = Convolution(filters, 3, seed=seeds[1], padding_px=1, use_bias=norm == "none" or
-                                conv_has_bias(norm), gain=_BRANCH_GAIN, name=f"{name}_conv", dtype=dtype)
+        self.first = ConvNormRelu(filters, norm, seeds[0], f"{name}_first", dtype, repeats_borders)
+        self.conv = Convolution(filters, 3, seed=seeds[1], padding_px=1, repeats_borders=repeats_borders,
+                                use_bias=norm == "none" or conv_has_bias(norm), gain=_BRANCH_GAIN,
+                                name=f"{name}_conv", dtype=dtype)
         self.norm = build_norm(norm, f"{name}_norm", dtype)
 
     def build(self, input_shape: tuple) -> None:
@@ -75,7 +77,7 @@ class MobileGenerator(Generator):
     input; 1, 2, 3 the convolutions that halve it, with ngf, 2 ngf, 4 ngf channels; from 4 on the residual blocks.
 
     Args:
-      settings: width (ngf), number of blocks, norm (none or batch).
+      settings: width (ngf), number of blocks, norm (none or batch), padding.
       seed: seed of the weights.
       dtype: Keras dtype policy, e.g. float32 or mixed_bfloat16.
 
@@ -91,17 +93,17 @@ class MobileGenerator(Generator):
             raise InputError(f"--generator_norm must be one of {', '.join(NORMS)} with --generator=mobile, "
                              f"found {norm!r}")
         self.mixes_batch = norm == "batch"
-        seeds = seeds_from(seed)
+        seeds, repeats = seeds_from(seed), settings.mobile.mobile_padding == "repeat"
 
         def conv(name: str, filters: int, stride_px: int = 1, kernel_px: int = 3) -> ConvNormRelu:
-            return ConvNormRelu(filters, norm, next(seeds), name, dtype, stride_px, kernel_px)
+            return ConvNormRelu(filters, norm, next(seeds), name, dtype, repeats, stride_px, kernel_px)
 
         self.downs = [conv(f"down{number}", width * 2**(number - 1), 2) for number in range(1, _DOWNSAMPLINGS + 1)]
         self.context = conv("context", 4 * width, kernel_px=1)
-        self.blocks = [LightBlock(4 * width, norm, (next(seeds), next(seeds)), f"block{number}", dtype)
+        self.blocks = [LightBlock(4 * width, norm, (next(seeds), next(seeds)), f"block{number}", dtype, repeats)
                        for number in range(1, settings.generator.generator_blocks + 1)]
         self.ups = [conv(f"up{number}", width * 2**(2 - number)) for number in (1, 2)]
-        self.head = Convolution(9, 3, seed=next(seeds), padding_px=1, name="head", dtype=dtype)
+        self.head = Convolution(9, 3, seed=next(seeds), padding_px=1, repeats_borders=repeats, name="head", dtype=dtype)
         self.enlarge = BlurUp(name="enlarge", dtype=dtype)
         self.enlarge_output = BlurUp(name="enlarge_output", dtype="float32")
         self._channels = [3, width, 2 * width, 4 * width] + [4 * width] * settings.generator.generator_blocks

@@ -94,3 +94,34 @@ def test_the_size_for_phones_has_the_promised_number_of_weights():
     kernels = [(9 * 3, 16), (9 * 16, 32), (9 * 32, 64), (64, 64), *[(9 * 64, 64)] * 8, (9 * 64, 32), (9 * 32, 16),
                (9 * 16, 9)]
     assert generator.count_params() == sum((rows + 1) * columns for rows, columns in kernels) == 347_561
+
+
+def _disturbed(padding: str) -> keras.Model:
+    """A generator with weights as large as training may make them."""
+    generator = build_generator(_TINY.having(mobile_padding=padding))
+    rng = np.random.default_rng(1)
+    for weight in generator.trainable_variables:
+        spread = 0.5 / np.sqrt(np.prod(weight.shape[:-1])) if len(weight.shape) == 4 else 0.1
+        weight.assign_add(rng.standard_normal(weight.shape).astype(np.float32) * spread)
+    return generator
+
+
+@pytest.mark.parametrize("size", [(16, 16), (48, 33), (96, 120)])
+def test_a_picture_of_one_colour_gets_no_frame(size):
+    """Zeros beyond the borders are what draws frames: an error of one level inside is several in the outer 4 px."""
+    picture = np.broadcast_to(np.float32([0.6, 0.1, -0.3]), (1, *size, 3))
+    repeated, zeros = (_disturbed(padding)(picture, training=False).numpy() for padding in ("repeat", "zeros"))
+    assert np.abs(repeated - picture).max() > 0.05
+    np.testing.assert_allclose(repeated, np.broadcast_to(repeated[:, 8:9, 8:9], repeated.shape), atol=1e-5)
+    assert np.ptp(zeros[0, :, 8], axis=0).max() > 2 / 255
+    if min(size) > 64:
+        assert _outer_over_inner(repeated) <= 1.3 < _outer_over_inner(zeros)
+
+
+def _outer_over_inner(output: np.ndarray) -> float:
+    """Mean error in the outer 4 px over that inside, where the middle of the picture is off by one level."""
+    middle = output[0, output.shape[1] // 2, output.shape[2] // 2]
+    error = np.abs(output[0] - (middle - 2 / 255)).mean(-1)
+    inside = np.zeros_like(error, bool)
+    inside[4:-4, 4:-4] = True
+    return float(error[~inside].mean() / error[inside].mean())

@@ -1,1 +1,0 @@
-"""Pictures of the documentation, drawn from recorded results: docs/results/*.csv to docs/images/*.png."""
