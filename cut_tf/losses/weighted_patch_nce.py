@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from cut_tf.losses import patch_nce
+
 # Similarity, before the division by the temperature, that takes a term out of a sum.
 _ABSENT = -1e9
 _EPSILON = 1e-7
@@ -16,7 +18,7 @@ _THRESHOLD, _SLOPE = 1.0, 4.0
 
 ROLES = ("printed", "swapped")
 SCALES = ("softmax", "max1", "sigmoid", "normalise_after")
-FORMS = ("printed", "split")
+FORMS = ("printed", "split", "decoupled")
 
 
 def classifier_loss(logits: tf.Tensor, hazy: bool) -> tf.Tensor:
@@ -105,10 +107,9 @@ def weighted_patch_nce(query: tf.Tensor, key: tf.Tensor, clear: tf.Tensor | None
     Raises:
       ValueError: if `roles` or `form` is none of these.
     """
-    _check("roles", roles, ROLES)
-    _check("form", form, FORMS)
+    _check("form", form, FORMS[:2])
     key = tf.stop_gradient(key)
-    pull, push = (hazy_weights, 1.0 - hazy_weights) if roles == "printed" else (1.0 - hazy_weights, hazy_weights)
+    pull, push = _pull_and_push(hazy_weights, roles)
     others = tf.matmul(query, key, transpose_b=True)  # [B, P, P]
     others = tf.linalg.set_diag(others, tf.fill(tf.shape(others)[:-1], _ABSENT))
     pulled, pushed = (_own_place(query, key, weights, scale) / temperature for weights in (pull, push))
@@ -121,6 +122,44 @@ def weighted_patch_nce(query: tf.Tensor, key: tf.Tensor, clear: tf.Tensor | None
         return _fraction([pulled, cleared], [pushed, *negatives])
     hazed = _all_places(query, key, push, scale) / temperature
     return _fraction([pulled], negatives) + haze_weight * _fraction([_log_mean(cleared)], [_log_mean(hazed)])
+
+
+def decoupled_patch_nce(content_query: tf.Tensor, content_key: tf.Tensor, query: tf.Tensor, key: tf.Tensor,
+                        clear: tf.Tensor | None, hazy_weights: tf.Tensor, clear_weights: tf.Tensor | None,
+                        temperature: float = 0.07, roles: str = "swapped", scale: str = "normalise_after",
+                        haze_weight: float = 1.0) -> tf.Tensor:
+    """A variant of ours: both questions of the split form, each asked of embeddings that answer it alone.
+
+    Haze is in a picture's mean and deviation of each channel, the content in what is left without them. So content is
+    plain PatchNCE (eq. 3 of CUT) of embeddings without both, which no even haze changes, instead of the channels that
+    the classifier finds free of haze: that haze spares a channel is not what its weights say. The haze question is that
+    of the split form.
+
+    Args:
+      content_query: [B, P, C], unit vectors of the output's patches, without the picture's own statistics.
+      content_key: [B, P, C], the same of the hazy input's patches; takes no gradient.
+      query: [B, P, C], as for `weighted_patch_nce`, and the others too.
+
+    Returns:
+      [B, P], one loss per query.
+
+    Raises:
+      ValueError: if `roles` is not known.
+    """
+    logits = patch_nce.internal_logits(content_query, content_key, temperature)
+    content = tf.reshape(patch_nce.loss_from_logits(logits), tf.shape(query)[:2])
+    if clear is None:
+        return content
+    _, push = _pull_and_push(hazy_weights, roles)
+    cleared = _all_places(query, tf.stop_gradient(clear), clear_weights, scale) / temperature
+    hazed = _all_places(query, tf.stop_gradient(key), push, scale) / temperature
+    return content + haze_weight * _fraction([_log_mean(cleared)], [_log_mean(hazed)])
+
+
+def _pull_and_push(hazy_weights: tf.Tensor, roles: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """Weights of the query's own place in P and in N."""
+    _check("roles", roles, ROLES)
+    return (hazy_weights, 1.0 - hazy_weights) if roles == "printed" else (1.0 - hazy_weights, hazy_weights)
 
 
 def _log_mean(terms: tf.Tensor) -> tf.Tensor:
