@@ -18,7 +18,9 @@ _THRESHOLD, _SLOPE = 1.0, 4.0
 
 ROLES = ("printed", "swapped")
 SCALES = ("softmax", "max1", "sigmoid", "normalise_after")
-FORMS = ("printed", "split", "decoupled")
+FORMS = ("printed", "split")
+# The form of `decoupled_patch_nce`.
+DECOUPLED = "decoupled"
 
 
 def classifier_loss(logits: tf.Tensor, hazy: bool) -> tf.Tensor:
@@ -107,7 +109,7 @@ def weighted_patch_nce(query: tf.Tensor, key: tf.Tensor, clear: tf.Tensor | None
     Raises:
       ValueError: if `roles` or `form` is none of these.
     """
-    _check("form", form, FORMS[:2])
+    _check("form", form, FORMS)
     key = tf.stop_gradient(key)
     pull, push = _pull_and_push(hazy_weights, roles)
     others = tf.matmul(query, key, transpose_b=True)  # [B, P, P]

@@ -32,11 +32,14 @@ class Compared(NamedTuple):
       hazy: [B, P, C], embeddings of the hazy input's patches at the same places.
       clear: [B, P', C], embeddings of clear images' patches.
       evidence: what the classifier finds in the two.
+      content: [B, P, C], embeddings of the hazy input without the pictures' own statistics, for the decoupled form;
+        else None.
     """
 
     hazy: tf.Tensor
     clear: tf.Tensor
     evidence: tuple[Evidence, Evidence]
+    content: tf.Tensor | None = None
 
     def weights(self, scale: str) -> tuple[tf.Tensor, tf.Tensor]:
         """w_h of the hazy images and w_c of the clear ones, [B, C] each (eq. 9, 10)."""
@@ -44,12 +47,13 @@ class Compared(NamedTuple):
                        for part in (HAZY, CLEAR))
         return hazy, clear
 
-    def loss(self, query: tf.Tensor, odcr: ODCRSettings, temperature: float,
+    def loss(self, query: tf.Tensor, content_query: tf.Tensor | None, odcr: ODCRSettings, temperature: float,
              early: tf.Tensor | bool = False) -> tf.Tensor:
         """Weighted PatchNCE of each of the output's patches.
 
         Args:
           query: [B, P, C], embeddings of the output's patches.
+          content_query: [B, P, C], the same without the pictures' own statistics, for the decoupled form; else None.
           odcr: the reading of the equations.
           temperature: tau.
           early: whether the classifier's weights do not count yet; then it is plain PatchNCE, and clear patches are
@@ -62,10 +66,12 @@ class Compared(NamedTuple):
         neutral = tf.ones_like if odcr.wpnce_roles == "printed" else tf.zeros_like
         hazy_weights = tf.where(early, neutral(hazy_weights), hazy_weights)
         clear_weights = tf.where(early, tf.zeros_like(clear_weights), clear_weights)
-        clear = normalise(self.clear) if odcr.wpnce_clear_patches else None
-        return wpnce.weighted_patch_nce(
-            normalise(query), normalise(self.hazy), clear, hazy_weights, clear_weights, temperature, odcr.wpnce_roles,
-            odcr.wpnce_scale, odcr.wpnce_form, odcr.wpnce_haze_weight)
+        vectors = [normalise(query), normalise(self.hazy), normalise(self.clear) if odcr.wpnce_clear_patches else None]
+        common = (hazy_weights, clear_weights, temperature, odcr.wpnce_roles, odcr.wpnce_scale)
+        if odcr.wpnce_form == wpnce.DECOUPLED:
+            content = [normalise(content_query), normalise(self.content)]
+            return wpnce.decoupled_patch_nce(*content, *vectors, *common, odcr.wpnce_haze_weight)
+        return wpnce.weighted_patch_nce(*vectors, *common, odcr.wpnce_form, odcr.wpnce_haze_weight)
 
 
 class ODCR(cut.CUT):
@@ -130,8 +136,10 @@ class ODCR(cut.CUT):
         clear = [tf.stop_gradient(embedding) for embedding in projector(keys[1], clear_ids)]
         terms, evidence = self._update_classifier(hazy, clear)
         losses = []
-        for layer, query in enumerate(projector(queries[0], hazy_ids)):
-            losses.append(self._weighted_nce(layer, query, Compared(hazy[layer], clear[layer], evidence[layer])))
+        contents = self._contents(keys[0], hazy_ids)
+        for layer, query in enumerate(zip(projector(queries[0], hazy_ids), self._contents(queries[0], hazy_ids))):
+            compared = Compared(hazy[layer], clear[layer], evidence[layer], contents[layer])
+            losses.append(self._weighted_nce(layer, query, compared))
             terms[f"metric/nce_loss/{self.feature_names[layer]}"] = losses[-1]
         terms["loss/nce"] = nce.nce_weight * tf.add_n(losses) / len(losses)
         terms["metric/orthogonality_error"] = projector.orthogonality_error()
@@ -143,13 +151,19 @@ class ODCR(cut.CUT):
     def _embed(self, features: list[tf.Tensor], patch_ids: list[tf.Tensor]) -> list[tf.Tensor]:
         return [normalise(embedding) for embedding in self.networks["projector"](features, patch_ids)]
 
-    def _weighted_nce(self, layer: int, query: tf.Tensor, compared: Compared) -> tf.Tensor:
+    def _contents(self, features: list[tf.Tensor], ids: list[tf.Tensor]) -> list[tf.Tensor | None]:
+        """Embeddings of the decoupled form's content question, per layer."""
+        if self.settings.odcr.wpnce_form != wpnce.DECOUPLED:
+            return [None] * len(features)
+        return self.networks["projector"].embed_content(features, ids)
+
+    def _weighted_nce(self, layer: int, query: tuple[tf.Tensor, tf.Tensor | None], compared: Compared) -> tf.Tensor:
         """Mean weighted PatchNCE of one layer; remembers the channel weights for TensorBoard."""
         odcr = self.settings.odcr
         for kind, weights in zip(("hazy", "clear"), compared.weights(odcr.wpnce_scale)):
             self.channel_weights[f"{kind}_weights/{self.feature_names[layer]}"].assign(tf.reduce_mean(weights, 0))
         early = self.step < odcr.classifier_warmup_steps
-        return tf.reduce_mean(compared.loss(query, odcr, self.settings.patch_nce.temperature, early))
+        return tf.reduce_mean(compared.loss(*query, odcr, self.settings.patch_nce.temperature, early))
 
     def _update_classifier(self, hazy: list[tf.Tensor],
                            clear: list[tf.Tensor]) -> tuple[dict[str, tf.Tensor], list[tuple[Evidence, Evidence]]]:

@@ -57,10 +57,13 @@ class ODCRSettings(Checked):
         ("softmax", "max1", "sigmoid", "normalise_after"),
     )
     wpnce_form: str = setting(
-        "split", "ODCR: printed, one fraction over all terms; split, content and haze asked apart and added",
-        ("printed", "split"),
+        "split",
+        "ODCR: printed, one fraction over all terms; split, content and haze asked apart and added; decoupled, a "
+        "variant of ours: split, with content asked of embeddings without their picture's mean and deviation, where "
+        "haze is",
+        ("printed", "split", "decoupled"),
     )
-    wpnce_haze_weight: float = setting(1.0, "ODCR: weight of the haze question in the split form")
+    wpnce_haze_weight: float = setting(1.0, "ODCR: weight of the haze question in the forms split and decoupled")
     wpnce_clear_patches: int = setting(256, "ODCR: patches of clear images that each query is compared with; 0 none")
     classifier_learning_rate: float = setting(1e-2, "ODCR: learning rate of the feature classifier")
     classifier_warmup_steps: int = setting(0, "ODCR: steps of plain PatchNCE before the classifier's weights count")

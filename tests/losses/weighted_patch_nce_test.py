@@ -9,7 +9,15 @@ import pytest
 import tensorflow as tf
 
 from cut_tf.losses import patch_nce
-from cut_tf.losses.weighted_patch_nce import FORMS, ROLES, SCALES, channel_weights, classifier_loss, weighted_patch_nce
+from cut_tf.losses.weighted_patch_nce import (
+    FORMS,
+    ROLES,
+    SCALES,
+    channel_weights,
+    classifier_loss,
+    decoupled_patch_nce,
+    weighted_patch_nce,
+)
 
 TEMPERATURE = 0.5
 
@@ -115,6 +123,30 @@ def test_haze_weight_scales_the_second_question():
                         for weight in (0.0, 1.0, 3.0))
     assert (one - none).min() >= 0 and (one - none).max() > 0.1
     np.testing.assert_allclose(three - none, 3.0 * (one - none), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("roles", ROLES)
+def test_the_decoupled_form_is_patch_nce_of_the_contents_and_the_split_forms_haze_question(roles):
+    """The haze question by what the split form adds for one more unit of its weight."""
+    query, key, clear = _units((2, 3, 5), 1), _units((2, 3, 5), 2), _units((2, 4, 5), 3)
+    contents = _units((2, 3, 7), 4), _units((2, 3, 7), 5)
+    weights = [np.random.default_rng(seed).uniform(0.1, 0.9, (2, 5)).astype(np.float32) for seed in (6, 7)]
+    common = (query, key, clear, *weights, TEMPERATURE, roles, "max1")
+    haze = weighted_patch_nce(*common, "split", 1.0) - weighted_patch_nce(*common, "split", 0.0)
+    content = patch_nce.patch_nce(*contents, TEMPERATURE)
+    np.testing.assert_allclose(decoupled_patch_nce(*contents, *common, 3.0), content + 3.0 * haze, rtol=1e-4)
+    without = decoupled_patch_nce(*contents, query, key, None, weights[0], None, TEMPERATURE, roles)
+    np.testing.assert_allclose(without, content, rtol=1e-5)
+
+
+def test_the_decoupled_form_by_hand():
+    """Content: the own place at cosine 1 against one other at 0. Haze: clear and hazy patches at the same cosine."""
+    unit = np.eye(2, dtype=np.float32)[None]
+    ones = np.ones((1, 2), np.float32)
+    # Own place again among the negatives, at cosine -10, adds exp(-20).
+    content = math.log((math.exp(2.0) + 1.0 + math.exp(-20.0)) / math.exp(2.0))
+    found = decoupled_patch_nce(unit, unit, unit, unit, unit, ones, ones, TEMPERATURE)
+    np.testing.assert_allclose(found, np.full((1, 2), content + math.log(2.0)), rtol=1e-5)
 
 
 def test_keys_clear_patches_and_weights_take_no_gradient():

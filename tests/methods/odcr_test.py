@@ -13,7 +13,7 @@ from cut_tf.common.errors import InputError
 from cut_tf.layers.orthogonal import orthogonality_error
 from cut_tf.losses import patch_nce
 from cut_tf.methods import build_method
-from cut_tf.methods.odcr import ODCR
+from cut_tf.methods.odcr import ODCR, Compared
 from cut_tf.methods.optimizers import Adam
 from cut_tf.networks.heads.patch_projector import normalise
 from cut_tf.settings import Settings
@@ -51,6 +51,22 @@ def test_generator_loss_is_the_visible_weighted_sum_of_equation_15(tiny_settings
         "metric/classifier_accuracy/04_down1", "metric/classifier_accuracy/08_down2"}
 
 
+def test_without_clear_patches_the_decoupled_form_is_patch_nce_of_the_contents(tiny_settings):
+    method = _build(tiny_settings(**_ODCR, wpnce_form="decoupled", wpnce_clear_patches=0))
+    source = steps.batch()["source"]
+    features = method.generator.encode(source, method.layers_compared, training=True)
+    ids = [tf.range(16)] * 2
+    contents = [normalise(content) for content in method.networks["projector"].embed_content(features, ids)]
+    queries = method.networks["projector"](features, ids)
+    for layer, (query, content) in enumerate(zip(queries, contents)):
+        evidence = tuple([method.networks["classifier"](queries)[layer]] * 2)
+        compared = Compared(query, query, evidence, method.networks["projector"].embed_content(features, ids)[layer])
+        found = compared.loss(query, compared.content, method.settings.odcr, 0.07)
+        np.testing.assert_allclose(found, patch_nce.patch_nce(content, content, 0.07), rtol=1e-4)
+    terms = steps.numbers(method.train_step(steps.batch()))
+    assert all(np.isfinite(value) for value in terms.values())
+
+
 def test_identity_may_be_patch_nce(tiny_settings):
     method = _build(tiny_settings(**{**_ODCR, "nce_identity_weight": 1.0, "l1_identity_weight": 0.0}))
     terms = steps.numbers(method.train_step(steps.batch()))
@@ -60,6 +76,7 @@ def test_identity_may_be_patch_nce(tiny_settings):
 
 @pytest.mark.parametrize("overrides", [
     {"wpnce_roles": "printed", "wpnce_form": "printed", "wpnce_scale": "softmax"}, {"wpnce_scale": "sigmoid"},
+    {"wpnce_form": "decoupled", "wpnce_scale": "max1"}, {"wpnce_form": "decoupled", "precision": "bfloat16"},
     {"wpnce_scale": "normalise_after"}, {"wpnce_clear_patches": 0}, {"input_layer": "own"},
     {"precision": "bfloat16"}, {"flip_equivariance": True}, {"gan_mode": "wgangp"}, {"l1_identity_weight": 0.0},
 ], ids=lambda overrides: ",".join(f"{name}={value}" for name, value in overrides.items()))
@@ -118,9 +135,9 @@ def test_warm_up_is_plain_patch_nce(tiny_settings, monkeypatch):
     seen = []
     weighted = ODCR._weighted_nce
 
-    def record(self, layer, query, hazy, clear, evidence):
-        result = weighted(self, layer, query, hazy, clear, evidence)
-        seen.append((normalise(query), normalise(hazy), result))
+    def record(self, layer, query, compared):
+        result = weighted(self, layer, query, compared)
+        seen.append((normalise(query[0]), normalise(compared.hazy), result))
         return result
 
     monkeypatch.setattr(ODCR, "_weighted_nce", record)

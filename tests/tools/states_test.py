@@ -95,8 +95,8 @@ def _found(odcr, batch) -> dict:
 def test_every_reading_and_layer_has_its_row(found):
     rows = found["terms"]
     terms = list(dict.fromkeys(row["term"] for row in rows))
-    assert len(terms) == 3 + 2 * 4 * 2
-    assert terms[:2] == [states.GAN, states.PATCH_NCE] and terms[-1] == states.L1_IDENTITY
+    assert len(terms) == 4 + 2 * 4 * 2 + 4  # decoupled with one role
+    assert terms[:3] == [states.GAN, states.PATCH_NCE, states.CONTENT] and terms[-1] == states.L1_IDENTITY
     assert [row["layer"] for row in rows if row["term"] == states.PATCH_NCE] == ["04_down1", "08_down2", "all"]
     values = [value for row in rows for value in row.values() if isinstance(value, float)]
     assert np.isfinite(values).all() and all(abs(row.get("haze", 0.0)) <= 1.0 for row in rows)

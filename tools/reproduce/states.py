@@ -17,18 +17,20 @@ from cut_tf.common import images
 from cut_tf.common.errors import InputError
 from cut_tf.data import open_dataset
 from cut_tf.losses import adversarial, patch_nce
-from cut_tf.losses.weighted_patch_nce import FORMS, ROLES, SCALES
+from cut_tf.losses.weighted_patch_nce import DECOUPLED, FORMS, ROLES, SCALES
 from cut_tf.methods import build_method
 from cut_tf.methods.cut import CUT
 from cut_tf.methods.odcr import ODCR, Compared
 from cut_tf.networks.heads.feature_classifier import CLEAR, HAZY
 from cut_tf.networks.heads.patch_projector import draw_patch_ids, normalise
 from cut_tf.settings import Settings
+from cut_tf.settings.methods import ODCRSettings
 from tools.reproduce import directions
 
 PICTURES = 32
 ALL_LAYERS = "all"
 GAN, PATCH_NCE, L1_IDENTITY = "GAN", "PatchNCE", "L1 identity"
+CONTENT = "PatchNCE without statistics"
 # Length of the step of the weights whose effect on the outputs is seen, as a part of the weights' own length.
 _WEIGHT_STEP = 1e-3
 _CLEAR_SEED = 1
@@ -103,26 +105,33 @@ class State:
 
     def __init__(self, method: CUT, batch: Batch) -> None:
         self._method, self.batch, self._settings = method, batch, method.settings
+        self._is_odcr = isinstance(method, ODCR)
         self._pictures = [np.asarray(pictures, np.float64) for pictures in batch]
         num_patches = self._settings.patch_nce.num_patches
-        self.ids, self._hazy = self._embedded(batch.hazy, num_patches, 0)
-        clear_patches = self._settings.odcr.wpnce_clear_patches or num_patches
-        _, self._clear = self._embedded(batch.clear, clear_patches, _CLEAR_SEED)
-        self._evidence = self._find_evidence()
+        features = self._encoded(batch.hazy)
+        self.ids = self._draw_ids(features, num_patches, 0)
+        of_clear = self._encoded(batch.clear)
+        clear_ids = self._draw_ids(of_clear, self._settings.odcr.wpnce_clear_patches or num_patches, _CLEAR_SEED)
+        projector = method.networks["projector"]
+        hazy, clear = projector(features, self.ids), projector(of_clear, clear_ids)
+        evidence: list = [None] * len(hazy)
+        if self._is_odcr:
+            evidence = list(zip(method.networks["classifier"](hazy), method.networks["classifier"](clear)))
+        self._compared = [Compared(*layer) for layer in zip(hazy, clear, evidence, self._contents(features))]
         self.output = method.generator(batch.hazy, training=True)
 
-    def _embedded(self, pictures: tf.Tensor, num_patches: int, seed: int) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-        """Ids and embeddings of patches drawn from these pictures, per layer."""
-        features = self._method.generator.encode(pictures, self._method.layers_compared, training=True)
-        ids = [draw_patch_ids(tf.shape(feature)[1] * tf.shape(feature)[2], num_patches,
-                              tf.constant([seed, layer], tf.int32)) for layer, feature in enumerate(features)]
-        return ids, self._method.networks["projector"](features, ids)
+    def _encoded(self, pictures: tf.Tensor) -> list[tf.Tensor]:
+        return self._method.generator.encode(pictures, self._method.layers_compared, training=True)
 
-    def _find_evidence(self) -> list:
-        if not isinstance(self._method, ODCR):
-            return [None] * len(self._hazy)
-        classifier = self._method.networks["classifier"]
-        return list(zip(classifier(self._hazy), classifier(self._clear)))
+    def _draw_ids(self, features: list[tf.Tensor], num_patches: int, seed: int) -> list[tf.Tensor]:
+        return [draw_patch_ids(tf.shape(feature)[1] * tf.shape(feature)[2], num_patches,
+                               tf.constant([seed, layer], tf.int32)) for layer, feature in enumerate(features)]
+
+    def _contents(self, features: list[tf.Tensor]) -> list[tf.Tensor | None]:
+        """Embeddings of the decoupled form's content question, per layer."""
+        if not self._is_odcr:
+            return [None] * len(features)
+        return self._method.networks["projector"].embed_content(features, self.ids)
 
     # ---- terms ------------------------------------------------------------------------------------------------------
 
@@ -132,37 +141,42 @@ class State:
         scores = method.networks["discriminator"](output, training=True)
         losses = {(GAN, ALL_LAYERS): settings.gan.gan_weight * adversarial.adversarial_generator_loss(
             settings.gan.gan_mode, scores)}
-        features = method.generator.encode(output, method.layers_compared, training=True)
-        queries = method.networks["projector"](features, self.ids)
+        features = self._encoded(output)
+        queries = list(zip(method.networks["projector"](features, self.ids), self._contents(features), self._compared))
         for name, loss in self._contrasts():
-            layers = [tf.reduce_mean(loss(*values)) for values in zip(queries, self._hazy, self._clear,
-                                                                      self._evidence)]
-            layers = [settings.patch_nce.nce_weight / len(layers) * layer for layer in layers]
+            layers = [settings.patch_nce.nce_weight / len(queries) * tf.reduce_mean(loss(*values))
+                      for values in queries]
             losses.update({(name, feature): layer for feature, layer in zip(method.feature_names, layers)})
             losses[name, ALL_LAYERS] = tf.add_n(layers)
         return losses
 
     def _contrasts(self) -> Iterator[tuple[str, Callable[..., tf.Tensor]]]:
-        """Names of contrast terms, and functions of (query, hazy, clear, evidence) of a layer."""
-        temperature, is_odcr = self._settings.patch_nce.temperature, isinstance(self._method, ODCR)
+        """Names of contrast terms, and functions of (query, content query, compared) of a layer."""
+        temperature = self._settings.patch_nce.temperature
 
-        def plain(query: tf.Tensor, hazy: tf.Tensor, clear: tf.Tensor, evidence: object) -> tf.Tensor:
-            del clear, evidence
-            if is_odcr:  # CUT's projector gives unit vectors
-                query, hazy = normalise(query), normalise(hazy)
-            return patch_nce.loss_from_logits(patch_nce.internal_logits(query, hazy, temperature))
+        def plain(query: tf.Tensor, content_query: tf.Tensor | None, compared: Compared) -> tf.Tensor:
+            del content_query
+            key = compared.hazy
+            if self._is_odcr:  # CUT's projector gives unit vectors
+                query, key = normalise(query), normalise(key)
+            return patch_nce.loss_from_logits(patch_nce.internal_logits(query, key, temperature))
 
         yield PATCH_NCE, plain
-        if is_odcr:
-            for roles, scale, form in itertools.product(ROLES, SCALES, FORMS):
-                reading = dataclasses.replace(self._settings.odcr, wpnce_roles=roles, wpnce_scale=scale,
-                                              wpnce_form=form, classifier_warmup_steps=0)
+        for name, reading in self._readings() if self._is_odcr else ():
+            def weighted(query: tf.Tensor, content_query: tf.Tensor, compared: Compared,
+                         reading: ODCRSettings = reading) -> tf.Tensor:
+                return compared.loss(query, content_query, reading, temperature)
 
-                def weighted(query: tf.Tensor, hazy: tf.Tensor, clear: tf.Tensor, evidence: tuple,
-                             reading: object = reading) -> tf.Tensor:
-                    return Compared(hazy, clear, evidence).loss(query, reading, temperature)
+            yield name, weighted
 
-                yield reading_name(roles, scale, form), weighted
+    def _readings(self) -> Iterator[tuple[str, ODCRSettings]]:
+        """Every reading of weighted PatchNCE, with the run's weights; first the decoupled form's content alone."""
+        own = dataclasses.replace(self._settings.odcr, classifier_warmup_steps=0)
+        yield CONTENT, dataclasses.replace(own, wpnce_form=DECOUPLED, wpnce_clear_patches=0)
+        for roles, scale, form in itertools.product(ROLES, SCALES, (*FORMS, DECOUPLED)):
+            if (roles, form) != ("printed", DECOUPLED):  # where roles concern the haze question alone
+                yield reading_name(roles, scale, form), dataclasses.replace(
+                    own, wpnce_roles=roles, wpnce_scale=scale, wpnce_form=form)
 
     def terms(self) -> Iterator[dict[str, Any]]:
         """One row per term and layer: `term`, `layer`, and figures that are means over the pictures.
@@ -230,15 +244,14 @@ class State:
         `weights_correlation`: over the channels, of |theta_h * x| of a hazy picture with the mean absolute difference
         between its embeddings and those of the truth at the same places; mean over the pictures.
         """
-        if not isinstance(self._method, ODCR):
+        if not self._is_odcr:
             return []
-        features = self._method.generator.encode(self.batch.truth, self._method.layers_compared, training=True)
-        truths, rows = self._method.networks["projector"](features, self.ids), []
-        for name, hazy, truth, (of_hazy, of_clear) in zip(self._method.feature_names, self._hazy, truths,
-                                                          self._evidence):
+        truths, rows = self._method.networks["projector"](self._encoded(self.batch.truth), self.ids), []
+        for name, compared, truth in zip(self._method.feature_names, self._compared, truths):
+            of_hazy, of_clear = compared.evidence
             right = [of_hazy.logits[:, HAZY] > of_hazy.logits[:, CLEAR],
                      of_clear.logits[:, CLEAR] > of_clear.logits[:, HAZY]]
-            changed = tf.reduce_mean(tf.abs(normalise(hazy) - normalise(truth)), 1).numpy()
+            changed = tf.reduce_mean(tf.abs(normalise(compared.hazy) - normalise(truth)), 1).numpy()
             weights = tf.abs(of_hazy.contributions[:, HAZY]).numpy()
             rows.append({"layer": name, "accuracy": float(np.mean(np.concatenate(right))),
                          "weights_correlation": float(np.mean(directions.correlation(weights, changed)))})

@@ -76,10 +76,11 @@ _DEHAZING = Suite((
     _odcr("odcr_sigmoid", "ODCR, sigmoid", scale="sigmoid"),
     _odcr("odcr_normalise_after", "ODCR, normalise after", scale="normalise_after"),
     _odcr("odcr_printed_form", "ODCR, printed form", form="printed"),
+    _odcr("odcr_decoupled", "ODCR, decoupled form, max1 (ours)", form="decoupled", scale="max1"),
     _odcr("odcr_literal", "ODCR, as printed", roles="printed", scale="softmax", form="printed"),
 ))
 
-_ALIGNMENT = Suite(tuple(row for row in _DEHAZING.rows if row.name in ("cut", "odcr", "odcr_literal")), "alignment")
+_ALIGNMENT = Suite(tuple(row for row in _DEHAZING.rows if row.name in ("cut", "odcr", "odcr_decoupled", "odcr_literal")), "alignment")
 
 # Seconds of a step and GB of memory, of which reproduce_speed makes the ratios.
 _SPEED = Suite((

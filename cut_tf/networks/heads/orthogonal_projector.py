@@ -13,6 +13,8 @@ from cut_tf.layers.orthogonal import OrthogonalDense, orthogonality_error
 from cut_tf.networks.heads.patch_projector import sample_patches
 
 _DECAY = 0.95
+# Far below that of features that tell anything; where a channel does not vary, its gradient stays finite.
+_LEAST_VARIANCE = 1e-6
 
 
 class OrthogonalPatchProjector(keras.Model):
@@ -68,6 +70,28 @@ class OrthogonalPatchProjector(keras.Model):
         for feature, ids, mlp, centres in zip(features, patch_ids, self.mlps, self.centres):
             hidden = mlp[0](centres[0](_patches(feature, ids)))
             embeddings.append(mlp[1](centres[1](hidden)))
+        return embeddings
+
+    def embed_content(self, features: Sequence[tf.Tensor], patch_ids: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """The same maps of patches without the statistics of their own picture, in which its haze is.
+
+        Instead of the running means, the mean of each picture's own patches is taken off before each of the two maps,
+        and the features are divided by their deviation over these patches. So the result does not change if all
+        patches of a picture become a x + b, with other a and b for every channel, as even haze makes it with pixels.
+
+        Args:
+          features: [B, H_l, W_l, C_l] per layer.
+          patch_ids: int32 [P_l] per layer.
+
+        Returns:
+          float32 [B, P_l, width_l] per layer.
+        """
+        embeddings = []
+        for feature, ids, mlp in zip(features, patch_ids, self.mlps):
+            patches = _patches(feature, ids)
+            mean, variance = tf.nn.moments(patches, [1], keepdims=True)
+            hidden = mlp[0]((patches - mean) * tf.math.rsqrt(variance + _LEAST_VARIANCE))
+            embeddings.append(mlp[1](hidden - tf.reduce_mean(hidden, 1, keepdims=True)))
         return embeddings
 
     def kernels(self) -> list[tf.Variable]:

@@ -61,6 +61,24 @@ def _classifier(channels: int, units: int = 8) -> FeatureClassifier:
     return classifier
 
 
+def test_contents_do_not_change_with_even_haze():
+    """Haze of one density is a x + b with 0 < a <= 1, other a and b for every picture and channel."""
+    projector = OrthogonalPatchProjector([8], width=16, seed=1)
+    feature, ids = _features((8,)), [tf.range(30)]
+    share, light = (np.random.default_rng(seed).uniform(0.2, 1.0, (2, 1, 1, 8)) for seed in (1, 2))
+    hazed = [tf.cast(feature[0] * share + light, tf.float32)]
+    clear = projector.embed_content(feature, ids)[0]
+    np.testing.assert_allclose(projector.embed_content(hazed, ids)[0], clear, atol=1e-4)
+    assert np.abs(projector(hazed, ids)[0] - projector(feature, ids)[0]).max() > 0.1
+    weights = compat.named_weights(projector)
+    first, second = (weights[f"feature0_dense{number}/kernel"].numpy() for number in (1, 2))
+    patches = feature[0].numpy().reshape(2, 30, 8)
+    hidden = np.maximum((patches - patches.mean(1, keepdims=True)) / patches.std(1, keepdims=True) @ first, 0)
+    np.testing.assert_allclose(clear, (hidden - hidden.mean(1, keepdims=True)) @ second, atol=1e-4)
+    flat = projector.embed_content([tf.ones([1, 6, 5, 8])], ids)[0]
+    assert np.isfinite(flat).all()
+
+
 def test_contributions_add_up_to_the_logits_and_channels_never_mix():
     classifier = _classifier(6)
     values = np.random.default_rng(0).normal(size=(3, 10, 6)).astype(np.float32)
