@@ -80,7 +80,8 @@ _DEHAZING = Suite((
     _odcr("odcr_literal", "ODCR, as printed", roles="printed", scale="softmax", form="printed"),
 ))
 
-_ALIGNMENT = Suite(tuple(row for row in _DEHAZING.rows if row.name in ("cut", "odcr", "odcr_decoupled", "odcr_literal")), "alignment")
+_ALIGNED = ("cut", "odcr", "odcr_decoupled", "odcr_literal")
+_ALIGNMENT = Suite(tuple(row for row in _DEHAZING.rows if row.name in _ALIGNED), "alignment")
 
 # Seconds of a step and GB of memory, of which reproduce_speed makes the ratios.
 _SPEED = Suite((
