@@ -37,6 +37,7 @@ if refused(sys.version_info[:2]):
 SERVING = ["tensorflow-serving-api>=2.15.1,<2.22,!=2.16.*,!=2.17.*,!=2.18.*,!=2.19.*,!=2.20.*", "grpcio>=1.60,<2",
            "requests>=2.31,<3"]
 MOBILE = ['ai-edge-litert>=2.1,<3; python_version >= "3.10"', 'ai-edge-quantizer>=0.6,<1; python_version >= "3.10"']
+PLOTS = ["matplotlib>=3.8,<4"]
 TESTS = ["pytest>=8,<10", "pytest-xdist>=3.5,<4", "scikit-image>=0.24,<1", "scipy>=1.11,<2", "ruff>=0.6,<1",
          "hypothesis>=6.100,<7",
          "build>=1,<2", "setuptools>=71", "wheel>=0.40,<1", "pyyaml>=6,<7"]
@@ -77,7 +78,8 @@ setup(
         "absl-py>=1.4,<3",
     ],
     extras_require={
-        "test": [*TESTS, *SERVING, *MOBILE],
+        "test": [*TESTS, *SERVING, *MOBILE, *PLOTS],
+        "plots": PLOTS,
         "serving": SERVING,
         "mobile": MOBILE,
         # With CUDA's libraries, which GPUs need and plain TensorFlow does not bring; Linux only. The range as above.

@@ -28,12 +28,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 flags.DEFINE_bool("version", False, "print the version and stop")
 
 
-def run(main: Callable[[list[str]], int], help_lines: Callable[[], Iterable[str]] | None = None) -> None:
+def run(main: Callable[[list[str]], int], help_lines: Callable[[], Iterable[str]] | None = None,
+        unknown_flags: Sequence[str] = ()) -> None:
     """Answers `--version` and `--help`, finds the file of `--flagfile=NAME`, then runs `main`.
 
     Args:
       main: takes the command's name and the arguments that are no flags, returns the exit code.
       help_lines: what `--help` prints; the command's description and its flags if None.
+      unknown_flags: names of flags. If one of them is given, flags that are not known are left among the arguments of
+        `main`; else they are refused.
     """
     if any(argument in ("--version", "-version") for argument in sys.argv[1:]):
         print(f"cut_tf {cut_tf.__version__}")
@@ -48,7 +51,16 @@ def run(main: Callable[[list[str]], int], help_lines: Callable[[], Iterable[str]
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     _show_shared_flags_in_help()
-    app.run(main, argv=arguments)
+    parser = _known_flags if typed_flags(arguments[1:]) & set(unknown_flags) else app.parse_flags_with_usage
+    app.run(main, argv=arguments, flags_parser=parser)
+
+
+def _known_flags(arguments: list[str]) -> list[str]:
+    """Parses the flags that are known, and returns the others behind the program's name."""
+    try:
+        return flags.FLAGS(arguments, known_only=True)
+    except flags.Error:
+        return app.parse_flags_with_usage(arguments)  # says what is wrong, and ends the program
 
 
 def _all_flags() -> list[str]:

@@ -1,26 +1,29 @@
 """Translates pictures with a run's generator: python -m cut_tf.translate --run=DIR --input=FILE_OR_DIR --output=DIR.
 
 Or, instead of --run=DIR, with an exported generator, --saved_model=DIR or --tflite=FILE, or with a baseline that needs
-no training, --method=dark_channel_prior.
+no training, --method=dark_channel_prior. With --runner, on many machines with Apache Beam.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from absl import flags
 
-from cut_tf import command_line
+from cut_tf import batch, command_line
 from cut_tf.baselines import BASELINES
+from cut_tf.batch.translation import RUN_METHOD, Translate, TranslatorChoice, failure, result_path
+from cut_tf.common import places
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import check_results
-from cut_tf.data.image_files import WRITABLE_SUFFIXES, list_images, read_image, write_image
+from cut_tf.data.image_files import list_images, read_image, write_image
 from cut_tf.metrics.temporal import TemporalChange
 from cut_tf.settings.training import TF32_HELP
 from cut_tf.translators import SIZES, WEIGHTS
@@ -29,14 +32,15 @@ from cut_tf.translators import SIZES, WEIGHTS
 Job = tuple[Path, Path, Path]
 # Pictures that are read, and written, while another is translated.
 _AHEAD = 2
-_RUN_METHOD = "run"
 
-_METHOD = flags.DEFINE_enum("method", _RUN_METHOD, [_RUN_METHOD, *BASELINES], command_line.choices_help(
-    "what translates", {_RUN_METHOD: "the generator of --run", **{name: row.title for name, row in BASELINES.items()}}))
+_METHOD = flags.DEFINE_enum("method", RUN_METHOD, [RUN_METHOD, *BASELINES], command_line.choices_help(
+    "what translates", {RUN_METHOD: "the generator of --run", **{name: row.title for name, row in BASELINES.items()}}))
 _RUN = flags.DEFINE_string("run", "", "folder of the run")
 _SAVED_MODEL = flags.DEFINE_string("saved_model", "", "folder of an exported SavedModel, instead of --run")
 _TFLITE = flags.DEFINE_string("tflite", "", "exported .tflite file, instead of --run")
-_INPUT = flags.DEFINE_string("input", None, "a picture, or a folder of pictures", required=True)
+_INPUT = flags.DEFINE_string("input", None, "a picture, or a folder of pictures; with --runner also a glob, a manifest "
+                             "of one place a line (*.txt), or shards (*.tfrecord, *.tar), all of which may be URLs",
+                             required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "folder for the results; made if it is not there", required=True)
 _WEIGHTS = flags.DEFINE_enum("weights", "", ["", *WEIGHTS], command_line.choices_help(
     "weights of the run; ema if it has them, else last", WEIGHTS))
@@ -47,65 +51,59 @@ _TEMPORAL = flags.DEFINE_bool("temporal", False, "for frames of a video: print h
                               "picture to picture, in the order of names")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace results that are there already")
 _TF32 = flags.DEFINE_bool("tf32", False, TF32_HELP)
+_RUNNER = flags.DEFINE_string("runner", "", "translate as a pipeline of Apache Beam (extra beam) on this runner of it: "
+                              "DirectRunner, FlinkRunner, SparkRunner, DataflowRunner, PortableRunner; flags that "
+                              "cut_tf does not know go to Beam. Started again, it goes on with what is not done")
+_OUTPUT_FORMAT = flags.DEFINE_enum("output_format", "", ["", *batch.FORMATS], command_line.choices_help(
+    "with --runner: how results are written; as the input is if empty", batch.FORMATS))
+_PICTURES_PER_SHARD = flags.DEFINE_integer("pictures_per_shard", 64, "with --runner: most pictures of a unit of work, "
+                                           "which is done as a whole or not at all, and is a shard of the output",
+                                           lower_bound=1)
+_PIXELS_IN_FLIGHT = flags.DEFINE_integer("pixels_in_flight", 2**24, "with --runner: most pixels that the threads of a "
+                                         "process have decoded at once; a larger picture waits until it is alone",
+                                         lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 1, "with --runner and --saved_model: most pictures of one size that "
+                                   "are translated together; above 1, a few values may be rounded to the next level",
+                                   lower_bound=1)
+_RETRY_FAILED = flags.DEFINE_bool("retry_failed", False, "with --runner: try pictures again that failed at an earlier "
+                                  "start")
+_WITH_RUNNER = (_OUTPUT_FORMAT, _PICTURES_PER_SHARD, _PIXELS_IN_FLIGHT, _BATCH_SIZE, _RETRY_FAILED)
+_WITHOUT_RUNNER = (_COMPARE, _TEMPORAL)
 
 
 def _plan() -> list[Job]:
     """All jobs. Raises InputError if a result would replace a file that must not be replaced."""
     source, folder = Path(_INPUT.value), Path(_OUTPUT.value)
     paths = [source] if source.is_file() else list_images(source)
-    plan = [(path, _result(path, folder), folder / "compare" / f"{path.stem}.png") for path in paths]
+    plan = [(path, result_path(path, folder), folder / "compare" / f"{path.stem}.png") for path in paths]
     written = [(path, [result, comparison] if _COMPARE.value else [result]) for path, result, comparison in plan]
     check_results(written, folder, _OVERWRITE.value)
     return plan
 
 
-def _result(path: Path, folder: Path) -> Path:
-    """Same name and format as the input; PNG for GIF, whose palette would spoil the result."""
-    return folder / path.name if path.suffix.lower() in WRITABLE_SUFFIXES else folder / f"{path.stem}.png"
+def _choice() -> TranslatorChoice:
+    return TranslatorChoice(_METHOD.value, _RUN.value, _SAVED_MODEL.value, _TFLITE.value, _WEIGHTS.value, _SIZE.value,
+                            _TF32.value)
 
 
-def _check_source() -> None:
-    """Raises InputError unless the flags name one source of translations, and no flag that it does not use."""
-    sources = [flag for flag in (_RUN, _SAVED_MODEL, _TFLITE) if flag.value]
-    if _METHOD.value != _RUN_METHOD:
-        if sources:
-            raise InputError(f"--{sources[0].name} must not be given with --method={_METHOD.value}, which uses no "
-                             f"generator, found {sources[0].value!r}")
-    elif len(sources) != 1:
-        raise InputError("one of --run, --saved_model, --tflite and --method must say what translates, found "
-                         f"{', '.join(f'--{flag.name}={flag.value}' for flag in sources) or 'none'}")
-    for flag, unused, users in ((_WEIGHTS, "", [_RUN]), (_SIZE, "native", [_RUN, _TFLITE]),
-                                (_TF32, False, [_RUN, _SAVED_MODEL])):
-        if flag.value != unused and not any(user.value for user in users):
-            needed = " or ".join(f"--{user.name}" for user in users)
-            raise InputError(f"--{flag.name} must not be given without {needed}, found {flag.value!r}")
-
-
-def _translation() -> Callable[[np.ndarray, str], np.ndarray]:
-    """The function that translates: (uint8 [H, W, 3], the picture's name for messages) to uint8 [H, W, 3]."""
-    if _METHOD.value != _RUN_METHOD:
-        baseline = BASELINES[_METHOD.value]
-        return lambda picture, _: baseline(picture)
+def _translation(choice: TranslatorChoice) -> Translate:
+    if choice.method != RUN_METHOD:
+        return choice.open()
     command_line.start_tensorflow()
-    from cut_tf import devices
-    from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator
-    from cut_tf.translators.run import Translator
+    translate = choice.open()
+    if choice.uses_tensorflow:
+        from cut_tf import devices
 
-    if _RUN.value or _SAVED_MODEL.value:
-        devices.set_up(_TF32.value)
         print(*devices.report(), sep="\n")
-    if _RUN.value:
-        return Translator(Path(_RUN.value), _WEIGHTS.value, _SIZE.value)
-    if _SAVED_MODEL.value:
-        return SavedModelTranslator(_SAVED_MODEL.value)
-    return TFLiteTranslator(_TFLITE.value, threads=os.cpu_count() or 1, resize=_SIZE.value == "train")
+    return translate
 
 
 def translate_all() -> list[str]:
     """Translates every picture it can. Returns the messages of those that it could not."""
-    _check_source()
+    choice = _choice()
+    choice.check()
     plan = _plan()
-    translate = _translation()
+    translate = _translation(choice)
     Path(_OUTPUT.value, "compare" if _COMPARE.value else "").mkdir(parents=True, exist_ok=True)
     progress = command_line.progress_bar(len(plan), "picture")
     failures: dict[Path, str] = {}
@@ -120,7 +118,7 @@ def translate_all() -> list[str]:
                 if _TEMPORAL.value:
                     change.add(picture, output)
             except Exception as error:  # for example too large for the memory; the next picture may be fine
-                failures[path] = _failure(path, error)
+                failures[path] = failure(str(path), error).message
             _finish_writing(writing, _AHEAD, failures)
             progress.add(1)
         _finish_writing(writing, 0, failures)
@@ -153,21 +151,50 @@ def _finish_writing(writing: deque[tuple[Path, Future]], most: int, failures: di
         try:
             done.result()
         except Exception as error:  # as in translate_all: the next picture may be fine
-            failures[path] = _failure(path, error)
+            failures[path] = failure(str(path), error).message
 
 
-def _failure(path: Path, error: Exception) -> str:
-    """Why a picture was not translated, in one line that names it."""
-    if isinstance(error, InputError):
-        return str(error)
-    first_line = next(iter(str(error).splitlines()), "")
-    hint = "; it is too large for the memory of this machine" if _is_out_of_memory(error) else ""
-    return f"{path}: cannot be translated{hint} ({type(error).__name__}: {first_line})"
+def _translate_with_beam(arguments: list[str]) -> int:
+    """Translates with a pipeline, whose own flags are `arguments`. Returns the exit code."""
+    choice = _choice()
+    choice.check()
+    from cut_tf.batch import inputs, plan
+    from cut_tf.batch.worker import Target
+
+    command_line.log_to_stdout()
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)  # warns of every cloud whose extra is not installed
+    try:
+        from cut_tf.batch import beam
+    except ImportError as error:
+        raise InputError(f"--runner needs Apache Beam: pip install 'cut_tf[beam]' ({error})") from error
+    options = beam.pipeline_options(_RUNNER.value, arguments)
+    found = inputs.find_inputs(_INPUT.value)
+    folder = _OUTPUT.value if places.is_remote(_OUTPUT.value) else os.path.abspath(_OUTPUT.value)
+    settled = plan.settle(found, Target(folder, _OUTPUT_FORMAT.value or found.kind), choice, _PICTURES_PER_SHARD.value,
+                          _OVERWRITE.value, _RETRY_FAILED.value)
+    units, _ = settled.pending()
+    print(f"{len(settled.units)} units of work, {len(settled.units) - len(units)} done before", flush=True)
+    try:
+        counters = beam.translate(settled, options, _PIXELS_IN_FLIGHT.value, _BATCH_SIZE.value)
+    except Exception as error:  # of a runner; what is done by then stays done
+        plan.conclude(settled)
+        first_line = next(iter(str(error).splitlines()), "")
+        print(f"error: the pipeline ended early ({type(error).__name__}: {first_line}); the same command goes on",
+              file=sys.stderr)
+        return 1
+    print("this start: " + (", ".join(f"{name} {count}" for name, count in sorted(counters.items())) or "nothing"))
+    totals = plan.conclude(settled)
+    print(*totals.lines(), sep="\n")
+    return command_line.tell_results(_OUTPUT.value, [failure["message"] for failure in totals.failures],
+                                     len(totals.failures))
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    # By name, since TensorFlow need not be imported for a baseline.
-    return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
+def _check_runner() -> None:
+    """Raises InputError for a flag that needs --runner, or that a pipeline does not know."""
+    for flag in _WITHOUT_RUNNER if _RUNNER.value else _WITH_RUNNER:
+        if flag.value != flag.default:
+            needed = "must not be given with" if _RUNNER.value else "must not be given without"
+            raise InputError(f"--{flag.name} {needed} --runner, found {flag.value!r}")
 
 
 def _temporal_line(changes: tuple[float, float] | None) -> str:
@@ -181,6 +208,9 @@ def _temporal_line(changes: tuple[float, float] | None) -> str:
 def main(argv: list[str]) -> int:
     """Exit code 0; 1 if some pictures could not be translated; 2 for bad flags."""
     try:
+        _check_runner()
+        if _RUNNER.value:
+            return _translate_with_beam(argv[1:])
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
         failures = translate_all()
@@ -192,7 +222,7 @@ def main(argv: list[str]) -> int:
 
 def run() -> None:
     """Console-script entry."""
-    command_line.run(main)
+    command_line.run(main, unknown_flags=("runner",))
 
 
 if __name__ == "__main__":

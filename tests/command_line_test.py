@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 FLAGFILES = ROOT / "cut_tf" / "flagfiles"
 COMMANDS = ["cut_tf.train", "cut_tf.translate", "cut_tf.evaluate", "cut_tf.export", "cut_tf.client", "tools.make_haze",
             "tools.benchmark", "tools.check_parity", "tools.make_dehaze_mobile", "tools.record_stack",
-            "tools.repeat_tests",
+            "tools.fetch_clear_photographs", "tools.repeat_tests",
             "tools.reproduce", "tools.style_distance", "tools.update_build"]
 
 

@@ -164,7 +164,7 @@ def _check(*arguments: str, typed: tuple[str, ...] | None = None) -> list[str]:
     (["--generator=aecrnet", "--generator_blocks=2"], "--generator_blocks must be left out unless --generator=resnet "
      "or --generator=mobile or --generator=stylegan2 or --generator=gunet, found 2 with --generator=aecrnet"),
     (["--method=paired", "--dataset=photos", "--scenes_images=3"], "--scenes_images must be left out unless "
-     "--dataset=scenes, found 3 with --dataset=photos"),
+     "--dataset=scenes or --dataset=rooms, found 3 with --dataset=photos"),
     (["--method=paired", "--ndf=4"], "--ndf must be left out unless --method=cut or --method=sincut or --method=odcr "
      "or --method=cyclegan or --method=gcgan or --method=distancegan, found 4 with --method=paired, which does not"),
     (["--method=paired", "--noantialias_down", "--generator=mobile"], "--antialias_down must be left out unless "

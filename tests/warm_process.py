@@ -11,7 +11,7 @@ import os
 import runpy
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,9 +77,9 @@ def _stop_before_main() -> None:
     """Makes `app.run` parse the flags, make the settings of a training run from them, and exit."""
     from absl import app, flags as absl_flags
 
-    def parse(main: object, argv: list[str]) -> None:
+    def parse(main: object, argv: list[str], flags_parser: Callable[[list[str]], object] = absl_flags.FLAGS) -> None:
         del main
-        absl_flags.FLAGS(argv)
+        flags_parser(argv)
         if "dry_run" in absl_flags.FLAGS:
             from cut_tf import flags
 

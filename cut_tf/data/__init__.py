@@ -27,6 +27,8 @@ class Dataset(Row):
 DATASETS = {
     "scenes": Dataset("cut_tf.data.kinds.scenes:open_scenes", "rendered scenes and their haze, no download",
                       ("scenes.*", "haze_recipe.*"), form="scenes"),
+    "rooms": Dataset("cut_tf.data.kinds.scenes:open_rooms", "rendered rooms and their haze, no download",
+                     ("scenes.*", "haze_recipe.*"), form="rooms"),
     "haze": Dataset("cut_tf.data.kinds.haze:open_haze", "folders laid out as RESIDE (ITS, OTS, SOTS/indoor, "
                     "SOTS/outdoor), O-HAZE, I-HAZE, NH-HAZE or Dense-Haze", ("haze.*",),
                     form="haze:TRAIN_DIR[,TEST_DIR]"),
@@ -52,7 +54,7 @@ def kinds_of(dataset: str) -> list[str]:
 
 
 def _kind(name: str) -> str:
-    if name == "scenes":
+    if name in DATASETS and DATASETS[name].form == name:
         return name
     prefix, colon, _ = name.partition(":")
     if colon and prefix in DATASETS:

@@ -135,7 +135,7 @@ def image_size(data: bytes, where: str) -> tuple[int, int]:
     Raises:
       InputError: if there is no image header, or if it tells more than MAX_PIXELS pixels.
     """
-    return _size(io.BytesIO(data), where)
+    return size_of(io.BytesIO(data), where)
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -146,7 +146,7 @@ def read_size(path: Path) -> tuple[int, int]:
     """
     try:
         with open(path, "rb") as file:
-            return _size(file, str(path))
+            return size_of(file, str(path))
     except OSError as error:
         raise _unreadable_file(path, error) from error
 
@@ -174,26 +174,40 @@ def read_image(path: Path) -> np.ndarray:
     return decode_image(read_bytes(path), str(path))
 
 
+def encode_image(image: np.ndarray, name: str) -> bytes:
+    """The bytes of a picture's file.
+
+    Args:
+      image: uint8 [H, W, 3], RGB.
+      name: of the file. Its suffix, one of WRITABLE_SUFFIXES, says the format. All are lossless but JPEG, which is
+        written with quality 95 and full colour resolution.
+
+    Raises:
+      ValueError: if `image` has another type or shape, or `name` another suffix.
+    """
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix not in _WRITERS:
+        raise ValueError(f"{name}: suffix must be one of {', '.join(WRITABLE_SUFFIXES)}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
+        raise ValueError(f"{name}: expected uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
+    encoded = io.BytesIO()
+    format_name, options = _WRITERS[suffix]
+    Image.fromarray(np.ascontiguousarray(image)).save(encoded, format_name, **options)
+    return encoded.getvalue()
+
+
 def write_image(path: Path, image: np.ndarray) -> None:
     """Writes a picture so that `path` holds, at any moment, either what it held before or the whole new picture.
 
     Args:
-      path: file to write; its folder must exist. Its suffix, one of WRITABLE_SUFFIXES, says the format. All are
-        lossless but JPEG, which is written with quality 95 and full colour resolution.
+      path: file to write; its folder must exist. Its suffix says the format, as `encode_image` tells.
       image: uint8 [H, W, 3], RGB.
 
     Raises:
       InputError: naming the file and the reason, if it cannot be written (no permission, disk full, no such folder).
-      ValueError: if `image` has another type or shape, or `path` another suffix.
+      ValueError: as `encode_image`.
     """
-    if path.suffix.lower() not in _WRITERS:
-        raise ValueError(f"{path}: suffix must be one of {', '.join(WRITABLE_SUFFIXES)}")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
-        raise ValueError(f"{path}: expected uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
-    encoded = io.BytesIO()
-    format_name, options = _WRITERS[path.suffix.lower()]
-    Image.fromarray(np.ascontiguousarray(image)).save(encoded, format_name, **options)
-    replace_file(path, encoded.getvalue())
+    replace_file(path, encode_image(image, str(path)))
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
@@ -230,7 +244,8 @@ def open_header(file: BinaryIO, where: str, rule: str = _RULE) -> ImageFile.Imag
     return image
 
 
-def _size(file: BinaryIO, where: str) -> tuple[int, int]:
+def size_of(file: BinaryIO, where: str) -> tuple[int, int]:
+    """`image_size` of a file that is open at its start, of which as little is read as its format allows."""
     image = open_header(file, where)
     try:
         width, height = image.size

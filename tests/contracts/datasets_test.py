@@ -57,7 +57,8 @@ def _single(folder: Path) -> str:
 
 # How to make one of each form; tfds: is opened with the made-up data of TensorFlow Datasets, see `_opened`.
 _MADE: dict[str, Callable[[Path], str]] = {
-    "scenes": _scenes, "folder": _folder, "two_folders": _two_folders, "haze": _haze, "hazed": _hazed,
+    "scenes": _scenes, "rooms": lambda folder: "rooms", "folder": _folder, "two_folders": _two_folders,
+    "haze": _haze, "hazed": _hazed,
     "single": _single, "tfds": lambda folder: "tfds:cycle_gan/horse2zebra"}
 
 
@@ -125,7 +126,7 @@ def test_training_shows_every_picture_and_begins_anywhere(opened):
         assert shown == set(range(len(domain)))
 
 
-@pytest.mark.parametrize("form", [form for form in DATASETS if form not in ("scenes", "tfds")])
+@pytest.mark.parametrize("form", [form for form in DATASETS if form not in ("scenes", "rooms", "tfds")])
 def test_nothing_there_is_an_error_that_names_it(form, tmp_path):
     spec = _MADE[form](tmp_path / "made").replace(str(tmp_path / "made"), str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="nowhere"):

@@ -24,7 +24,7 @@ PYTHON = re.search(r"--python-version (\S+)", LOCK.read_text())[1]
 LIBRARIES = ("py_library", "pytest_test")
 RULES = (*LIBRARIES, "py_binary", "filegroup", "alias")
 # Imported only beside TensorFlow 2.15, which is not the TensorFlow of the lock.
-NOT_LOCKED = {"tensorflow_addons"}
+NOT_LOCKED = {"tensorflow_addons", "apache_beam"}
 
 
 def _normalised(name: str) -> str:

@@ -27,6 +27,8 @@ ROOMS = {
     "translators.exported": ("SavedModels and .tflite files at work on pictures, no network", set()),
     "export": ("a generator, and what servers and phones take", {
         "networks", "layers", "data", "translators", "translators.exported"}),
+    "batch": ("pictures by the million: plans, records, pipelines", {
+        "baselines", "checkpoints", "data", "metrics", "translators", "translators.exported"}),
     "training": ("runs: devices, steps, logging, results", {
         "methods", "data", "metrics", "translators", "checkpoints"}),
     "flags": ("flags and settings, the tables of methods, networks, datasets and metrics", {

@@ -8,7 +8,7 @@ them: an added haze is the only one.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from cut_tf.data.noise import smoothstep, terrain_height, texture
 from cut_tf.data.rendering import ground, objects
 from cut_tf.data.rendering.composition import SceneSpecification, compose_scene
 from cut_tf.data.rendering.objects import GeometryBuffer, Rays
+
+if TYPE_CHECKING:
+    from cut_tf.data.rendering.furniture import RoomSpecification
 
 SKY_DEPTH_M = 1000.0
 # The height field ends here, so that even a steep ray to a summit is shorter than the sky's depth.
@@ -64,17 +67,23 @@ def render_scene(seed: int, index: int, height: int, width: int) -> Scene:
     Raises:
         ValueError: if an argument is not an integer in its range.
     """
+    check_arguments(seed, index, height, width)
+    specification = compose_scene(np.random.default_rng([int(seed), int(index)]))
+    rays = view_rays(specification, SUPERSAMPLING * int(height), SUPERSAMPLING * int(width))
+    colour, distance_m = _render_samples(specification, rays)
+    return Scene(develop(colour, specification.exposure), second_nearest(distance_m))
+
+
+def check_arguments(seed: int, index: int, height: int, width: int) -> None:
+    """Raises ValueError if an argument of `render_scene` is not an integer in its range."""
     for name, value, least in (("seed", seed, 0), ("index", index, 0), ("height", height, MINIMUM_SIDE_PX),
                                ("width", width, MINIMUM_SIDE_PX)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
-    specification = compose_scene(np.random.default_rng([int(seed), int(index)]))
-    rays = _view(specification, SUPERSAMPLING * int(height), SUPERSAMPLING * int(width))
-    colour, distance_m = _render_samples(specification, rays)
-    return Scene(_develop(colour, specification.exposure), _second_nearest(distance_m))
 
 
-def _view(specification: SceneSpecification, rows: int, columns: int) -> Rays:
+def view_rays(specification: SceneSpecification | RoomSpecification, rows: int, columns: int) -> Rays:
+    """The rays of rows x columns samples, for the specification's `focal`, `lens_shift` and `eye_m`."""
     side = max(rows, columns)
     focal_px = specification.focal * side
     u = (np.arange(columns) + 0.5 - 0.5 * columns) / focal_px
@@ -196,7 +205,7 @@ def _add_water(specification: SceneSpecification, rays: Rays, buffer: GeometryBu
                                               rays.v[row], depth_m, specification.terrain.shore is not None)
 
 
-def _develop(colour: np.ndarray, exposure: float) -> np.ndarray:
+def develop(colour: np.ndarray, exposure: float) -> np.ndarray:
     """Averages the samples of each pixel in linear light and applies exposure, shoulder and display gamma."""
     rows, columns = colour.shape[0] // SUPERSAMPLING, colour.shape[1] // SUPERSAMPLING
     linear = np.minimum(colour * np.float32(exposure), 1.4)
@@ -209,7 +218,7 @@ def _develop(colour: np.ndarray, exposure: float) -> np.ndarray:
     return np.rint(255.0 * display).astype(np.uint8)
 
 
-def _second_nearest(distance_m: np.ndarray) -> np.ndarray:
+def second_nearest(distance_m: np.ndarray) -> np.ndarray:
     """The second smallest of each pixel's four samples [H, W]: an actual surface, not a mean between two."""
     first, second = distance_m[0::2, 0::2], distance_m[0::2, 1::2]
     third, fourth = distance_m[1::2, 0::2], distance_m[1::2, 1::2]

@@ -11,6 +11,7 @@ from cut_tf.data import open_dataset
 from cut_tf.data.domain import Domain
 from cut_tf.data.haze import scattering
 from cut_tf.data.rendering.renderer import render_scene
+from cut_tf.data.rendering.rooms import render_room
 from cut_tf.settings import Settings
 
 SIZE_PX = 32
@@ -122,3 +123,22 @@ def test_overcast_scenes_keep_the_sky_that_they_have():
             assert (colours == colours[0]).all()
             skies += 1
     assert skies > 8
+
+
+def test_rooms_are_hazed_by_their_depths_in_metres():
+    data = open_dataset(Settings.of(dataset="rooms", scenes_images=3, scenes_size_px=SIZE_PX))
+    assert data.description == "rooms: 3 hazy, 3 clear, 48 test pairs of 32x32 px"
+    assert _names(data.source) == [f"room_2024_{number:05d}.png" for number in range(3)]
+    for index in (0, 3, 5):
+        hazy, clear = (domain.load(index).astype(np.float64) / 255 for domain in data.pairs)
+        room = render_room(*_identity(data.pairs[0].name(index)), SIZE_PX, SIZE_PX)
+        np.testing.assert_array_equal(data.pairs[1].load(index), room.image)
+        parameters = scattering.sample_haze(np.random.default_rng([2024, index, 1]), room.depth_m, least_visibility_m=3)
+        share = np.exp(-parameters.beta_per_m * room.depth_m.astype(np.float64))[:, :, None]
+        np.testing.assert_allclose(hazy, clear * share + parameters.airlight * (1 - share), rtol=0, atol=0.51 / 255)
+        assert 0.2 < np.median(share) < 0.75
+
+
+def test_rooms_and_scenes_join():
+    data = open_dataset(Settings.of(dataset="scenes+rooms", scenes_images=3, scenes_size_px=SIZE_PX))
+    assert [name.split("_")[0] for name in _names(data.source)] == ["scene"] * 3 + ["room"] * 3

@@ -95,7 +95,7 @@ def test_sky_is_farthest_and_scenes_reach_from_near_to_far(scenes):
 
 def test_depth_of_a_plain_is_that_of_the_plane():
     eye_m, side = 2.0, 64
-    rays = renderer._view(empty_plain(eye_m), side, side)
+    rays = renderer.view_rays(empty_plain(eye_m), side, side)
     _, distance_m = renderer._render_samples(empty_plain(eye_m), rays)
     u, v = np.meshgrid(rays.u.astype(float), rays.v.astype(float))
     ground = v < -0.02
@@ -107,7 +107,7 @@ def test_depth_of_a_plain_is_that_of_the_plane():
 def test_depth_of_hills_lies_on_the_height_field():
     hills = Terrain(rolling_m=8.0, rolling_scale_m=60.0, flat_m=5.0)
     specification = empty_plain(4.0)._replace(terrain=hills)
-    rays = renderer._view(specification, 96, 96)
+    rays = renderer.view_rays(specification, 96, 96)
     grid = renderer._terrain_grid(specification, rays)
     z_m, _ = renderer._meet_terrain(grid, rays)
     row, column = np.nonzero((z_m < 150.0) & (z_m > 2.0))

@@ -1,0 +1,296 @@
+"""Which picture belongs to which unit of work, written down before any work, so that every later start agrees.
+
+    OUTPUT/.batch/plan-0000.json      what translates, and units of work; later numbers add pictures that came later
+    OUTPUT/.batch/reports/UNIT-PART.json   one for each part that is done, written after its results
+    OUTPUT/failures.jsonl, OUTPUT/summary.json   made from the reports at the end of every start
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from cut_tf.batch.inputs import FILES, Inputs, Item
+from cut_tf.batch.records import SUFFIX_OF, Picture, Sample, read_samples
+from cut_tf.batch.translation import TranslatorChoice, result_name
+from cut_tf.batch.worker import STATE, Part, PartReport, Target, reported_parts
+from cut_tf.common import places
+from cut_tf.common.errors import InputError
+
+_FORMAT = 1
+MOST_PART_BYTES = 2**26
+FAILURES, SUMMARY = "failures.jsonl", "summary.json"
+
+
+class Unit(NamedTuple):
+    """Pictures, or one shard of them, that belong together for good.
+
+    Attributes:
+      name: shard-00000, shard-00001 and so on.
+      kind: FILES, TFRECORD or TAR.
+      items: the pictures, or the one shard.
+      pictures_per_part: most samples of a part.
+      num_bytes: of the shard when it was planned.
+    """
+
+    name: str
+    kind: str
+    items: tuple[Item, ...]
+    pictures_per_part: int
+    num_bytes: int = 0
+
+    def parts(self, done: frozenset[str]) -> Iterator[Part]:
+        """Its parts that are not done, in order. Shards are read as far as needed, in bounded memory."""
+        if self.kind == FILES:
+            name = f"{self.name}-{0:05d}"
+            if name not in done:
+                yield Part(name, tuple(Sample((Picture(item.key, place=item.place),)) for item in self.items), True)
+            return
+        held: list[Sample] = []
+        number, num_bytes, problem = 0, 0, ""
+        try:
+            for sample in self._samples():
+                size = sum(len(picture.data or b"") for picture in sample.pictures)
+                if held and (len(held) == self.pictures_per_part or num_bytes + size > MOST_PART_BYTES):
+                    part = Part(f"{self.name}-{number:05d}", tuple(held), False)
+                    held, number, num_bytes = [], number + 1, 0
+                    if part.name not in done:
+                        yield part
+                held.append(sample)
+                num_bytes += size
+        except InputError as error:
+            problem = str(error)
+        name = f"{self.name}-{number:05d}"
+        if name not in done:
+            yield Part(name, tuple(held), True, problem)
+        elif problem:  # where reading went well at an earlier start
+            raise InputError(problem)
+
+    def _samples(self) -> Iterator[Sample]:
+        (item,) = self.items
+        return (sample for sample in read_samples(self.kind, item.place) if sample.pictures)
+
+    def check_unchanged(self) -> None:
+        """Raises InputError if a shard has another length than when it was planned: its parts would be others."""
+        if self.kind == FILES:
+            return
+        found = places.size_bytes(self.items[0].place)
+        if found != self.num_bytes:
+            raise InputError(f"{self.items[0].place}: must stay as it was when the work began, found {found} bytes "
+                             f"instead of {self.num_bytes}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All units of a job, those of earlier starts first."""
+
+    target: Target
+    choice: TranslatorChoice
+    units: tuple[Unit, ...]
+
+    def pending(self) -> tuple[list[Unit], frozenset[str]]:
+        """Units that are not done to the end, and the parts that are done. Raises InputError for a damaged report."""
+        done = frozenset(reported_parts(self.target.folder))
+        # Pictures that are files are one part; of a shard only the reports know which part is the last.
+        whole = {unit.name for unit in self.units if unit.kind == FILES}
+        ended = {unit_of(name) for name in done
+                 if unit_of(name) in whole or PartReport.load(self.target.folder, name).last}
+        return [unit for unit in self.units if unit.name not in ended], done
+
+    def reports(self) -> list[PartReport]:
+        """Of all parts that are done."""
+        return [PartReport.load(self.target.folder, part) for part in sorted(reported_parts(self.target.folder))]
+
+
+def settle(inputs: Inputs, target: Target, choice: TranslatorChoice, pictures_per_shard: int,
+           overwrite: bool = False, retry_failed: bool = False) -> Plan:
+    """The plan of the output folder: a new one, or the one that is there with what is new in `inputs` added.
+
+    Args:
+      inputs: what is to be translated now.
+      target: where results go.
+      choice: what translates.
+      pictures_per_shard: most pictures of a part.
+      overwrite: begin anew; removes what an earlier job wrote.
+      retry_failed: plan pictures again that failed.
+
+    Raises:
+      InputError: if the output holds results of something else, or would replace one of the pictures. Nothing has
+        changed then.
+    """
+    fingerprint = choice.fingerprint()
+    earlier = _load(target.folder)
+    if not earlier or overwrite:
+        _check_free(inputs, target, overwrite or bool(earlier))
+    if earlier and overwrite:
+        _remove(target.folder, len(earlier))
+        earlier = []
+    head = {"format": _FORMAT, "translator": fingerprint, "output": target.kind, "input": inputs.kind,
+            "pictures_per_shard": pictures_per_shard}
+    for plan in earlier:
+        _check_same(head, plan, target)
+    pinned = TranslatorChoice(**earlier[0]["pinned"]) if earlier else choice.pinned()
+    units = [_unit(values) for plan in earlier for values in plan["units"]]
+    added = _new_items(inputs, units, target, retry_failed)
+    if added:
+        new = _units(added, inputs.kind, pictures_per_shard, len(units))
+        values = {**head, "pinned": dataclasses.asdict(pinned), "units": [unit._asdict() for unit in new]}
+        places.write_bytes(_place(target.folder, len(earlier)), _json(values))
+        units += new
+    plan = Plan(target, pinned, tuple(units))
+    for unit in plan.pending()[0]:
+        unit.check_unchanged()
+    return plan
+
+
+def _json(values: object) -> bytes:
+    return json.dumps(values, ensure_ascii=False).encode("utf-8", errors="surrogatepass")
+
+
+def _place(folder: str, number: int) -> str:
+    return places.join(folder, f"{STATE}/plan-{number:04d}.json")
+
+
+def _load(folder: str) -> list[dict]:
+    plans = []
+    while places.exists(place := _place(folder, len(plans))):
+        try:
+            plans.append(json.loads(places.read_bytes(place).decode("utf-8", errors="surrogatepass")))
+        except ValueError as error:
+            raise InputError(f"{place}: must be a plan as cut_tf.translate writes it, found {error}") from error
+    return plans
+
+
+def _unit(values: dict) -> Unit:
+    return Unit(**{**values, "items": tuple(Item(*item) for item in values["items"])})
+
+
+def _check_same(head: dict, plan: dict, target: Target) -> None:
+    """Raises InputError if the plan is of another job than the flags say."""
+    flags = {"translator": "what translates", "output": "--output_format", "input": "the kind of --input",
+             "pictures_per_shard": "--pictures_per_shard"}
+    if plan.get("format") != _FORMAT:
+        raise InputError(f"--output={target.folder} must be a new folder, found the plan of another version of cut_tf")
+    for name, title in flags.items():
+        if head[name] != plan[name]:
+            raise InputError(f"--output={target.folder} must be a new folder or that of the same job, found results "
+                             f"with another value of {title}: {plan[name]} there, {head[name]} here. --overwrite "
+                             "begins anew")
+
+
+def _check_free(inputs: Inputs, target: Target, known: bool) -> None:
+    """Raises InputError if a result would replace a picture, or a file that no plan knows."""
+    if target.kind == FILES and inputs.kind == FILES:
+        sources = {_identity(item.place) for item in inputs.items}
+        for item in inputs.items:
+            result = places.join(target.folder, result_name(item.key))
+            if _identity(result) in sources:
+                raise InputError("--output must be another folder than that of --input, found that the result "
+                                 f"{result} would replace a picture")
+        folders = {result_name(item.key).rpartition("/")[0] for item in inputs.items}
+        present = {f"{folder}/{name}".lstrip("/") for folder in folders
+                   for name in places.names_in(places.join(target.folder, folder) if folder else target.folder)}
+        found = [item.key for item in inputs.items if result_name(item.key) in present]
+    else:
+        found = [name for name in places.names_in(target.folder) if name.endswith(tuple(SUFFIX_OF.values()))]
+    if found and not known:
+        raise InputError(f"--output={target.folder} has {len(found)} of the results already, such as {found[0]}; name "
+                         "another folder or give --overwrite")
+
+
+def _identity(place: str) -> str:
+    return place if places.is_remote(place) else os.path.realpath(place)
+
+
+def _remove(folder: str, plans: int) -> None:
+    """Removes what a job wrote: results, reports, and its plans last, so that a kill in between leaves a known job."""
+    for part in sorted(reported_parts(folder)):
+        for name in PartReport.load(folder, part).written:
+            places.remove(places.join(folder, name))
+        PartReport.remove(folder, part)
+    for number in reversed(range(plans)):
+        places.remove(_place(folder, number))
+
+
+def _new_items(inputs: Inputs, units: list[Unit], target: Target, retry_failed: bool) -> list[Item]:
+    """Items that no unit has, and those that failed if they are to be tried again.
+
+    Raises:
+      InputError: if a unit has a picture of that name from another place.
+    """
+    known = {item.key: item.place for unit in units for item in unit.items}
+    others = [item for item in inputs.items if known.get(item.key, item.place) != item.place]
+    if others:
+        raise InputError(f"--output={target.folder} must be a new folder or that of the same job, found the result of "
+                         f"{known[others[0].key]} under the name of {others[0].place}")
+    again: set[str] = set()
+    if retry_failed:
+        if inputs.kind != FILES:
+            raise InputError("--retry_failed must not be given with shards as --input, found it. Translate the "
+                             f"pictures that {FAILURES} names from files, or begin anew with --overwrite")
+        again = {failure["picture"] for failure in failures(units, [
+            PartReport.load(target.folder, part) for part in sorted(reported_parts(target.folder))])}
+    return [item for item in inputs.items if item.key not in known or item.key in again]
+
+
+def _units(items: list[Item], kind: str, pictures_per_shard: int, first: int) -> list[Unit]:
+    if kind != FILES:
+        return [Unit(f"shard-{first + number:05d}", kind, (item,), pictures_per_shard, places.size_bytes(item.place))
+                for number, item in enumerate(items)]
+    groups = [items[start:start + pictures_per_shard] for start in range(0, len(items), pictures_per_shard)]
+    return [Unit(f"shard-{first + number:05d}", kind, tuple(group), pictures_per_shard)
+            for number, group in enumerate(groups)]
+
+
+def unit_of(part: str) -> str:
+    """Name of the unit that a part belongs to."""
+    return part.rpartition("-")[0]
+
+
+def failures(units: list[Unit], reports: list[PartReport]) -> list[dict[str, str]]:
+    """What failed, but for pictures that a later unit has tried again, in the order of the reports."""
+    newest = {item.key: unit.name for unit in units if unit.kind == FILES for item in unit.items}
+    return [{**failure, "part": report.part} for report in reports for failure in report.failures
+            if newest.get(failure["picture"], unit_of(report.part)) == unit_of(report.part)]
+
+
+class Totals(NamedTuple):
+    """What all starts together have done."""
+
+    pictures: int
+    pixels: int
+    seconds: float
+    failures: list[dict[str, str]]
+    unfinished: int
+
+    def lines(self) -> list[str]:
+        """What a person wants to read."""
+        megapixels = self.pixels / 1e6
+        lines = [f"{self.pictures} pictures, {megapixels:.1f} megapixels, {self.seconds:.1f} s of work"
+                 + (f", {1e3 * self.seconds / megapixels:.0f} ms per megapixel" if megapixels else "")]
+        counts = Counter(failure["kind"] for failure in self.failures)
+        lines += [f"failed, {kind}: {count}" for kind, count in sorted(counts.items())]
+        return lines + ([f"units not finished: {self.unfinished}"] if self.unfinished else [])
+
+
+def conclude(plan: Plan) -> Totals:
+    """Writes failures.jsonl, if there are any, and summary.json from all reports. Returns their totals."""
+    reports, folder = plan.reports(), plan.target.folder
+    failed = failures(list(plan.units), reports)
+    totals = Totals(sum(report.pictures for report in reports), sum(report.pixels for report in reports),
+                    sum(report.seconds for report in reports), failed, len(plan.pending()[0]))
+    place = places.join(folder, FAILURES)
+    if failed:
+        places.write_bytes(place, b"".join(_json(failure) + b"\n" for failure in failed))
+    else:
+        places.remove(place)
+    counts = Counter(failure["kind"] for failure in failed)
+    places.write_bytes(places.join(folder, SUMMARY), _json({
+        "pictures": totals.pictures, "pixels": totals.pixels, "seconds": round(totals.seconds, 3),
+        "failed": len(failed), "failed_by_kind": dict(sorted(counts.items())), "unfinished_units": totals.unfinished,
+        "translator": dataclasses.asdict(plan.choice)}) + b"\n")
+    return totals

@@ -1,0 +1,176 @@
+"""What is done to one picture, on one machine or on many: choose a translator, translate, name the result, say why not.
+
+`python -m cut_tf.translate` uses these for a folder on this machine, the pipeline of `cut_tf.batch` on its workers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from cut_tf.baselines import BASELINES
+from cut_tf.common import places
+from cut_tf.common.errors import InputError
+from cut_tf.data.image_files import WRITABLE_SUFFIXES
+
+RUN_METHOD = "run"
+
+# (uint8 [H, W, 3], its name for messages) to uint8 [H, W, 3].
+Translate = Callable[[np.ndarray, str], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class TranslatorChoice:
+    """What translates. The fields are the flags of these names; folders and files may be URLs.
+
+    Attributes:
+      method: "run" for one of the three generators that follow, else a row of BASELINES.
+      run: folder of a run, or DIR@STEP.
+      saved_model: folder of an exported SavedModel.
+      tflite: exported .tflite file.
+      weights: of the run, one of `translators.WEIGHTS`, or empty.
+      size: one of `translators.SIZES`.
+      tf32: see `devices.set_up`.
+    """
+
+    method: str = RUN_METHOD
+    run: str = ""
+    saved_model: str = ""
+    tflite: str = ""
+    weights: str = ""
+    size: str = "native"
+    tf32: bool = False
+
+    def check(self) -> None:
+        """Raises InputError unless there is one source of translations, and nothing that it does not use."""
+        sources = [name for name in ("run", "saved_model", "tflite") if getattr(self, name)]
+        if self.method != RUN_METHOD:
+            if sources:
+                raise InputError(f"--{sources[0]} must not be given with --method={self.method}, which uses no "
+                                 f"generator, found {getattr(self, sources[0])!r}")
+        elif len(sources) != 1:
+            raise InputError("one of --run, --saved_model, --tflite and --method must say what translates, found "
+                             f"{', '.join(f'--{name}={getattr(self, name)}' for name in sources) or 'none'}")
+        for name, unused, users in (("weights", "", ["run"]), ("size", "native", ["run", "tflite"]),
+                                    ("tf32", False, ["run", "saved_model"])):
+            if getattr(self, name) != unused and not any(getattr(self, user) for user in users):
+                needed = " or ".join(f"--{user}" for user in users)
+                raise InputError(f"--{name} must not be given without {needed}, found {getattr(self, name)!r}")
+
+    @property
+    def uses_tensorflow(self) -> bool:
+        """Whether TensorFlow translates, and may say which device it uses."""
+        return bool(self.run or self.saved_model)
+
+    def open(self) -> Translate:
+        """Loads the translator. Raises InputError if it cannot be loaded."""
+        if self.method != RUN_METHOD:
+            baseline = BASELINES[self.method]
+            return lambda picture, _: baseline(picture)
+        if self.tflite:
+            from cut_tf.translators.exported import TFLiteTranslator  # imports TensorFlow, like all below
+
+            with places.local_copy(self.tflite) as path:
+                return TFLiteTranslator(path, threads=os.cpu_count() or 1, resize=self.size == "train")
+        from cut_tf import devices
+
+        devices.set_up(self.tf32)
+        if self.saved_model:
+            from cut_tf.translators.exported import SavedModelTranslator
+
+            return SavedModelTranslator(places.local_folder(self.saved_model))
+        from cut_tf.translators.run import Translator
+
+        folder, at, step = self.run.partition("@") if places.is_remote(self.run) else (self.run, "", "")
+        return Translator(f"{places.local_folder(folder)}{at}{step}", self.weights, self.size)
+
+    def pinned(self) -> TranslatorChoice:
+        """The same, with a run's checkpoint named by its step, so that all workers and all later starts take that one.
+
+        Raises:
+          InputError: if the run has no such checkpoint.
+        """
+        if not self.run or places.is_remote(self.run):
+            return self
+        from cut_tf.checkpoints import CheckpointStore, run_and_step
+
+        folder, step = run_and_step(self.run)
+        if step is not None:
+            return self
+        step = CheckpointStore(folder, keep=1, writes=False).find(self.weights or "ema")
+        # The best checkpoint translates with the running means if the run kept them, as no name of weights does too.
+        return dataclasses.replace(self, run=f"{folder}@{step}", weights=self.weights if self.weights != "best" else "")
+
+    def fingerprint(self) -> dict[str, object]:
+        """What the results depend on, as JSON values: the flags, and a digest of a model's files.
+
+        Raises:
+          InputError: if the model's files cannot be read.
+        """
+        digest = hashlib.sha256()
+        for place in self._files():
+            digest.update(places.read_bytes(place))
+        return {**dataclasses.asdict(self), "files": digest.hexdigest()}
+
+    def _files(self) -> list[str]:
+        if self.tflite:
+            return [self.tflite]
+        if self.run:
+            folder = self.run.partition("@")[0] if places.is_remote(self.run) else self._run_folder()
+            return [places.join(folder, "settings.json")]
+        if not self.saved_model:
+            return []
+        inside = places.matching(places.join(self.saved_model, "**/*"))
+        return [place for place in inside if place.endswith("saved_model.pb") or "/variables/" in place]
+
+
+    def _run_folder(self) -> str:
+        from cut_tf.checkpoints import run_and_step
+
+        return str(run_and_step(self.run)[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """Why a picture has no result: one of KINDS, and one line that names the picture."""
+
+    kind: str
+    message: str
+
+
+# Kinds of failures, as they are counted.
+KINDS = {"refused": "unreadable, damaged, or of a size that cannot be translated", "memory": "too large for the memory",
+         "error": "any other error while it was translated"}
+
+
+def failure(name: str, error: Exception) -> Failure:
+    """What to say about a picture that was not translated.
+
+    Args:
+      name: of the picture.
+      error: what was raised.
+    """
+    if isinstance(error, InputError):
+        return Failure("refused", str(error))
+    first_line = next(iter(str(error).splitlines()), "")
+    # By name, since TensorFlow need not be imported for a baseline.
+    no_memory = isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
+    hint = "; it is too large for the memory of this machine" if no_memory else ""
+    return Failure("memory" if no_memory else "error",
+                   f"{name}: cannot be translated{hint} ({type(error).__name__}: {first_line})")
+
+
+def result_name(name: str) -> str:
+    """The result's relative name with slashes: that of its picture; PNG for GIF, whose palette would spoil it."""
+    path = PurePosixPath(name)
+    return name if path.suffix.lower() in WRITABLE_SUFFIXES else str(path.with_suffix(".png"))
+
+
+def result_path(picture: Path, folder: Path) -> Path:
+    """Where the result of a picture of this machine goes."""
+    return folder / result_name(picture.name)

@@ -1,0 +1,220 @@
+"""Files at any place: paths of this machine, and URLs such as gs://bucket/folder that TensorFlow's tf.io.gfile reads.
+
+Paths without a scheme never import TensorFlow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import BinaryIO
+
+from cut_tf.common.errors import InputError
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_WILDCARD = re.compile(r"[*?\[]")
+
+
+def is_remote(place: str) -> bool:
+    """Whether it is a URL."""
+    return _SCHEME.match(place) is not None
+
+
+def has_wildcard(place: str) -> bool:
+    """Whether it is a glob: holds `*`, `?` or `[`."""
+    return _WILDCARD.search(place) is not None
+
+
+def join(folder: str, name: str) -> str:
+    """The place of a file, by its relative name with slashes, in a folder."""
+    return f"{folder.rstrip('/')}/{name}" if folder.rstrip("/") else f"/{name}"
+
+
+def fixed_part(pattern: str) -> str:
+    """The folder that a glob searches: all before the first part with a wildcard; "." if that is nothing."""
+    start = _WILDCARD.search(pattern).start()
+    head, slash, _ = pattern[:start].rpartition("/")
+    return head or ("/" if slash else ".")
+
+
+def exists(place: str) -> bool:
+    """Whether there is a file or a folder."""
+    return _gfile().exists(place) if is_remote(place) else os.path.lexists(place)
+
+
+def is_folder(place: str) -> bool:
+    """Whether there is a folder."""
+    return _gfile().isdir(place) if is_remote(place) else os.path.isdir(place)
+
+
+def size_bytes(place: str) -> int:
+    """Length of a file. Raises InputError naming it if it cannot be read."""
+    with named(place, "must be a readable file"):
+        return int(_gfile().stat(place).length) if is_remote(place) else os.path.getsize(place)
+
+
+def names_in(folder: str) -> list[str]:
+    """Sorted names of the files and folders in a folder; none if there is no such folder. Folders may end in "/"."""
+    with named(folder, "must be a readable folder"):
+        if not is_remote(folder):
+            return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        return sorted(_gfile().listdir(folder)) if _gfile().isdir(folder) else []
+
+
+def matching(pattern: str) -> list[str]:
+    """Sorted files that a glob finds. `*` and `?` stay within a name, `**/` is any number of folders, none too."""
+    root = fixed_part(pattern)
+    fits = re.compile(_regex(pattern if root != "." or pattern.startswith("./") else f"./{pattern}"))
+    with named(pattern, "must be a glob of readable files"):
+        found = [join(folder, name) for folder, names in _walk(root, "/" in pattern[len(root):].lstrip("/"))
+                 for name in names if fits.fullmatch(join(folder, name))]
+    return sorted(found)
+
+
+def _walk(root: str, deep: bool) -> Iterator[tuple[str, list[str]]]:
+    walk = _gfile().walk(root) if is_remote(root) else os.walk(root, followlinks=True)
+    for folder, _, names in walk:
+        yield folder, names
+        if not deep:
+            return
+
+
+def _regex(pattern: str) -> str:
+    """The regular expression of a glob over whole places."""
+    parts, at = [], 0
+    while at < len(pattern):
+        character = pattern[at]
+        closing = pattern.find("]", at + 2) if character == "[" else -1
+        if pattern.startswith("**/", at):
+            parts.append("(?:[^/]+/)*")
+            at += 2
+        elif character in "*?":
+            parts.append("[^/]*" if character == "*" else "[^/]")
+        elif closing > 0:
+            inner = pattern[at + 1:closing]
+            parts.append("[" + ("^" if inner[0] in "!^" else "") + re.escape(inner.lstrip("!^")).replace(r"\-", "-")
+                         + "]")
+            at = closing
+        else:
+            parts.append(re.escape(character))
+        at += 1
+    return "".join(parts)
+
+
+def read_bytes(place: str) -> bytes:
+    """All of a file. Raises InputError naming it if it cannot be read."""
+    with named(place, "must be a readable file"), opened(place) as file:
+        return file.read()
+
+
+def opened(place: str) -> BinaryIO:
+    """A file to read from its start. Raises OSError, or TensorFlow's OpError for a URL."""
+    return _gfile().GFile(place, "rb") if is_remote(place) else open(place, "rb")
+
+
+def write_bytes(place: str, data: bytes) -> None:
+    """Writes a file so that, at any moment, it holds what it held before or all of `data`; makes its folder.
+
+    Raises:
+      InputError: naming the file, if it cannot be written.
+    """
+    with local_file(place) as path:
+        path.write_bytes(data)
+
+
+@contextlib.contextmanager
+def local_file(place: str) -> Iterator[Path]:
+    """A new local file to write, which takes the place of `place` at the end of the block, whole or not at all.
+
+    Raises:
+      InputError: naming the place, if it cannot be written.
+    """
+    folder = place.rpartition("/")[0] or "."
+    with named(place, "must be writable"):
+        if not is_remote(place):
+            os.makedirs(folder, exist_ok=True)
+            path = Path(folder) / f".{uuid.uuid4().hex}.tmp"
+            try:
+                yield path
+                os.replace(path, place)
+            finally:
+                path.unlink(missing_ok=True)
+            return
+        gfile = _gfile()
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "file"
+            yield path
+            # An object store shows an object when it is whole; elsewhere the rename makes it so.
+            gfile.makedirs(folder)
+            aside = join(folder, f".{uuid.uuid4().hex}.tmp")
+            gfile.copy(str(path), aside)
+            gfile.rename(aside, place, overwrite=True)
+
+
+def remove(place: str) -> None:
+    """Removes a file if it is there."""
+    with named(place, "must be a file that can be removed"):
+        if not is_remote(place):
+            Path(place).unlink(missing_ok=True)
+        elif _gfile().exists(place):
+            _gfile().remove(place)
+
+
+@contextlib.contextmanager
+def local_copy(place: str) -> Iterator[Path]:
+    """A file as one of this machine: itself, or a copy that is removed afterwards.
+
+    Raises:
+      InputError: naming the file, if it cannot be read.
+    """
+    size_bytes(place)
+    if not is_remote(place):
+        yield Path(place)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / place.rpartition("/")[2]
+        with named(place, "must be a readable file"):
+            _gfile().copy(place, str(path))
+        yield path
+
+
+def local_folder(place: str) -> Path:
+    """A folder as one of this machine: itself, or a copy with all that is in it, which stays for this process."""
+    if not is_remote(place):
+        return Path(place)
+    copy = Path(tempfile.mkdtemp(prefix="cut_tf_"))
+    with named(place, "must be a readable folder"):
+        if not is_folder(place):
+            raise InputError(f"{place}: must be a readable folder, found none")
+        for folder, _, names in _gfile().walk(place):
+            inside = copy / folder[len(place.rstrip('/')):].strip("/")
+            inside.mkdir(parents=True, exist_ok=True)
+            for name in names:
+                _gfile().copy(join(folder, name), str(inside / name))
+    return copy
+
+
+@contextlib.contextmanager
+def named(place: str, rule: str) -> Iterator[None]:
+    """A block in which what goes wrong with files becomes an InputError that names the place and the rule."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{place}: {rule}, found: {error.strerror or error}") from error
+    except Exception as error:
+        if not type(error).__module__.startswith("tensorflow"):
+            raise
+        text = next(iter(str(error).splitlines()), "") or "nothing there"
+        raise InputError(f"{place}: {rule}, found {type(error).__name__}: {text}") from error
+
+
+def _gfile() -> ModuleType:
+    import tensorflow as tf  # here, since paths need not wait for it
+
+    return tf.io.gfile

@@ -1,0 +1,117 @@
+"""The pipeline on Beam's own runners: in one process, in several, and over the portability API of Flink and Spark.
+
+Run by .ci/run in an environment with the extra `beam`.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cut_tf.baselines import BASELINES
+from cut_tf.common.errors import InputError
+from cut_tf.translators.exported import SavedModelTranslator
+from tests.batch import jobs
+
+pipelines = pytest.importorskip("cut_tf.batch.beam", reason="needs the extra beam")
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "saved_models" / "dehaze_mobile"
+RUNNERS = {
+    "direct": ["--runner=DirectRunner"],
+    "processes": ["--runner=DirectRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2"],
+    "portable": ["--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK"],
+}
+
+
+def _command(*flags):
+    return [sys.executable, "-m", "cut_tf.translate", *flags]
+
+
+def _run(*flags):
+    return subprocess.run(_command(*flags), cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.parametrize("runner, kind", [("direct", "files"), ("processes", "tar"), ("portable", "tfrecord")])
+def test_a_pipeline_gives_the_pixels_of_the_local_command(tmp_path, runner, kind):
+    pictures = jobs.save(tmp_path / "in", 5)
+    (tmp_path / "in" / "bad.png").write_text("no picture")
+    done = _run(f"--saved_model={MODEL}", f"--input={tmp_path / 'in'}", f"--output={tmp_path / 'out'}",
+                f"--output_format={kind}", "--pictures_per_shard=2", *RUNNERS[runner])
+    assert done.returncode == 1, done.stderr
+    translate = SavedModelTranslator(MODEL)
+    jobs.assert_results(tmp_path / "out", {name: translate(pixels) for name, pixels in pictures.items()})
+    pixels = sum(picture[..., 0].size for picture in pictures.values())
+    for count in ("pictures 5", f"pixels {pixels}", "failed 1", "failed_refused 1", "milliseconds "):
+        assert count in done.stdout, done.stdout
+    assert f"error: {tmp_path / 'in' / 'bad.png'}: must be a complete JPEG" in done.stderr
+    again = _run(f"--saved_model={MODEL}", f"--input={tmp_path / 'in'}", f"--output={tmp_path / 'out'}",
+                 f"--output_format={kind}", "--pictures_per_shard=2", *RUNNERS[runner])
+    assert again.returncode == 1 and "this start: nothing" in again.stdout and "5 pictures" in again.stdout
+
+
+def _reports(output):
+    return sorted((output / ".batch" / "reports").glob("[!.]*.json"))
+
+
+@pytest.mark.parametrize("kind", ["files", "tar"])
+def test_a_killed_pipeline_goes_on_where_it_was(tmp_path, kind):
+    """Killed with all its processes as soon as a part is done and others are not."""
+    pictures = {f"{number:03d}.png": jobs.picture(number, 90, 120) for number in range(24)}
+    (tmp_path / "in").mkdir()
+    for name, pixels in pictures.items():
+        Image.fromarray(pixels).save(tmp_path / "in" / name)
+    flags = ["--method=dark_channel_prior", f"--input={tmp_path / 'in' / '*.png'}", f"--output={tmp_path / 'out'}",
+             f"--output_format={kind}", "--pictures_per_shard=1", *RUNNERS["processes"]]
+    with open(tmp_path / "log", "w", encoding="utf-8") as log:
+        process = subprocess.Popen(_command(*flags), cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+        while not _reports(tmp_path / "out") and process.poll() is None:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    done_before = len(_reports(tmp_path / "out"))
+    assert done_before > 0, (tmp_path / "log").read_text()
+    done = _run(*flags)
+    assert done.returncode == 0, done.stderr
+    assert f"24 units of work, {done_before} done before" in done.stdout
+    expected = {name: BASELINES["dark_channel_prior"](pixels) for name, pixels in pictures.items()}
+    jobs.assert_results(tmp_path / "out", expected)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["pictures"] == 24
+
+
+def test_flags_that_nobody_knows_are_refused_before_any_work(tmp_path):
+    jobs.save(tmp_path / "in", 1)
+    flags = ["--method=dark_channel_prior", f"--input={tmp_path / 'in'}", f"--output={tmp_path / 'out'}"]
+    for more, message in ((["--direct_num_werkers=2"], "flags must be of cut_tf or of Apache Beam, found "
+                                                       "--direct_num_werkers"),
+                          (["left"], "flags must be of cut_tf or of Apache Beam, found left"),
+                          (["--compare"], "--compare must not be given with --runner, found True")):
+        done = _run(*flags, "--runner=DirectRunner", *more)
+        assert done.returncode == 2 and f"error: {message}" in done.stderr, done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_beams_options():
+    options = pipelines.pipeline_options("DirectRunner", ["--direct_num_workers=3"]).get_all_options()
+    assert options["direct_num_workers"] == 3 and options["runner"] == "DirectRunner"
+    with pytest.raises(InputError, match="--flag_that_is_none"):
+        pipelines.pipeline_options("DirectRunner", ["--flag_that_is_none=3"])
+
+
+def test_the_handler_counts_bytes_and_takes_one_part_at_a_time(tmp_path):
+    jobs.save(tmp_path / "in", 3)
+    handler = pipelines.TranslationHandler(jobs.PRIOR, pipelines.Target(str(tmp_path / "out"), "files"), 2**20, 1)
+    assert handler.batch_elements_kwargs()["max_batch_size"] == 1
+    (unit, _), done = jobs.settled(tmp_path / "in", tmp_path / "out").pending()
+    (part,) = unit.parts(done)
+    assert handler.get_num_bytes([part]) == 0
+    (report,) = handler.run_inference([part], handler.load_model())
+    assert report.pictures == 2
+    expected = BASELINES["dark_channel_prior"](jobs.picture(0))
+    np.testing.assert_array_equal(dict(jobs.results(tmp_path / "out"))["000.png"], expected)

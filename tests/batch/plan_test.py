@@ -1,0 +1,238 @@
+"""Plans: started again after a kill, with more pictures, with another model."""
+
+import json
+import tarfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from cut_tf.batch import plan as plans
+from cut_tf.batch.inputs import find_inputs
+from cut_tf.batch.translation import TranslatorChoice
+from cut_tf.batch.worker import Target, Worker
+from cut_tf.common.errors import InputError
+from cut_tf.methods import build_method
+from tests.batch import jobs
+
+KINDS = ("files", "tar", "tfrecord")
+
+
+def _expected(pictures):
+    return {name: 255 - pixels for name, pixels in pictures.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_job_that_is_stopped_anywhere_loses_and_doubles_nothing(tmp_path, kind):
+    pictures = jobs.save(tmp_path / "in", 7)
+    for stopped_after in (0, 2, 1):
+        jobs.done(jobs.settled(tmp_path / "in", tmp_path / "out", kind), most_parts=stopped_after)
+    calls = []
+
+    def counted(pixels, where):
+        calls.append(where)
+        return 255 - pixels
+
+    totals = jobs.done(jobs.settled(tmp_path / "in", tmp_path / "out", kind), counted)
+    assert len(calls) == 1 and totals[:2] == (7, sum(pixels[..., 0].size for pixels in pictures.values()))
+    assert totals.unfinished == 0 and not totals.failures
+    jobs.assert_results(tmp_path / "out", _expected(pictures))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_part_that_was_written_but_not_reported_is_written_again_in_its_place(tmp_path, kind, monkeypatch):
+    pictures = jobs.save(tmp_path / "in", 4)
+    plan = jobs.settled(tmp_path / "in", tmp_path / "out", kind)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cut_tf.batch.worker.PartReport.save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            jobs.done(plan)
+    assert len(jobs.results(tmp_path / "out")) == 2
+    jobs.done(jobs.settled(tmp_path / "in", tmp_path / "out", kind))
+    jobs.assert_results(tmp_path / "out", _expected(pictures))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_that_come_later_are_added(tmp_path, kind):
+    pictures = jobs.save(tmp_path / "in", 3)
+    jobs.done(jobs.settled(tmp_path / "in", tmp_path / "out", kind))
+    pictures.update(jobs.save(tmp_path / "in", 2, first=5))
+    plan = jobs.settled(tmp_path / "in", tmp_path / "out", kind)
+    assert [unit.name for unit in plan.pending()[0]] == ["shard-00002"]
+    assert jobs.done(plan).pictures == 5
+    jobs.assert_results(tmp_path / "out", _expected(pictures))
+    assert jobs.settled(tmp_path / "in", tmp_path / "out", kind).pending()[0] == []
+
+
+def test_bad_pictures_are_told_with_reasons_and_counts(tmp_path):
+    pictures = jobs.save(tmp_path / "in", 3)
+    (tmp_path / "in" / "text.png").write_text("no picture")
+    Image.fromarray(jobs.picture(0, 500)).save(tmp_path / "in" / "huge.png")
+
+    def translate(pixels, where):
+        if pixels.shape[0] == 500:
+            raise MemoryError
+        return 255 - pixels
+
+    totals = jobs.done(jobs.settled(tmp_path / "in", tmp_path / "out", per_shard=3), translate)
+    jobs.assert_results(tmp_path / "out", _expected(pictures))
+    lines = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
+    assert {line["picture"]: line["kind"] for line in lines} == {"huge.png": "memory", "text.png": "refused"}
+    assert len(lines) == 2 and {line["part"] for line in lines} == {"shard-00001-00000"}
+    assert any("text.png: must be a complete JPEG" in line["message"] for line in lines)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["failed_by_kind"] == {"memory": 1, "refused": 1} and summary["pictures"] == 3
+    assert "failed, memory: 1" in totals.lines()
+
+    # They are not tried again, unless asked for.
+    assert not jobs.settled(tmp_path / "in", tmp_path / "out", per_shard=3).pending()[0]
+    plan = jobs.settled(tmp_path / "in", tmp_path / "out", per_shard=3, retry_failed=True)
+    totals = jobs.done(plan)
+    assert [failure["picture"] for failure in totals.failures] == ["text.png"] and totals.pictures == 4
+    assert (tmp_path / "out" / "huge.png").is_file()
+    assert not jobs.settled(tmp_path / "in", tmp_path / "out", per_shard=3).pending()[0]
+
+
+def _tar(path, pictures):
+    with tarfile.open(path, "w") as archive:
+        for name, pixels in pictures.items():
+            for member_name, data in ((name, jobs.encoded(pixels)), (name.replace(".png", ".json"), b"{}")):
+                member = tarfile.TarInfo(member_name)
+                member.size = len(data)
+                archive.addfile(member, jobs.io.BytesIO(data))
+
+
+def test_shards_in_and_out_stopped_in_the_middle_of_one(tmp_path):
+    pictures = {f"{number}.png": jobs.picture(number) for number in range(5)}
+    (tmp_path / "in").mkdir()
+    _tar(tmp_path / "in" / "a.tar", pictures)
+    others = {f"b/{number}.png": jobs.picture(number + 10) for number in range(2)}
+    _tar(tmp_path / "in" / "b.tar", others)
+    jobs.done(jobs.settled(tmp_path / "in", tmp_path / "out", "tar"), most_parts=2)
+    plan = jobs.settled(tmp_path / "in", tmp_path / "out", "tar")
+    assert [unit.name for unit in plan.pending()[0]] == ["shard-00000", "shard-00001"]
+    jobs.done(plan)
+    jobs.assert_results(tmp_path / "out", _expected({**pictures, **others}))
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.tar")) == [
+        "shard-00000-00000.tar", "shard-00000-00001.tar", "shard-00000-00002.tar", "shard-00001-00000.tar"]
+    with tarfile.open(tmp_path / "out" / "shard-00001-00000.tar") as archive:
+        assert archive.getnames() == ["b/0.png", "b/0.json", "b/1.png", "b/1.json"]
+    with pytest.raises(InputError, match="--retry_failed must not be given with shards"):
+        jobs.settled(tmp_path / "in", tmp_path / "out", "tar", retry_failed=True)
+
+
+def test_a_shard_that_is_cut_short_gives_what_can_be_read_and_a_failure(tmp_path):
+    pictures = {f"{number}.png": jobs.picture(number) for number in range(3)}
+    _tar(tmp_path / "a.tar", pictures)
+    data = (tmp_path / "a.tar").read_bytes()
+    (tmp_path / "a.tar").write_bytes(data[:data.index(b"2.png")])
+    totals = jobs.done(jobs.settled(tmp_path / "a.tar", tmp_path / "out", per_shard=10))
+    assert [failure["kind"] for failure in totals.failures] == ["refused"]
+    assert "a.tar: must be a whole tar file" in totals.failures[0]["message"]
+    # What belongs to 1.png may be in the part that is missing.
+    jobs.assert_results(tmp_path / "out", _expected({"0.png": pictures["0.png"]}))
+
+
+def test_a_shard_that_changes_in_between_is_not_read_on(tmp_path):
+    _tar(tmp_path / "a.tar", {f"{number}.png": jobs.picture(number) for number in range(4)})
+    jobs.done(jobs.settled(tmp_path / "a.tar", tmp_path / "out", "tar"), most_parts=1)
+    _tar(tmp_path / "a.tar", {f"{number}.png": jobs.picture(number) for number in range(40)})
+    with pytest.raises(InputError, match="a.tar: must stay as it was when the work began"):
+        jobs.settled(tmp_path / "a.tar", tmp_path / "out", "tar")
+
+
+@pytest.mark.parametrize("name", ["../../up.png", "/tmp/absolute.png", ".batch/plan-0000.png"])
+def test_names_in_a_shard_do_not_lead_out_of_the_output(tmp_path, name):
+    _tar(tmp_path / "a.tar", {name: jobs.picture(0), "good.png": jobs.picture(1)})
+    totals = jobs.done(jobs.settled(tmp_path / "a.tar", tmp_path / "deep" / "er" / "out"))
+    assert "names of pictures must stay inside the output" in totals.failures[0]["message"] and totals.pictures == 1
+    assert sorted(path.name for path in tmp_path.rglob("*.png")) == ["good.png"]
+
+
+def test_the_output_of_another_job_is_refused(tmp_path):
+    jobs.save(tmp_path / "in", 2)
+    jobs.done(jobs.settled(tmp_path / "in", tmp_path / "out"))
+    for keywords, finding in (({"kind": "tar"}, "--output_format"), ({"per_shard": 3}, "--pictures_per_shard")):
+        with pytest.raises(InputError, match=f"with another value of {finding}.*--overwrite begins anew"):
+            jobs.settled(tmp_path / "in", tmp_path / "out", **keywords)
+    jobs.save(tmp_path / "other", 2)
+    with pytest.raises(InputError, match=r"found the result of .*in/000.png under the name of .*other/000.png"):
+        jobs.settled(tmp_path / "other", tmp_path / "out")
+    with pytest.raises(InputError, match="another value of what translates"):
+        plans.settle(find_inputs(str(tmp_path / "in")), Target(str(tmp_path / "out"), "files"),
+                     TranslatorChoice(tflite=str(tmp_path / "in" / "000.png")), 2)
+
+
+def test_files_that_no_plan_knows_are_not_replaced(tmp_path):
+    jobs.save(tmp_path / "in", 2)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "001.png").write_bytes(b"mine")
+    with pytest.raises(InputError, match="has 1 of the results already, such as 001.png"):
+        jobs.settled(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "out" / "x.tar").write_bytes(b"mine")
+    with pytest.raises(InputError, match="has 1 of the results already, such as x.tar"):
+        jobs.settled(tmp_path / "in", tmp_path / "out", "tar")
+    with pytest.raises(InputError, match="--output must be another folder than that of --input"):
+        jobs.settled(tmp_path / "in", tmp_path / "in", overwrite=True)
+    assert not (tmp_path / "out" / ".batch").exists() and not (tmp_path / "in" / ".batch").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_overwrite_begins_anew(tmp_path, kind):
+    jobs.save(tmp_path / "in", 5)
+    jobs.done(jobs.settled(tmp_path / "in", tmp_path / "out", kind))
+    for name in ("000.png", "001.png", "002.png"):
+        (tmp_path / "in" / name).unlink()
+    plan = jobs.settled(tmp_path / "in", tmp_path / "out", kind, overwrite=True)
+    assert not jobs.results(tmp_path / "out") and len(plan.units) == 1
+    jobs.done(plan, lambda pixels, _: pixels)
+    jobs.assert_results(tmp_path / "out", {name: jobs.picture(number, 18 + number % 3)
+                                           for number, name in ((3, "003.png"), (4, "004.png"))})
+
+
+def test_all_of_it_on_a_remote_file_system(tmp_path):
+    root = f"ram://{tmp_path.name}"
+    pictures = {f"{number}.png": jobs.picture(number) for number in range(3)}
+    tf.io.gfile.makedirs(f"{root}/in")
+    for name, pixels in pictures.items():
+        with tf.io.gfile.GFile(f"{root}/in/{name}", "wb") as file:
+            file.write(jobs.encoded(pixels))
+    plan = plans.settle(find_inputs(f"{root}/in/*.png"), Target(f"{root}/out", "files"), jobs.PRIOR, 2)
+    worker = Worker(jobs.inverted, plan.target, 2**20)
+    for unit in plan.units:
+        for part in unit.parts(frozenset()):
+            worker.do(part)
+    assert plans.conclude(plan).pictures == 3
+    for name, pixels in pictures.items():
+        with tf.io.gfile.GFile(f"{root}/out/{name}", "rb") as file:
+            found = tf.io.decode_png(file.read()).numpy()
+        np.testing.assert_array_equal(found, 255 - pixels)
+    assert not plan.pending()[0]
+
+
+def test_a_run_that_trains_on_translates_with_the_checkpoint_of_the_first_start(tmp_path, tiny_settings):
+    method = build_method(tiny_settings())
+    method.compile()
+    method.save(tmp_path / "run")
+    jobs.save(tmp_path / "in", 2)
+    target, inputs = Target(str(tmp_path / "out"), "files"), find_inputs(str(tmp_path / "in"))
+    choice = TranslatorChoice(run=str(tmp_path / "run"))
+    first = plans.settle(inputs, target, choice, 2)
+    assert first.choice.run == f"{tmp_path / 'run'}@0"
+    method.step.assign(5)
+    method.save(tmp_path / "run")
+    assert plans.settle(inputs, target, choice, 2).choice == first.choice
+
+
+def test_a_damaged_report_is_named(tmp_path):
+    jobs.save(tmp_path / "in", 2)
+    plan = jobs.settled(tmp_path / "in", tmp_path / "out")
+    jobs.done(plan)
+    (tmp_path / "out" / ".batch" / "reports" / "shard-00000-00000.json").write_text("{")
+    with pytest.raises(InputError, match="shard-00000-00000.json: must be a report of a part"):
+        plans.conclude(plan)

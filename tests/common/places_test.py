@@ -1,0 +1,99 @@
+"""Files of this machine and URLs: TensorFlow's `ram://` stands for a remote file system."""
+
+import glob
+
+import pytest
+import tensorflow as tf
+
+from cut_tf.common import places
+from cut_tf.common.errors import InputError
+
+NAMES = ("a.jpg", "b.png", "sub/a.jpg", "sub/deep/c.jpg", "sub/.hidden.jpg", "other/d[1].jpg")
+
+
+@pytest.fixture(params=["local", "remote"])
+def folder(request, tmp_path):
+    root = str(tmp_path) if request.param == "local" else f"ram://{tmp_path.name}"
+    for name in NAMES:
+        places.write_bytes(places.join(root, name), name.encode())
+    return root
+
+
+@pytest.mark.parametrize("pattern, expected", [
+    ("*.jpg", ["a.jpg"]),
+    ("?.[jp][pn]g", ["a.jpg", "b.png"]),
+    ("**/*.jpg", ["a.jpg", "other/d[1].jpg", "sub/.hidden.jpg", "sub/a.jpg", "sub/deep/c.jpg"]),
+    ("sub/**/[!.]*.jpg", ["sub/a.jpg", "sub/deep/c.jpg"]),
+    ("*/a.jpg", ["sub/a.jpg"]),
+    ("other/d[[]1].jpg", ["other/d[1].jpg"]),
+    ("none/*.jpg", []),
+])
+def test_globs(folder, pattern, expected):
+    assert places.matching(places.join(folder, pattern)) == [places.join(folder, name) for name in expected]
+
+
+@pytest.mark.parametrize("pattern", ["*.jpg", "*/*.jpg", "**/*.jpg", "s*/d*/c.jpg", "sub/?.jpg", "[ab].*"])
+def test_globs_of_names_that_are_not_hidden_are_pythons(tmp_path, pattern):
+    for name in NAMES:
+        if not name.rpartition("/")[2].startswith("."):
+            places.write_bytes(str(tmp_path / name), b"")
+    expected = sorted(name for name in glob.glob(str(tmp_path / pattern), recursive=True))
+    assert places.matching(str(tmp_path / pattern)) == expected
+
+
+def test_a_relative_glob(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    assert places.matching("*.jpg") == ["./a.jpg"]
+
+
+def test_files_are_read_copied_listed_and_removed(folder):
+    place = places.join(folder, "sub/a.jpg")
+    assert places.read_bytes(place) == b"sub/a.jpg" and places.size_bytes(place) == 9
+    with places.local_copy(place) as path:
+        assert path.read_bytes() == b"sub/a.jpg" and path.name == "a.jpg"
+    copy = places.local_folder(places.join(folder, "sub"))
+    assert (copy / "a.jpg").read_bytes() == b"sub/a.jpg" and (copy / "deep" / "c.jpg").read_bytes() == b"sub/deep/c.jpg"
+    assert "a.jpg" in places.names_in(places.join(folder, "sub"))
+    places.remove(place)
+    places.remove(place)
+    assert not places.exists(place) and places.is_folder(places.join(folder, "sub"))
+    assert places.names_in(places.join(folder, "nothing")) == []
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(folder):
+    place = places.join(folder, "a.jpg")
+    with pytest.raises(RuntimeError, match="in the middle"), places.local_file(place) as path:
+        path.write_bytes(b"half")
+        raise RuntimeError("in the middle")
+    assert places.read_bytes(place) == b"a.jpg"
+    assert sorted(places.names_in(folder)) == sorted(["a.jpg", "b.png", "other", "sub"])
+    with places.local_file(place) as path:
+        path.write_bytes(b"whole")
+    assert places.read_bytes(place) == b"whole"
+
+
+def test_what_is_missing_is_named(folder):
+    place = places.join(folder, "nothing.jpg")
+    for read in (places.read_bytes, places.size_bytes):
+        with pytest.raises(InputError, match="nothing.jpg: must be a readable file, found"):
+            read(place)
+    with pytest.raises(InputError, match="must be a readable file"), places.local_copy(place) as path:
+        path.read_bytes()
+
+
+def test_a_remote_folder_that_is_missing_is_named():
+    with pytest.raises(InputError, match="ram://missing: must be a readable folder, found none"):
+        places.local_folder("ram://missing")
+    assert tf.io.gfile.isdir("ram://missing") is False
+
+
+@pytest.mark.parametrize("pattern, root", [("/a/b/*.jpg", "/a/b"), ("gs://x/y/**/z?.png", "gs://x/y"), ("*.jpg", "."),
+                                           ("/*.jpg", "/"), ("a/b*/c", "a")])
+def test_the_folder_that_a_glob_searches(pattern, root):
+    assert places.fixed_part(pattern) == root
+
+
+def test_places_and_globs_are_told_apart():
+    assert places.is_remote("gs://bucket/x") and places.is_remote("s3://b") and not places.is_remote("/a/b://c")
+    assert places.has_wildcard("a*") and places.has_wildcard("a[b]") and not places.has_wildcard("gs://a/b.jpg")

@@ -1,0 +1,93 @@
+"""Recorded results, and the pictures that are drawn from them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from cut_tf.common.errors import InputError
+from cut_tf.settings import Settings
+from tests import warm_process
+from tools.plots import record
+from tools.plots.results import Evaluation, Latency, Share, read_rows, to_csv
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+
+
+def test_rows_return_from_their_file(tmp_path):
+    rows = [Evaluation(0, 50, "ema", 14.25), Evaluation(1, 50, "raw", -3.0)]
+    (tmp_path / "x.csv").write_text(to_csv(rows))
+    assert (tmp_path / "x.csv").read_text() == "seed,step,weights,psnr_db\n0,50,ema,14.2500\n1,50,raw,-3.0000\n"
+    assert read_rows(tmp_path / "x.csv", Evaluation) == rows
+
+
+@pytest.mark.parametrize("text, found", [
+    ("", "found 0 lines after ''"), ("method,percent\nCUT,1\n", "found 1 lines after 'method,percent'"),
+    ("method,precision,percent\n", "found 0 lines"), ("method,precision,percent\nCUT,float32\n", "found 'CUT,float32'"),
+    ("method,precision,percent\nCUT,float32,9\nCUT,float32,x\n", "line 3 must be .* found 'CUT,float32,x'"),
+    ("method,precision,percent\nCUT,float32,nan\n", "not a finite number"),
+])
+def test_files_of_other_contents_are_refused(tmp_path, text, found):
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(InputError, match=rf"x\.csv: .*{found}"):
+        read_rows(tmp_path / "x.csv", Share)
+
+
+def test_missing_files_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"x\.csv: must be a readable CSV file, found: .*No such file"):
+        read_rows(tmp_path / "x.csv", Share)
+
+
+def test_figures_show_the_numbers():
+    figures = pytest.importorskip("tools.plots.figures", reason="pip install '.[plots]'")
+    rows = [Evaluation(seed, step, weights, 10.0 + seed + step) for seed in (0, 2) for step in (1, 2)
+            for weights in ("raw", "ema")] + [Evaluation(0, 0, "input", 8.0)]
+    axes = figures.psnr_over_steps(rows).axes[0]
+    lines = {line.get_label(): line for line in axes.lines}
+    np.testing.assert_allclose(lines["running means (EMA)"].get_xydata(), [[1, 12], [2, 13]])
+    np.testing.assert_allclose(lines["hazy input"].get_ydata(), [8, 8])
+    assert [(band.min(0)[1], band.max(0)[1]) for band in
+            (area.get_paths()[0].vertices for area in axes.collections)] == [(11, 14)] * 2
+    with pytest.raises(InputError, match="same steps"):
+        figures.psnr_over_steps(rows[:-2] + rows[-1:])
+
+    axes = figures.shares_of_the_ceiling([Share("a", "float32", 90), Share("a", "bfloat16", 80),
+                                          Share("b", "float32", 70)]).axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [90, 70, 80]
+    axes = figures.latency_against_psnr([Latency("int8", 256, 5.0, 4.0, 8.0, 0.4, 40.0)]).axes[0]
+    bars, dots = axes.collections
+    np.testing.assert_allclose(bars.get_segments(), [[[4, 40], [8, 40]]])
+    np.testing.assert_allclose(dots.get_offsets(), [[5, 40]])
+
+
+def test_all_pictures_are_drawn_from_the_results_of_the_documentation(tmp_path):
+    pytest.importorskip("matplotlib", reason="pip install '.[plots]'")
+    ended = warm_process.run(["-m", "tools.plots", f"--results={RESULTS}", "--output=pictures"], tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    for name in ("quickstart_psnr", "phones", "ceiling"):
+        with Image.open(io.BytesIO((tmp_path / "pictures" / f"{name}.png").read_bytes())) as picture:
+            assert picture.size == (1050, 570) and len(picture.convert("RGB").getcolors(1 << 20)) > 10
+
+
+def test_the_psnr_of_runs_is_recorded(tmp_path):
+    settings = Settings.of(dataset="scenes", scenes_images=2, scenes_size_px=32, crop_size_px=32, preprocess="crop",
+                           discriminator_layers=1, test_images=2, seed=5)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "settings.json").write_text(settings.to_json())
+    with pytest.raises(InputError, match="found no PSNR in the events of"):
+        record.evaluations(run)
+    with tf.summary.create_file_writer(str(run / "events")).as_default():
+        for step, psnr in ((10, 12.0), (20, 13.0), (20, 14.0)):
+            tf.summary.scalar("eval_ema/psnr", psnr, step)
+            tf.summary.scalar("loss/generator", 1.0, step)
+    hazy, *outputs = record.evaluations(run)
+    assert outputs == [Evaluation(5, 10, "ema", 12.0), Evaluation(5, 20, "ema", 14.0)]
+    assert hazy[:3] == (5, 0, "input") and 5 < hazy.psnr_db < 20
+    with pytest.raises(InputError, match="--runs must be folders of runs, found no settings.json in"):
+        record.evaluations(tmp_path)

@@ -1,0 +1,1 @@
+"""Pictures of the documentation, drawn from recorded results: docs/results/*.csv to docs/images/*.png."""

@@ -1,0 +1,59 @@
+"""Draws the pictures of the documentation from recorded results. Needs Matplotlib: pip install '.[plots]'.
+
+    python -m tools.plots [--results=docs/results] [--output=docs/images]
+
+quickstart_psnr.csv becomes quickstart_psnr.png (`tools.plots.record` writes it from runs), phones.csv phones.png and
+ceiling.csv ceiling.png. The last two files hold figures of the tables in docs/phones.md and docs/speed.md.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from cut_tf import command_line
+from cut_tf.common.errors import InputError
+from cut_tf.common.files import replace_file
+from tools.plots.results import Evaluation, Latency, Share, read_rows
+
+_RESULTS = flags.DEFINE_string("results", "docs/results", "folder of the recorded results")
+_OUTPUT = flags.DEFINE_string("output", "docs/images", "folder of the pictures; made if it is not there")
+_DOTS_PER_INCH = 150
+
+
+def draw_all(results: Path, output: Path) -> list[Path]:
+    """Draws all pictures, and returns their paths. Raises InputError for missing or damaged results."""
+    rows = {name: read_rows(results / f"{name}.csv", row_type) for name, row_type in
+            (("quickstart_psnr", Evaluation), ("phones", Latency), ("ceiling", Share))}
+    try:
+        from tools.plots import figures
+    except ImportError as error:
+        raise InputError(f"pictures need matplotlib: pip install '.[plots]' ({error})") from error
+    drawn = {"quickstart_psnr": figures.psnr_over_steps(rows["quickstart_psnr"]),
+             "phones": figures.latency_against_psnr(rows["phones"]),
+             "ceiling": figures.shares_of_the_ceiling(rows["ceiling"])}
+    output.mkdir(parents=True, exist_ok=True)
+    for name, figure in drawn.items():
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+        replace_file(output / f"{name}.png", picture.getvalue())
+    return [output / f"{name}.png" for name in drawn]
+
+
+def main(argv: list[str]) -> int:
+    """Exit code 0, or 2 for bad flags or results."""
+    try:
+        if len(argv) > 1:
+            raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
+        print(*draw_all(Path(_RESULTS.value), Path(_OUTPUT.value)), sep="\n")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,75 @@
+"""Records PSNR over steps of finished runs, from their TensorBoard events, for `python -m tools.plots`.
+
+    python -m tools.plots.record --runs=runs/seed_0,runs/seed_1,runs/seed_2 --output=docs/results/quickstart_psnr.csv
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from cut_tf import command_line
+from cut_tf.common.errors import InputError
+from cut_tf.common.files import replace_file
+from cut_tf.settings import Settings
+from tools.plots.results import Evaluation, to_csv
+
+_RUNS = flags.DEFINE_list("runs", [], "folders of runs with test pairs, which differ in their seed")
+_OUTPUT = flags.DEFINE_string("output", "docs/results/quickstart_psnr.csv", "CSV file to write")
+_TAGS = {"eval_raw/psnr": "raw", "eval_ema/psnr": "ema"}
+
+
+def evaluations(run: Path) -> list[Evaluation]:
+    """PSNR of the input, then all evaluations of a run, by weights and step. Raises InputError if it has none."""
+    import tensorflow as tf  # not at the head of the file: takes seconds
+
+    try:
+        settings = Settings.from_json((run / "settings.json").read_text(encoding="utf-8"), str(run))
+    except OSError as error:
+        raise InputError(f"--runs must be folders of runs, found no settings.json in {run}") from error
+    found = {}
+    for path in sorted(run.glob("events/*")):
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                if value.tag in _TAGS:  # a resumed run repeats steps, of which the last count
+                    found[_TAGS[value.tag], event.step] = float(tf.make_ndarray(value.tensor))
+    if not found:
+        raise InputError(f"--runs must be runs with test pairs, found no PSNR in the events of {run}")
+    seed = settings.train.seed
+    return [Evaluation(seed, 0, "input", _input_psnr(settings)),
+            *(Evaluation(seed, step, weights, psnr) for (weights, step), psnr in sorted(found.items()))]
+
+
+def _input_psnr(settings: Settings) -> float:
+    """Mean PSNR in dB of the test sources against their targets."""
+    from cut_tf.data import open_dataset
+    from cut_tf.data.pipeline import load_test_images
+    from cut_tf.training.evaluation import mean_metrics
+
+    data = open_dataset(settings)
+    sources, targets = (load_test_images(side, settings.data) for side in (data.test_source, data.test_target))
+    return mean_metrics(sources, targets)["psnr"]
+
+
+def main(argv: list[str]) -> int:
+    """Exit code 0, or 2 for bad flags or runs."""
+    try:
+        if len(argv) > 1:
+            raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
+        if not _RUNS.value:
+            raise InputError("--runs must be folders of runs, found none")
+        command_line.start_tensorflow()
+        rows = [row for run in _RUNS.value for row in evaluations(Path(run))]
+        replace_file(Path(_OUTPUT.value), to_csv(rows).encode())
+        print(f"{len(rows)} evaluations in {_OUTPUT.value}")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)
