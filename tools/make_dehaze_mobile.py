@@ -1,7 +1,7 @@
 """Makes saved_models/dehaze_mobile: python -m tools.make_dehaze_mobile --photographs=DIR --val_photographs=DIR
 
-Trains with the flagfile dehaze_mobile (or goes on with, or takes, the run that is there), exports the SavedModel and
-its .tflite twins, measures them on the hazed --val_photographs and on the test scenes, and writes the model card.
+Trains with the flagfile dehaze_mobile, or continues or uses an existing run. Exports the SavedModel and its .tflite
+twins, measures them on the hazed --val_photographs and on the test scenes, and writes the model card.
 With --measure_only it prints the card's tables for the model in --output, and writes nothing.
 """
 

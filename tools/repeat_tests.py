@@ -2,9 +2,9 @@
 
     python -m tools.repeat_tests --output=FOLDER [--runs=20] [--busy=2] [-- PYTEST_ARGUMENTS]
 
-Beside the tests, `--busy` programs compute without a pause. FOLDER/run_01.log and so on keep what each run printed,
-FOLDER/results.jsonl one line for each. The same command goes on where it was stopped. Exit code 0 if all runs passed,
-1 if one did not, whose failed tests are named.
+Beside the tests, `--busy` programs compute without a pause. FOLDER/run_01.log and so on have the output of each run,
+FOLDER/results.jsonl has a line for each. The same command continues after a stop. Exit code 0 if all runs passed, else
+1, and the failed tests are named.
 """
 
 from __future__ import annotations

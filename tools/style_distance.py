@@ -1,4 +1,4 @@
-"""Says how much of a target picture's palette and texture a translation has taken, and what is left of its input.
+"""Measures how close a translation's colours and texture are to a target picture, and how much of its input is kept.
 
     python -m tools.style_distance --input=painting.jpg --output=translated.png --target=photo.jpg
 
@@ -18,7 +18,7 @@ from cut_tf.common.errors import InputError
 
 _INPUT = flags.DEFINE_string("input", None, "picture that was translated", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "its translation, of the same size", required=True)
-_TARGET = flags.DEFINE_string("target", None, "picture whose look was wanted", required=True)
+_TARGET = flags.DEFINE_string("target", None, "picture whose look the translation should have", required=True)
 
 
 def main(_: list[str]) -> int:

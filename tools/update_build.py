@@ -1,4 +1,4 @@
-"""Writes the BUILD files from the Python files that are there and what they import: python -m tools.update_build
+"""Writes the BUILD files from the Python files and their imports: python -m tools.update_build
 
 A folder of the root with an `__init__.py` becomes one library per module, a folder below it one library, and every
 module with `if __name__ == "__main__":` a binary as well. In `tests`, every `*_test.py` becomes a test and every other
@@ -78,7 +78,7 @@ class Tree:
                        re.findall(r"^([\w.-]+)(?:\[.*\])?==", (root / LOCK).read_text(encoding="utf-8"), re.MULTILINE)}
 
     def home(self, file: PurePosixPath) -> PurePosixPath:
-        """The folder whose BUILD file declares a file: for tests their own, else at most the second from the root."""
+        """The folder whose BUILD file declares a file: for tests their own folder, else one of at most two levels."""
         return file.parent if is_test_code(file) else PurePosixPath(*file.parent.parts[:2])
 
     def label(self, file: PurePosixPath) -> str:
@@ -99,7 +99,7 @@ class Tree:
                    for node in self.parsed[file].body)
 
     def dependencies(self, file: PurePosixPath) -> set[str]:
-        """Labels of all that a file imports; for tests, also of what they name and of every conftest.py above."""
+        """Labels of all modules that a file imports. For tests, also of those that they name, and of every conftest.py."""
         wished = set(_skipped_for(self.parsed[file]))
         missing = {name.split(".")[0] for name in wished if _package(name) not in self.locked} - set(self.folders)
         labels = {label for name in {*_imports(self.parsed[file], file), *wished}
@@ -129,7 +129,7 @@ class Tree:
         return set().union(*(self.data(file) for file in self.files))
 
     def other_files(self, folder: PurePosixPath) -> Glob | None:
-        """What a package has besides Python files, packages of its own and files about Bazel."""
+        """The files of a package that are neither Python nor about Bazel nor in packages of their own."""
         packages = {self.home(file) for file in self.files} - {folder, *folder.parents}
         patterns, names = set(), set()
         for path in (self.root / folder).rglob("*"):
@@ -241,7 +241,7 @@ def _file_groups(tree: Tree, folder: PurePosixPath) -> Iterator[Target]:
     below = {tree.home(file) for file in tree.files if folder in tree.home(file).parents}
     labels = {f"//{child}:all_files" for child in below if not below.intersection(child.parents)}
     if str(folder) == _TESTS:
-        # Who reads all tests, reads all that they name.
+        # A test that reads all tests also reads the files that they name.
         labels |= {label for label in tree.all_data() if label.startswith("//:")}
     yield Target("filegroup", "all_files", {"srcs": Glob(["**"], ["**/__pycache__/**"], sorted(labels))})
 
@@ -327,7 +327,7 @@ def _render(targets: Sequence[Target], folder: str = "", exported: Iterable[str]
 
 
 def build_files(root: Path = ROOT) -> dict[Path, str]:
-    """What the BUILD files must be, by their paths.
+    """The right texts of the BUILD files, by their paths.
 
     Raises:
       InputError: if an import leads neither to a file nor to a package of the lock.
@@ -351,7 +351,7 @@ def build_files(root: Path = ROOT) -> dict[Path, str]:
 
 
 def out_of_date(root: Path = ROOT) -> dict[Path, str]:
-    """BUILD files that are not as they must be, with the text they must have: none if they must go.
+    """BUILD files that are out of date, with their right text; an empty text if the file must be removed.
 
     Raises:
       InputError: as build_files does.
@@ -364,7 +364,7 @@ def out_of_date(root: Path = ROOT) -> dict[Path, str]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit code 0, 1 if --check finds BUILD files out of date, 2 if an argument or an import is not as it must be."""
+    """Exit code 0, 1 if --check finds BUILD files out of date, 2 for a bad argument or import."""
     try:
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")

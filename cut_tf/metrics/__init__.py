@@ -1,4 +1,4 @@
-"""Metrics by name: what can be measured of pictures, and how it is printed."""
+"""Metrics by name, and how they are printed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Metric(Row):
     Attributes:
       label: name in tables, with the unit.
       digits: decimals in tables.
-      better: "higher" or "lower"; "-" where neither is.
+      better: "higher" or "lower"; "-" if neither is better.
       in_training: whether training measures it at --eval_steps, and can keep the best checkpoint by it.
     """
 
@@ -42,7 +42,7 @@ DISTANCES = {
     "kid": Metric("cut_tf.metrics.distances:kid", "kernel Inception distance (Binkowski et al., 2018)", label="KID",
                   better="lower", in_training=True),
 }
-# Of a prediction and the picture that it was made from, without a target. One call computes them all.
+# Of a prediction and the input that it was made from, without a target. One call computes them all.
 _SCORES = "cut_tf.metrics.no_reference:no_reference_scores"
 NO_REFERENCE = {
     "dark_channel_input": Metric(_SCORES, "haze in the input (He et al., 2009)", label="dark channel, input"),
@@ -52,5 +52,5 @@ NO_REFERENCE = {
                                   digits=2),
     "colourfulness_output": Metric(_SCORES, "of the output", label="colourfulness, output", digits=2),
 }
-# What training can keep the best checkpoint by.
+# The metrics by which training can choose the best checkpoint.
 IN_TRAINING = {name: metric for name, metric in {**METRICS, **DISTANCES}.items() if metric.in_training}

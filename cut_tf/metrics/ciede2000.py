@@ -1,7 +1,8 @@
 """CIEDE2000, the colour difference of CIE 142-2001, between 8-bit sRGB pictures. Computed with NumPy.
 
-As written out in Sharma, Wu, Dalal: The CIEDE2000 Color-Difference Formula, Color Research and Application 30 (2005),
-whose names the code keeps: L', C' and h' are lightness, chroma and hue, G, T, R_C and S the formula's own terms.
+The formula is that of Sharma, Wu, Dalal: The CIEDE2000 Color-Difference Formula, Color Research and Application 30
+(2005). The code keeps its names: L', C' and h' are lightness, chroma and hue; G, T, R_C and S are its own terms.
+scikit-image has the same function, and tests compare with it. It is no run-time package because of its size.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def _polar(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _turn_and_mean(hue_1: np.ndarray, hue_2: np.ndarray, grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The way from one hue to the other, the shorter one, and the hue half-way; where one is grey, the other's hue."""
+    """The shorter way from one hue to the other, and the hue half-way. If one colour is grey, the other's hue."""
     turn, total = hue_2 - hue_1, hue_1 + hue_2
     far = np.abs(turn) > np.pi
     turn = np.where(far, turn - 2 * np.pi * np.sign(turn), turn)

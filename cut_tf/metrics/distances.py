@@ -1,6 +1,6 @@
 """Distances between two sets of pictures, by their features: FID and KID. Lower is better.
 
-Statistics are gathered a batch at a time in bounded memory, and may be kept in a file and compared with again.
+Statistics are computed a batch at a time in bounded memory. They can be stored in a file for later comparisons.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ class FeatureMoments:
 
 
 class FeatureSample:
-    """A uniform random sample, without replacement, of vectors that come a batch at a time.
+    """A uniform random sample, without replacement, of vectors that are added a batch at a time.
 
-    Every vector draws a number, and those with the smallest stay.
+    Every vector gets a random number, and those with the smallest numbers stay.
 
     Args:
       limit: vectors to keep.
@@ -104,7 +104,7 @@ class FeatureSample:
 
 
 class FeatureStatistics(NamedTuple):
-    """What is kept of a set of pictures.
+    """The stored statistics of a set of pictures.
 
     Attributes:
       description: of the extractor, as in `FeatureExtractor.description`.
@@ -190,7 +190,7 @@ def frechet_distance(one: FeatureMoments, other: FeatureMoments) -> float:
 
 
 def _factor(covariance: np.ndarray) -> np.ndarray:
-    """F [D, rank] with F F' = covariance [D, D], without what is zero but for rounding."""
+    """F [D, rank] with F F' = covariance [D, D], without the directions whose variance is only rounding."""
     values, vectors = np.linalg.eigh(covariance)
     kept = values > len(values) * np.finfo(np.float64).eps * max(values[-1], 0.0)
     return vectors[:, kept] * np.sqrt(values[kept])
@@ -225,7 +225,7 @@ def kernel_distance(one: np.ndarray, other: np.ndarray, seed: int = 0) -> Distan
 
 
 def subset_size(images: int, others: int) -> int:
-    """Images of a subset of KID. Half of a small set, since subsets that are the whole set have no spread."""
+    """Images of a subset of KID: at most half of a set, since subsets of the whole set would have no spread."""
     return min(SUBSET_IMAGES, max(min(images, others) // 2, MIN_IMAGES))
 
 

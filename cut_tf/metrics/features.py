@@ -1,11 +1,11 @@
 """Networks that turn a picture into a vector of features, for distances between sets of pictures (FID, KID).
 
     inception   InceptionV3 of keras.applications with its ImageNet weights, mean over space of the last layer, 2048
-                numbers. Not the graph of 2015 that Heusel et al. (2017) used, nor its port for PyTorch: figures differ
-                from those of papers, and are compared only with figures of this extractor.
+                numbers. It is not the graph of 2015 that Heusel et al. (2017) used, nor its port for PyTorch. So
+                figures differ from those of papers; compare them with figures of this extractor only.
     random      three convolutions with fixed random weights, mean over space after each, 112 numbers. Needs no file.
-                In the manner of random projections (Johnson-Lindenstrauss) it sees differences of colour and texture,
-                but no objects: only for comparisons within one series of runs.
+                Like random projections (Johnson-Lindenstrauss) it reacts to differences of colour and texture, but
+                not to objects: only for comparisons within one series of runs.
     run:DIR     the encoder of a saved run's generator, at the last of its --nce_layers that the generator has: mean and
                 standard deviation over space. Only for comparisons within one series of runs.
     DIR         a SavedModel, or a folder of numbered versions: signature `features` or else `serving_default`, one
@@ -48,7 +48,7 @@ _RANDOM_SIDE_PX = 64
 _RANDOM_CHANNELS = (16, 32, 64)
 _SIGNATURES = ("features", "serving_default")
 _BATCH = 16
-# Side of the empty picture that a network of any size is tried with.
+# Side of the empty picture with which a network that takes any size is checked.
 _PROBE_SIDE_PX = 64
 
 # float32 [B, H, W, 3] in [0, 255] to float32 [B, D].
@@ -68,7 +68,7 @@ class FeatureExtractor:
 
     Attributes:
       dimension: D.
-      description: what makes features comparable: extractor, layer, resize, weights, dimension, all as text.
+      description: extractor, layer, resize, weights and dimension, all as text. Equal ones have comparable features.
 
     Raises:
       InputError: if the network does not give finite [B, D].
@@ -162,7 +162,7 @@ def _inception(path: Path) -> FeatureExtractor:
     rule = "must be an .h5 file of weights of keras.applications' InceptionV3 without its top"
     with open(path, "rb") as file:
         start = file.read(len(_HDF5_START))
-    # Keras' h5 weights hold numbers alone; by other names, Keras reads other formats.
+    # Only .h5 files, which hold numbers alone. By other suffixes Keras would read formats that can run code.
     if start != _HDF5_START or path.suffix != ".h5":
         raise InputError(f"--inception_weights: {path} {rule}, found one that begins with {start!r}")
     model = inception_network()
@@ -185,7 +185,7 @@ def inception_network() -> keras.Model:
 
 
 def _random() -> FeatureExtractor:
-    # RandomState's stream is frozen, so that features are the same with every version of NumPy.
+    # NumPy guarantees the stream of RandomState, so that features are the same with every version.
     rng, kernels, depth = np.random.RandomState(0), [], 3
     for channels in _RANDOM_CHANNELS:
         values = rng.standard_normal((3, 3, depth, channels)) * np.sqrt(2 / (9 * depth))
@@ -214,7 +214,7 @@ def _run_encoder(run: str) -> FeatureExtractor:
     layer = max(layer for layer in (0, *settings.patch_nce.layers()) if _has_layer(generator, layer))
 
     def network(levels: tf.Tensor) -> tf.Tensor:
-        # In float32 on both stacks, also where the run computes in 16 bits.
+        # In float32 on both stacks, also if the run was trained in 16 bits.
         hidden = tf.cast(generator.encode(images.from_bytes(levels), [layer], training=False)[0], tf.float32)
         mean, variance = tf.nn.moments(hidden, axes=[1, 2])
         return tf.concat([mean, tf.sqrt(variance)], axis=1)

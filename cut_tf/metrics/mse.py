@@ -24,7 +24,7 @@ def mse(prediction: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """
     prediction, target = tf.convert_to_tensor(prediction), tf.convert_to_tensor(target)
     check_pair(prediction, target)
-    # Squares of differences of bytes are whole numbers; in int64 not one of them is lost, however many are summed.
+    # Squared differences of bytes are integers, whose sum is exact in int64, however many there are.
     difference = tf.cast(prediction, tf.int32) - tf.cast(target, tf.int32)
     total = tf.reduce_sum(tf.cast(difference * difference, tf.int64), axis=[1, 2, 3])
     count = tf.reduce_prod(tf.shape(prediction, tf.int64)[1:])

@@ -1,7 +1,7 @@
-"""Measures of a picture for which there is no true, haze-free one. They say what changed, not whether it is right.
+"""Measures of pictures without a haze-free target. They say what changed, not whether it is right.
 
-Noise, halos and false colours raise contrast and colourfulness as well as a clear view does, and the dark channel of a
-picture that is dark all over is low. Where true pictures exist, use PSNR, SSIM and CIEDE2000.
+Noise, halos and false colours raise contrast and colourfulness, as a clear view does. The dark channel is low in any
+dark picture. Where targets exist, use PSNR, SSIM and CIEDE2000.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cut_tf.common.windows import box_sum, row_bands, window_minimum
 
 PATCH_PX = 15
 _REACH_PX = PATCH_PX // 2
-# Luma of ITU-R BT.601 in thousandths of a level: whole numbers, so that a flat picture has a contrast of exactly zero.
+# Luma of ITU-R BT.601 in thousandths of a level: integers, so that a flat picture has a contrast of exactly zero.
 _LUMA_WEIGHTS = np.array([299, 587, 114])
 _LUMA_RANGE = 255 * 1000
 

@@ -11,8 +11,8 @@ pictures together:
 Class accuracy counts the classes that occur in the targets, mean IoU those that occur in targets or predictions.
 Pixels of the target with label 255 do not count; a prediction of 255 where the target has a class is wrong.
 
-Labels are never mixed: a prediction of another size than its target is resized to it with nearest neighbour (pixel
-centres), and a colour that is not in the colour table becomes the label of the nearest one (Euclidean, in RGB).
+Labels are never mixed. A prediction of another size is resized to its target's by nearest neighbour (pixel centres). A
+colour that is not in the colour table becomes the label of the nearest one (Euclidean, in RGB).
 """
 
 from __future__ import annotations
@@ -235,13 +235,13 @@ def evaluate_labels(pred_dir: Path, target_dir: Path, colours: Path | None = Non
       colours: file of a colour table, or None: stored numbers are labels.
       csv_path: where to write a line per class, if anywhere.
       json_path: where to write the whole report, if anywhere.
-      progress: whether to tell on stderr, now and then, how far it is.
+      progress: whether to print the progress on stderr.
 
     Returns:
       The report; both files are written by then, each atomically.
 
     Raises:
-      InputError: if a folder has no images, a prediction has no target, or a file is not as it must be.
+      InputError: if a folder has no images, a prediction has no target, or a file is no label map.
     """
     check_report_files(csv_path, json_path, read=colours)
     table = read_colour_table(colours) if colours is not None else None

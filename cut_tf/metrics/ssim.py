@@ -22,8 +22,9 @@ def ssim(prediction: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     K2 0.03, population covariance. The same number as scikit-image's `structural_similarity(target, prediction,
     gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=-1, data_range=255)`.
 
-    Computed in float64: in float32, as in `tf.image.ssim`, the variance of bright, flat regions such as a hazy sky
-    is lost in rounding, and the result is off by up to 2e-3.
+    Computed in float64. In float32, as in `tf.image.ssim`, rounding loses the variance of bright, flat regions such as
+    a hazy sky, and the result is wrong by up to 2e-3. scikit-image has the same function, and tests compare with it; it
+    is no run-time package because of its size, and training computes SSIM in TensorFlow.
 
     Args:
       prediction: uint8 [B, H, W, 3], tensor or array; both sides at least 11 px.

@@ -1,8 +1,8 @@
-"""How much a picture has taken of another one's palette and texture, and how much of its own structure it has kept.
+"""How close a translation's colours and texture are to a target picture, and how much of its own structure it keeps.
 
 Distances are sliced Wasserstein distances (Rabin et al., SSVM 2011): the mean over random directions of the
-1-Wasserstein distance of two sets of vectors projected on the direction. They are in levels of 0 to 255, and 0 for
-pictures with the same statistics; the pictures may differ in size and content. NumPy alone, but for SSIM.
+1-Wasserstein distance between two sets of vectors projected on the direction. They are in levels of 0 to 255, and 0 for
+pictures with the same statistics. The pictures may differ in size and content. NumPy alone, except for SSIM.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def sliced_wasserstein(one: np.ndarray, other: np.ndarray, directions: int = _DI
     Args:
       one: float [N, C].
       other: float [N, C], as many vectors.
-      directions: how many; always the same ones for a C.
+      directions: number of directions. For one C they are always the same.
     """
     lines = np.random.default_rng(_DIRECTIONS_SEED).normal(size=(one.shape[1], directions))
     lines /= np.linalg.norm(lines, axis=0)
@@ -54,7 +54,7 @@ def texture_distance(picture: np.ndarray, target: np.ndarray, scale: int = 1) ->
 
 
 def structure_similarity(picture: np.ndarray, source: np.ndarray) -> dict[str, float]:
-    """What is left of the layout: {"ssim_luminance", "ssim_edges"}, SSIM of the luminance and of its gradient's length.
+    """How much of the layout is kept: {"ssim_luminance", "ssim_edges"}, SSIM of luminance and of gradient magnitude.
 
     Args:
       picture: uint8 [H, W, 3].

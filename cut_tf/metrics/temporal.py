@@ -8,7 +8,7 @@ import numpy as np
 class TemporalChange:
     """Mean absolute change between consecutive frames, in levels of 0 to 255.
 
-    A still scene with sensor noise changes by the noise alone; outputs that change more flicker.
+    A still scene changes by its sensor noise alone. If the outputs change more than that, they flicker.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Measures speed and memory against something of the same run: python -m tools.benchmark COMMAND
+"""Measures speed and memory, always against something else in the same process: python -m tools.benchmark COMMAND
 
     train_step --method=cut,fastcut --precision=float32,bfloat16     a training step: time, memory, share of the ceiling
     scaling --method=cut --sizes_px=128,192,256,384,512 --batches=1,2,4,8   exponents in pixels, overhead of replicas

@@ -1,4 +1,4 @@
-"""What each command of the benchmark measures: its rows, from the flags."""
+"""The commands of the benchmark: each makes its rows from the flags."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def stiefel() -> list[dict]:
 
     @tf.function
     def constraint() -> list[tf.Tensor]:
-        # As far off the manifold as a step of Adam takes a kernel.
+        # The distance from the manifold is that after a step of Adam.
         return [retraction(kernel - 2e-4 * tf.sign(tangent_projection(kernel, gradient)))
                 for kernel, gradient in zip(kernels, gradients)]
 
@@ -157,7 +157,7 @@ def report() -> Iterator[dict]:
 
 
 class Command(NamedTuple):
-    """What makes the rows of a command, and how one of them reads."""
+    """A command: the function that makes its rows, and the one that turns a row into text."""
 
     rows: Callable[[], Iterable[dict]]
     line: Callable[[dict], str]

@@ -115,7 +115,7 @@ def _waiting(case: str, given: dict[str, Any], repeats: int) -> dict:
 
 
 def line(row: dict) -> str:
-    """A row for people."""
+    """A row as readable text."""
     if "wait_share" in row:
         return (f"{row['name']:22s} {row['size_px']} px: {row['median_sec']:.3f} s, of which "
                 f"{1000 * row['wait_sec']:.1f} ms wait for the batch: {100 * row['wait_share']:.2f} %")

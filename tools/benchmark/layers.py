@@ -87,7 +87,7 @@ def _times(size_px: int, batch_size: int, ngf: int, precision: str, repeats: int
 
 
 def _peak_mib(layer: str, step: str, *case: object) -> float:
-    """What the pass takes above what the process had before it was compiled."""
+    """Memory that the pass needs in addition to that of the process before it was compiled."""
     call = _call(layer, step, *case)
     before = measuring.start_peak()
     measuring.measure(call, 1)
@@ -95,7 +95,7 @@ def _peak_mib(layer: str, step: str, *case: object) -> float:
 
 
 def line(row: dict) -> str:
-    """A row for people."""
+    """A row as readable text."""
     median, least, most = (1000 * row[key] for key in ("median_sec", "least_sec", "most_sec"))
     return (f"{row['name']:11s} {row['pass']:16s} {row['precision']:8s} {'x'.join(map(str, row['shape']))}  "
             f"{median:8.2f} ms ({least:.2f} to {most:.2f})  x {row['share_of_convolution']:5.2f}  "

@@ -1,4 +1,4 @@
-"""Rows of `python -m tools.benchmark losses`: do the losses of a run in half precision follow those of float32?"""
+"""Rows of `python -m tools.benchmark losses`: the losses of a run in half precision against those in float32."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _PREFIX = "loss/"
 def rows(case: str, precision: str, given: dict[str, Any], steps: int, window: int) -> Iterator[dict]:
     """Runs from the same weights on the same crops of the scenes: in float32, in half precision, and a control.
 
-    The control is float32 from weights that were rounded to half precision once. Adversarial training makes much of
-    little: what the control differs by, a run in half precision may differ by too.
+    The control is float32 from weights that were rounded to half precision once. Adversarial training amplifies small
+    differences, so a run in half precision may differ from float32 as much as the control does.
 
     Args:
       case: a key of benchmark_step.CASES.
@@ -74,7 +74,7 @@ def _on_scenes(settings: Settings) -> Settings:
 
 
 def line(row: dict) -> str:
-    """A row for people."""
+    """A row as readable text."""
     return (f"{row['method']:9s} {row['name']:16s} {row['steps']} steps: float32 {row['mean_float32']:9.4f}, "
             f"{row['run']:8s} {row['mean']:9.4f}; moving averages of {row['window']} steps differ by "
             f"{100 * row['largest_difference']:.2f} % at most, {100 * row['mean_difference']:.2f} % in the mean")

@@ -15,7 +15,7 @@ _GPU, _MIB = "GPU:0", 2**20
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 # Large enough that the matrices do not fit into the caches, small enough for a tenth of a second.
 _MATRIX_SIDE, _BANDWIDTH_FLOATS = 2048, 2**25
-# One after the other in a call, as the convolutions of a step are: the first alone would find the cores asleep.
+# Products in a call, one after the other like the convolutions of a step. A single one would find the cores idle.
 _PRODUCTS = 4
 
 
@@ -33,7 +33,7 @@ def timing_of(times: Sequence[float]) -> Timing:
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Seconds of one call, which must return a tensor, an array or a structure of them; its result is waited for."""
+    """Seconds of one call until its result is there. It must return a tensor, an array or a structure of them."""
     import tensorflow as tf  # not in the parent of the processes that measure
 
     start = time.perf_counter()
@@ -49,7 +49,7 @@ def measure(call: Callable[[], object], repeats: int, warm_up: int = 2) -> Timin
 
 
 def interleaved(calls: dict[str, Callable[[], object]], repeats: int, warm_up: int = 2) -> dict[str, Timing]:
-    """Times several calls in turns, so that what else the machine does hits all of them alike."""
+    """Times several calls in turns, so that other programs on the machine slow all of them alike."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(warm_up + repeats):
         for name, call in calls.items():
@@ -58,9 +58,9 @@ def interleaved(calls: dict[str, Callable[[], object]], repeats: int, warm_up: i
 
 
 def in_own_process(function: Callable[..., Any], *arguments: object) -> Any:
-    """Calls a function in a new process, which gives back all memory, that of a GPU too, before the next one.
+    """Calls a function in a new process, which frees all memory at its end, that of a GPU too.
 
-    Its TensorFlow and its peak of memory are its own. Raises BrokenProcessPool if it is killed.
+    TensorFlow and the peak of memory belong to that process alone. Raises BrokenProcessPool if it is killed.
     """
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), signal.signal,
                                                 (signal.SIGINT, signal.SIG_IGN)) as pool:
@@ -68,10 +68,9 @@ def in_own_process(function: Callable[..., Any], *arguments: object) -> Any:
 
 
 def start_peak(on_cpu: bool = False) -> float:
-    """Forgets the peak of memory that `peak_mib` tells. Returns what is in use now, in MiB.
+    """Resets the peak of memory that `peak_mib` returns. Returns the memory in use now, in MiB.
 
-    Of the first GPU where there is one, else, or with `on_cpu`, of this process, which has its peak in part from its
-    parent.
+    It is that of the first GPU; without one, or with `on_cpu`, that of this process, whose peak includes its parent's.
     """
     import tensorflow as tf
 
@@ -84,7 +83,7 @@ def start_peak(on_cpu: bool = False) -> float:
 
 
 def peak_mib(on_cpu: bool = False) -> float:
-    """Most memory in MiB in use at once: of the first GPU where there is one, else, or with `on_cpu`, the process'."""
+    """Peak of memory in MiB: of the first GPU; without one, or with `on_cpu`, of this process."""
     import tensorflow as tf
 
     if on_gpu() and not on_cpu:
@@ -100,13 +99,13 @@ def on_gpu() -> bool:
 
 
 def status_mib(key: str) -> float:
-    """A line of Linux' account of this process, such as VmHWM, the peak; not a number elsewhere."""
+    """A line of /proc/self/status in MiB, such as VmHWM, the peak of memory; NaN on systems other than Linux."""
     lines = _STATUS.read_text().splitlines() if _STATUS.exists() else []
     return next((int(found.split()[1]) / 1024 for found in lines if found.startswith(f"{key}:")), float("nan"))
 
 
 def matrix_product(precision: str) -> tuple[Callable[[], object], float]:
-    """A call that multiplies square matrices, and its work in GFLOP: the ceiling of all that convolves.
+    """A call that multiplies square matrices, and its work in GFLOP: the ceiling for convolutions.
 
     Args:
       precision: float32, bfloat16 or float16.
@@ -122,12 +121,12 @@ def matrix_product(precision: str) -> tuple[Callable[[], object], float]:
             found = tf.matmul(found, first)
         return found
 
-    # Only a corner is fetched: the time is that of the products.
+    # Only a corner is copied to the host, so that the time is that of the products.
     return lambda: products(matrix)[:1, :1], _PRODUCTS * 2 * _MATRIX_SIDE**3 / 1e9
 
 
 def memory_copy() -> tuple[Callable[[], object], float]:
-    """A call that reads and writes an array, and how many GB it moves: the ceiling of all that is elementwise."""
+    """A call that reads and writes an array, and how many GB it moves: the ceiling for elementwise operations."""
     import tensorflow as tf
 
     array = tf.zeros([_BANDWIDTH_FLOATS])

@@ -1,4 +1,4 @@
-"""More rows of `python -m tools.benchmark layers`: each layer and loss against the form that one writes down first."""
+"""More rows of `python -m tools.benchmark layers`: each layer and loss against its most direct form."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ PAIRS = {
     "patch sampling": Pair(*_PROJECTIONS, _inner),
     "PatchNCE": Pair(_our_nce, _naive_nce, lambda size_px, batch_size, ngf: [batch_size, _PATCHES, _WIDTH]),
 }
-# What runs in half precision too; embeddings and constraints are float32 always.
+# Those that also run in half precision. Embeddings and constraints are always float32.
 HALF_PRECISION = ("3x3 convolution", "7x7 convolution to 3 filters", "blur down", "blur up",
                   "mirrored border", "instance norm")
 # Forms that layers take on CPUs alone.
@@ -178,9 +178,9 @@ CONSTRAINTS = {"Stiefel step": Pair(_stiefel(retraction), _stiefel(_polar_by_svd
 
 
 def rows(size_px: int, batch_size: int, ngf: int, precision: str, repeats: int) -> Iterator[dict]:
-    """Two rows per layer, ours and the naive form, forward and backward, taken in turns.
+    """Two rows per layer, ours and the naive form, forward and backward, measured in turns.
 
-    Where there is a GPU, layers are left out whose faster form is one of CPUs.
+    With a GPU, layers whose faster form is for CPUs alone are left out.
 
     Args:
       size_px: side of the pictures.
@@ -219,14 +219,14 @@ def _with_gradient(operation: Operation) -> Operation:
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             output = operation(inputs)
-        # Of linear layers, the gradient for a constant would be a constant, which TensorFlow computes only once.
+        # Linear layers have a constant gradient for a constant, which TensorFlow would compute only once.
         return tape.gradient(output, inputs, output)
 
     return both
 
 
 def line(row: dict) -> str:
-    """A row for people."""
+    """A row as readable text."""
     median, least, most = (1000 * row[key] for key in ("median_sec", "least_sec", "most_sec"))
     shape = "x".join(map(str, row["shape"]))
     return (f"{row['name']:28s} {row['form']:6s} {row['precision']:8s} {shape:16s} {median:8.2f} ms ({least:.2f} to "

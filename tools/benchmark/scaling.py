@@ -96,7 +96,7 @@ def _replicated(case: str, given: dict[str, Any], repeats: int) -> measuring.Tim
 
 
 def line(row: dict) -> str:
-    """A row for people."""
+    """A row as readable text."""
     if row["name"] == "fit":
         return (f"time grows with pixels to the power {row['time_exponent']:.3f}; memory {row['memory_start_gib']:.2f} "
                 f"GiB + {row['memory_gib_per_megapixel']:.2f} GiB per megapixel (R2 {row['memory_linear_r2']:.4f})")

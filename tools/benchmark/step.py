@@ -106,7 +106,7 @@ def row(case: str, given: dict[str, Any], repeats: int) -> dict:
     model, step = step_of(settings)
     for _ in range(_STEPS_TO_THE_PEAK):
         measuring.timed(step)
-    # Before the ceilings are measured, which take memory of their own.
+    # Read before the ceilings are measured, since these need memory too.
     peak_gib = measuring.peak_mib() / 1024
     ceilings = {"float32_gflops": measuring.matrix_product("float32"),
                 "bfloat16_gflops": measuring.matrix_product("bfloat16"),
@@ -140,7 +140,7 @@ def reference_gflop(case: str, model: TranslationMethod) -> float:
 def forward_gflop(network: Callable[[tf.Tensor], object], shape: list[int]) -> float:
     """Multiplications and additions of all convolutions and matrix products of a forward pass, in GFLOP, by shapes.
 
-    Of the plain convolutions, as phones get them: those that leave products out are to be measured, not to measure.
+    They are counted for plain convolutions, as phones get them. Faster forms leave products out, which must not count.
     """
     with portable_ops():
         graph = tf.function(network).get_concrete_function(tf.TensorSpec(shape)).graph
@@ -154,7 +154,7 @@ def _flop(operation: tf.Operation) -> float:
         depth = kernel[2] if operation.type == "Conv2D" else 1
         return 2.0 * kernel[0] * kernel[1] * depth * _elements(operation.outputs[0])
     if operation.type == "Conv2DBackpropInput":
-        # The transposed convolution: each pixel of the smaller side meets the whole kernel.
+        # In a transposed convolution each pixel of the input is multiplied with the whole kernel.
         kernel = operation.inputs[1].shape
         return 2.0 * kernel[0] * kernel[1] * kernel[2] * _elements(operation.inputs[2])
     if operation.type in ("MatMul", "BatchMatMulV2"):
@@ -169,7 +169,7 @@ def _elements(tensor: tf.Tensor) -> int:
 
 
 def line(row: dict) -> str:
-    """A row for people."""
+    """A row as readable text."""
     return (f"{row['name']:9s} {row['precision']:8s} {row['size_px']:4d} px, batch {row['batch_size']:2d}, ngf "
             f"{row['ngf']:2d}: {row['median_sec']:8.3f} s ({row['least_sec']:.3f} to {row['most_sec']:.3f})  "
             f"{row['images_per_sec']:7.2f} images/s  {row['peak_gib']:5.2f} GiB  {row['reference_gflop']:7.1f} GFLOP "

@@ -69,7 +69,7 @@ def _variants(translator: Translator, pictures: list, side_px: int,
 
 
 def _quality(content: bytes, translator: Translator, pictures: Sequence[np.ndarray]) -> dict[str, float]:
-    """PSNR against the generator, and how much louder sensor noise becomes."""
+    """PSNR against the generator, and the factor by which sensor noise grows."""
     runner = TFLiteTranslator(content)
     psnr = psnr_db([np.asarray(translator.generator(picture, training=False)) for picture in pictures],
                    [runner.translate_floats(picture) for picture in pictures])
@@ -112,7 +112,7 @@ def _loaded(kind: str, path: str, threads: int) -> Callable[[np.ndarray], np.nda
 
 
 def line(row: dict) -> str:
-    """A row for people."""
+    """A row as readable text."""
     quality = f"  {row['psnr_db']:6.1f} dB  noise x {row['noise_gain']:.2f}" if "psnr_db" in row else ""
     median, least, most = (1000 * row[key] for key in ("median_sec", "least_sec", "most_sec"))
     return (f"{row['name']:22s} {row['size_px']:4d} px  {median:7.1f} ms ({least:.1f} to {most:.1f})  "

@@ -23,7 +23,7 @@ FORMS = ("Keras float32", "Keras bfloat16", "SavedModel float32", "SavedModel bf
 
 def rows(forms: Sequence[str], sizes_px: Sequence[int], given: dict[str, Any], threads: int,
          repeats: int) -> Iterator[dict]:
-    """One row per form and size; each form in a process of its own, which meets all the sizes.
+    """One row per form and size. Each form has a process of its own, which translates all sizes.
 
     Args:
       forms: of FORMS.
@@ -67,7 +67,7 @@ def _rows_of(form: str, sizes_px: Sequence[int], given: dict[str, Any], threads:
 
 
 def line(row: dict) -> str:
-    """A row for people."""
+    """A row as readable text."""
     traces = "" if row["traces"] is None else f"  traces {row['traces']}"
     return (f"{row['name']:20s} {row['size_px']:4d} px  {1000 * row['median_sec']:9.1f} ms ("
             f"{1000 * row['least_sec']:.1f} to {1000 * row['most_sec']:.1f})  {row['peak_mib']:6.0f} MiB  "

@@ -1,4 +1,4 @@
-"""Recomputes recorded numbers of the official code, file by file: what `check_parity` prints a line of."""
+"""Recomputes recorded numbers of the official code, file by file. `check_parity` prints a line for each."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NETWORKS = {"netG": "generator", "netD": "discriminator", "netF": "projector"}
 
 
 class NotBuilt(Exception):
-    """The file is about something that this package does not have yet."""
+    """The file has numbers of a network or loss that this package does not have."""
 
 
 @dataclasses.dataclass
@@ -252,7 +252,7 @@ def _check_step(meta: dict, arrays: dict, row: Row) -> None:
         name: RecordingAdam(options["lr"], options["beta1"], options["beta2"], name=f"{name}_adam")
         for name in _NETWORKS.values()}, run_eagerly=True)
     for net, name in _NETWORKS.items():
-        # A file may leave a network out whose numbers it does not hold either.
+        # A file may lack a network; then it has no numbers of it either.
         if any(key.startswith(f"{net}.") for key in arrays):
             torch_weights.load(method.networks[name], arrays, f"{net}.")
     still = set(meta.get("noise", {}).get("zero_gradient_params", []))

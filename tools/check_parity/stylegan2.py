@@ -12,10 +12,10 @@ from tools.check_parity import torch_weights
 
 # The official generator has no option for them.
 _BLOCKS = 6
-# Gradients jump where the input of a leaky ReLU changes its sign, so rounding alone moves them, and what is computed
-# with weights that they have updated. It is nothing else: with float64 in the place of float32 the step of the recorded
-# file has the recorded gradients within 1e-7 of the largest of each weight, of which float32 is up to 6e-4 off; with a
-# smooth leaky ReLU, float32 is within 3e-5 of float64.
+# Gradients jump where the input of a leaky ReLU changes its sign. So rounding alone changes them, and what is computed
+# with the updated weights. There is no other difference: in float64 the recorded step's gradients are reproduced within
+# 1e-7 of the largest of each weight, while float32 differs by up to 6e-4. With a smooth leaky ReLU, float32 is within
+# 3e-5 of float64.
 TOLERANCES = {"grad1": 1e-3, "r1_grad": 4e-4, "loss.G_GAN": 2e-4}
 
 
@@ -82,5 +82,5 @@ def check_r1(options: dict, arrays: dict, row: object) -> None:
     largest = max((float(np.max(np.abs(arrays[f"r1_grad.{name}"]))) for name in recorded), default=1.0)
     for name, gradient in zip(recorded, gradients):
         expected = torch_weights.to_ours(arrays[f"r1_grad.{name}"])
-        # Biases have no part in R1's gradient but where rounding makes one.
+        # R1's gradient with respect to biases is zero, except for rounding.
         row.compare(f"r1_grad.{name}", expected, gradient, TOLERANCES["r1_grad"], None if np.any(expected) else largest)

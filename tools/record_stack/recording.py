@@ -1,4 +1,4 @@
-"""What `record_stack` records: a tiny run, its export, its next step, and numbers of single layers."""
+"""The record of `record_stack`: a tiny run, its export, its next step, and numbers of single layers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cut_tf.translators.run import Translator
 STEPS = 2
 _PICTURE_PX = (34, 45)
 _BATCH, _CROP_PX = 2, 32
-# The first weights are so small that every picture would come out grey.
+# Factor of the first weights, which are so small that every output would be grey.
 _GAIN = 8.0
 
 

@@ -1,7 +1,7 @@
 """Encoded pictures in and out of a serving graph: sizes read from headers before anything is decoded.
 
-A few kilobytes of PNG can hold gigabytes of pixels, so a server must refuse them unseen. A graph cannot catch errors
-either: one bad picture fails its batch, with a message that says which element and why, and the server goes on.
+A few kilobytes of PNG can hold gigabytes of pixels, so a server must refuse them before decoding. A graph cannot catch
+errors: one bad picture fails its batch, with a message that names the element and the reason. The server keeps running.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from cut_tf.common import images
 
-# A GIF is unpacked with all its frames, of which the first one is taken.
+# Limit for GIFs, since all frames are decoded to take the first one.
 _MOST_GIF_BYTES = 262_144
 _HEADER_BYTES = 32
-# Where the end of a picture is looked for; some programs write something behind it.
+# The end of a picture is searched in these last bytes, since some programs write data behind it.
 _TAIL_BYTES = 1024
 
 
@@ -94,7 +94,7 @@ def _jpeg_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _number(digits: tf.Tensor, big_endian: bool) -> tf.Tensor:
-    """int32 from bytes, which wraps around like the formats' own fields; too large sizes become negative or huge."""
+    """int32 from bytes. Like the formats' own fields it wraps around: too large sizes become negative or huge."""
     digits = digits if big_endian else tf.reverse(digits, [0])
     value = tf.zeros([], tf.int32)
     for digit in tf.unstack(digits):
@@ -103,7 +103,7 @@ def _number(digits: tf.Tensor, big_endian: bool) -> tf.Tensor:
 
 
 def translate_encoded(encoded: tf.Tensor, translate: object, pixel_limit: int) -> tf.Tensor:
-    """Every picture of a batch through `translate`, one after the other, so that sizes may differ.
+    """Translates the pictures of a batch one after the other, so that sizes may differ.
 
     Args:
       encoded: string [B]; B may be 0.

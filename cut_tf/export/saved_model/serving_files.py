@@ -1,7 +1,7 @@
-"""What TF Serving needs beside the models: its configuration, a docker compose file and a README, one set per folder.
+"""The files that TF Serving needs beside the models: its configuration, a docker compose file and a README.
 
-A model folder holds numbered versions; the folder around it, such as saved_models/, holds these files and may hold
-several models. Every file starts with a digest of the rest, so that a file that somebody changed is known and left
+A model folder holds numbered versions. The folder around it, such as saved_models/, holds these files and may hold
+several models. Every file starts with a digest of the rest. So a file that was changed by hand is recognised and left
 alone.
 """
 
@@ -28,7 +28,7 @@ from cut_tf.export.saved_model.serving_texts import (
 
 MODELS_CONFIG = "models.config"
 _LOG = logging.getLogger(__name__)
-# What REST addresses, gRPC and text protos all take without escapes.
+# Characters that REST addresses, gRPC and text protos all accept without escapes.
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HEAD = ("Written by python -m cut_tf.export, which leaves this file alone once it has been changed. sha256 of the "
          "lines below: ")
@@ -50,16 +50,17 @@ def model_name(folder: Path) -> str:
 
 
 def write_serving_files(folder: Path) -> Callable[[], None]:
-    """Writes or updates the files beside a model's folder, each atomically, but for models.config.
+    """Writes or updates the files beside a model's folder, each atomically, except models.config.
 
-    models.config gets the model added and loses models whose folder is gone; files that somebody else wrote or changed
-    stay as they are, which is logged, with the lines to add if models.config does not name the model.
+    In models.config the model is added, and models whose folder is gone are removed. Files that were written or changed
+    by hand stay as they are. That is logged, with the lines to add if models.config does not name the model.
 
     Args:
       folder: of the model, which exists.
 
     Returns:
-      What writes models.config. Call it once the model's version is there: a server serves what that file names.
+      A function that writes models.config. Call it once the model's version exists: a server serves what that file
+      names.
 
     Raises:
       InputError: if the folder's name is no model name, or a file cannot be written.
@@ -78,7 +79,7 @@ def write_serving_files(folder: Path) -> Callable[[], None]:
 
 
 def _absolute(folder: Path) -> Path:
-    """Without following links: a link's own name and place count."""
+    """The absolute path without following links, so that a link keeps its own name and place."""
     return Path(os.path.abspath(folder))
 
 
@@ -87,7 +88,7 @@ def _signed(text: str, start: str = "# ", end: str = "") -> str:
 
 
 def _own_text(path: Path) -> str | None:
-    """What follows the first line of a file that is as `_signed` made it; empty if there is no file; else None."""
+    """The text of a file that `_signed` made, without its first line; "" if there is no file; None for other files."""
     if not path.exists():
         return ""
     found = _SIGNED.fullmatch(path.read_bytes().decode("utf-8", errors="replace"))
@@ -95,7 +96,7 @@ def _own_text(path: Path) -> str | None:
 
 
 def _write_own(path: Path, text: str) -> bool:
-    """Writes the file unless somebody else did; whether it now has that text."""
+    """Writes the file unless it was written or changed by hand. Returns whether it now has that text."""
     own = _own_text(path)
     if own is None:
         return False
@@ -105,7 +106,7 @@ def _write_own(path: Path, text: str) -> bool:
 
 
 def _add_model(path: Path, name: str) -> None:
-    """Names the model in models.config, or tells how if that file is somebody else's."""
+    """Names the model in models.config, or logs the lines to add if that file was changed by hand."""
     own = _own_text(path)
     entry = MODEL_ENTRY.replace("MODEL", name)
     if own is None:

@@ -1,7 +1,7 @@
 """Requests that TF Serving answers before it offers a version, so that the first user does not wait for tracing.
 
-TF Serving looks for them in `assets.extra/tf_serving_warmup_requests` of a SavedModel: a TFRecord of PredictionLog
-messages, which it replays when it loads the model. A model without that file is served all the same.
+TF Serving reads them from `assets.extra/tf_serving_warmup_requests` of a SavedModel: a TFRecord of PredictionLog
+messages, which it replays when it loads the model. A model without that file is served too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NOISE_LEVELS = 16
 
 
 def check_warm_up(sizes: Sequence[Size], pixel_limit: int) -> None:
-    """Does nothing without sizes; otherwise whatever would go wrong later, before anything is written.
+    """Checks the sizes of the warm-up pictures, before anything is written. Does nothing without sizes.
 
     Args:
       sizes: of the warm-up pictures.
@@ -71,7 +71,7 @@ def write_warm_up(saved_model: Path, model: str, sizes: Sequence[Size]) -> None:
 
 
 def _records(model: str, sizes: Sequence[Size]) -> Iterator[bytes]:
-    """Serialised PredictionLog messages, one after the other, since many large pictures fill the memory."""
+    """Serialised PredictionLog messages, one at a time, since many large pictures would fill the memory."""
     predict_pb2, prediction_log_pb2 = _serving_messages()
     for size in sizes:
         for signature, name, value in _inputs(warm_up_picture(size)):

@@ -1,4 +1,4 @@
-"""What is inside a TFLite file, and what its quantisation costs."""
+"""The operations of a TFLite file, and what its quantisation costs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LAYERS_NAMED = 5
 
 
 def operations(model: bytes, size_px: tuple[int, int] | None = None) -> dict[str, object]:
-    """The operations of a model, and how XNNPACK takes them on this machine's CPU.
+    """The operations of a model, and which of them XNNPACK computes on this machine's CPU.
 
     Args:
       model: content of the file.
@@ -67,7 +67,7 @@ def _count(found: Sequence[dict]) -> dict[str, int]:
 
 
 def gpu_compatibility(model: bytes) -> dict[str, object]:
-    """Whether TFLite's GPU delegate takes all operations, as far as the TensorFlow at hand can tell.
+    """Whether TFLite's GPU delegate supports all operations, as far as the installed TensorFlow can tell.
 
     Returns:
       `compatible`, True, False or None, and `reason`.
@@ -111,7 +111,7 @@ def costly_layers(plain: bytes, quantized: bytes, picture: np.ndarray) -> list[s
 def _tensors(model: bytes, picture: np.ndarray) -> dict[str, np.ndarray]:
     """Values of all float tensors while the model runs, by name; constants among them."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is slow, says the interpreter
+        warnings.simplefilter("ignore")  # the interpreter warns that this is slow
         interpreter = interpreter_class()(model_content=model, experimental_preserve_all_tensors=True)
     entry = interpreter.get_input_details()[0]
     interpreter.resize_tensor_input(entry["index"], picture.shape)

@@ -46,7 +46,7 @@ class DistributionReport:
 
     @property
     def warnings(self) -> list[str]:
-        """What makes the numbers less than they seem."""
+        """Reasons why the numbers are less reliable than they look."""
         dimension, found = int(self.description["dimension"]), []
         if "fid" in self.distances and min(self.predictions, self.targets) < dimension:
             found.append(f"FID is biased upwards: {min(self.predictions, self.targets)} images are fewer than the "
@@ -96,7 +96,7 @@ def _spread(distance: Distance) -> str:
 
 def check_distribution(pred_dir: Path, target_dir: Path | None, names: Sequence[str], reference: Path | None,
                        csv_path: Path | None, json_path: Path | None) -> None:
-    """What can be told before the extractor is loaded; arguments as for `evaluate_distribution`.
+    """Checks all that can be checked before the extractor is loaded. Arguments as for `evaluate_distribution`.
 
     Raises:
       InputError: if a name is unknown, there is neither target nor reference, `reference` is there and there is a
@@ -133,7 +133,7 @@ def evaluate_distribution(pred_dir: Path, target_dir: Path | None, names: Sequen
       reference: file with the statistics of the targets: written if there is a `target_dir`, else read.
       csv_path: where to write a line per distance, if anywhere.
       json_path: where to write the whole report, if anywhere.
-      progress: whether to tell on stderr, now and then, how far it is.
+      progress: whether to print the progress on stderr.
 
     Returns:
       The report; all files are written by then, each atomically.

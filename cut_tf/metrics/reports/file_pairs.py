@@ -17,8 +17,8 @@ def pair_files(predictions: list[Path], others: list[Path], shorten: bool) -> li
     Args:
       predictions: files of one folder, at least one.
       others: files of another one, at least one.
-      shorten: whether a prediction without a partner of its own stem may have that of the longest stem that is left
-        when numbers behind underscores are cut off its end: `0012` for `0012_0.8_0.2`.
+      shorten: whether numbers behind underscores may be cut off the stem of a prediction until it has a partner:
+        `0012` for `0012_0.8_0.2`.
 
     Raises:
       InputError: if two files of a folder share a stem, or a prediction has no partner.

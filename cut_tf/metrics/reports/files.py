@@ -1,4 +1,4 @@
-"""Where reports of folders are written, and how far a long evaluation is."""
+"""The files of reports, and the progress of a long evaluation."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Writable(Protocol):
 
 
 def check_report_files(csv_path: Path | None, json_path: Path | None, read: Path | None = None) -> None:
-    """Refuses, before any work, names under which a report would replace something that is none.
+    """Checks, before any work, that a report will not replace a file of another kind.
 
     Args:
-      csv_path: of the report, None if none is written.
-      json_path: likewise.
+      csv_path: of the report; None if none is written.
+      json_path: the same for the JSON file.
       read: a CSV file that the report is made from, if any.
 
     Raises:
-      InputError: if a name has not its ending, which keeps a mistyped one from replacing a picture or weights; if the
-        folder of a file is missing; or if `csv_path` is `read`.
+      InputError: if a name lacks its suffix, so that a mistyped name cannot replace a picture or weights; if the folder
+        of a file is missing; or if `csv_path` is `read`.
     """
     for path, ending in ((csv_path, ".csv"), (json_path, ".json")):
         if path is None:
@@ -61,7 +61,7 @@ def finite(value: float) -> float | None:
 
 
 def with_progress(items: Iterable[Item], total: int, doing: str, progress: bool = True) -> Iterator[Item]:
-    """The items, telling on stderr now and then how many of `total` images are done: `doing` is "compared" or so."""
+    """The items; prints on stderr every ten seconds how many are done, "`doing` 3 of `total` images"."""
     since = time.monotonic()
     for number, item in enumerate(items, 1):
         yield item

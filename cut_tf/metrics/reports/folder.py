@@ -3,10 +3,9 @@
 Against a folder of targets: PSNR, SSIM, CIEDE2000, MSE. Against the folder of the inputs that they were made from: the
 measures of `no_reference`.
 
-How files are paired: by stem, so that `a.png` goes with `a.jpg`. A prediction without a target of its own stem goes
-with the longest stem that is left when numbers behind underscores are cut off its end, as in RESIDE, where
-`0012_0.8_0.2` is one of several hazy versions of `0012`; its input has its own stem. Targets without a prediction are
-counted in the report; they are not an error.
+Files are paired by stem, so that `a.png` belongs to `a.jpg`. If a prediction has no target of its own stem, numbers
+behind underscores are cut off its end until there is one. In RESIDE, `0012_0.8_0.2` is one of several hazy versions of
+`0012`. Its input must have its own stem. Targets without a prediction are counted in the report; they are no error.
 """
 
 from __future__ import annotations
@@ -138,7 +137,7 @@ def evaluate_folders(pred_dir: Path, target_dir: Path | None, csv_path: Path | N
       target_dir: folder of targets, or None: no metric of pairs then.
       csv_path: where to write a line per image (name, width, height, measures), if anywhere.
       json_path: where to write the whole report, if anywhere.
-      progress: whether to tell on stderr, now and then, how far it is.
+      progress: whether to print the progress on stderr.
       input_dir: folder of the predictions' inputs, or None: no measure without a target then.
       target_border_px: pixels to cut off each side of the targets, which must have the predictions' size then.
 
