@@ -99,7 +99,7 @@ class Tree:
                    for node in self.parsed[file].body)
 
     def dependencies(self, file: PurePosixPath) -> set[str]:
-        """Labels of all modules that a file imports. For tests, also of those that they name, and of every conftest.py."""
+        """Labels of all that a file imports. For tests, also of what they name and of every conftest.py above."""
         wished = set(_skipped_for(self.parsed[file]))
         missing = {name.split(".")[0] for name in wished if _package(name) not in self.locked} - set(self.folders)
         labels = {label for name in {*_imports(self.parsed[file], file), *wished}
