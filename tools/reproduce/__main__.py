@@ -6,6 +6,8 @@
     aecr-ablation    the parts of AECR-Net, and the rates of positives and negatives
     alignment        what each term of the loss of CUT and ODCR asks of the output picture, along a run: towards the
                      truth, out of the haze, back to the content
+    haze-ablation    what each degradation of hazed training pictures is worth (--haze_preset=real), by PSNR, SSIM,
+                     CIEDE2000, and by how little clear pictures change
     speed            seconds and memory of training steps, as ratios to CycleGAN
 
 Each run is a process of its own. Trained rows have the same number of steps: --steps, or what fits into

@@ -30,6 +30,7 @@ class Column(NamedTuple):
 
 # Those that no result has are left out of the table.
 MEASURES = (Column("psnr", "PSNR, dB", 2), Column("ssim", "SSIM", 4), Column("ciede2000", "CIEDE2000", 2),
+            Column("clear_psnr", "clear, PSNR, dB", 2),
             Column("fid", "FID", 3), Column("kid", "KID", 5), Column("fid_best", "FID, best", 3),
             Column("kid_best", "KID, best", 5))
 

@@ -55,10 +55,12 @@ class Asked(NamedTuple):
     Attributes:
       feature_extractor: that of FID and KID; empty to leave them out.
       checkpoints: whether these are measured at every kept checkpoint.
+      clear: whether `clear_psnr` is measured, of what becomes of the clear test pictures against these themselves.
     """
 
     feature_extractor: str = ""
     checkpoints: bool = False
+    clear: bool = False
 
 
 class Trained(NamedTuple):
@@ -176,6 +178,8 @@ def evaluate(row: str, run: Path | None, settings: Settings, pictures: Path, ask
         write_png(pictures / f"{index}.png", output)
     result: dict[str, Any] = {"metrics": _pair_metrics(outputs, test) if test.test_paired else {},
                               "test_pictures": len(outputs), "machine": machine()}
+    if asked.clear:
+        result["metrics"]["clear_psnr"] = _clear_psnr(translate, test)
     if asked.feature_extractor:
         distances = _Distances(asked.feature_extractor, test)
         result["feature_extractor"] = dict(distances.of_targets.description)
@@ -203,6 +207,16 @@ def _pair_metrics(outputs: Sequence[np.ndarray], test: TranslationData) -> dict[
             values[name].append(float(measure(output[None], target[None])[0]))
     finite = {name: [value for value in column if np.isfinite(value)] for name, column in values.items()}
     return {name: float(np.mean(column)) if column else None for name, column in finite.items()}
+
+
+def _clear_psnr(translate: Callable[[np.ndarray], np.ndarray], test: TranslationData) -> float | None:
+    """Mean over the clear test pictures of PSNR in dB between each and its translation; None if none changes at all."""
+    values = []
+    for index in range(len(test.test_target)):
+        picture = test.test_target.load(index)
+        values.append(float(METRICS["psnr"](translate(picture)[None], picture[None])[0]))
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else None
 
 
 class _Distances:

@@ -40,6 +40,7 @@ class Suite(NamedTuple):
       needs_pairs: whether the test pictures must be pairs.
       feature_extractor: of FID and KID, as in `cut_tf.metrics.features`; empty to leave them out.
       checkpoints: whether FID and KID are measured at each kept checkpoint too.
+      clear: whether it is measured how much the clear test pictures change.
     """
 
     rows: tuple[Row, ...]
@@ -51,6 +52,7 @@ class Suite(NamedTuple):
     needs_pairs: bool = True
     feature_extractor: str = ""
     checkpoints: bool = False
+    clear: bool = False
 
 
 _DEFAULT = Settings().odcr
@@ -149,5 +151,36 @@ _AECR = Suite((
     "they come. The weight of the regularization is that of the base flagfile: 0.1 as in the paper in aecrnet_folder, "
     "0.01 in aecrnet_scenes."), bases=("aecrnet_scenes", "aecrnet_folder"), constant_epochs=0)
 
+
+def _haze(name: str, label: str, *flags: str, preset: str = "real") -> Row:
+    return Row(name, label, (f"--haze_preset={preset}", *flags))
+
+
+# What each degradation of the preset real is worth: all of them, and all but one.
+_HAZE_ABLATION = Suite((
+    Row("input", "hazy input", trained=False),
+    Row("dark_channel_prior", "DCP", trained=False),
+    _haze("mild", "mild", preset="mild"),
+    _haze("reside", "reside", preset="reside"),
+    _haze("real", "real"),
+    _haze("all", "mild, reside and real in turn", preset="mild,reside,real"),
+    _haze("no_dense", "real, no denser than reside", "--optical_depth_max=1.8"),
+    _haze("no_dark", "real, bright haze alone", "--airlight_min=0.7"),
+    _haze("no_colour", "real, grey haze alone", "--airlight_cast=0"),
+    _haze("no_patches", "real, no patches", "--patchy_probability=0"),
+    _haze("no_dusk", "real, no dusk", "--gamma_probability=0"),
+    _haze("no_noise", "real, no noise", "--noise_probability=0"),
+    _haze("no_jpeg", "real, no JPEG", "--jpeg_probability=0"),
+    _haze("no_decoupling", "real, haze follows depth", "--decoupled_probability=0"),
+    _haze("one_depth", "real, one kind of depths", "--depth_kinds=rise"),
+    _haze("no_overcast", "real, no overcast skies", "--overcast_probability=0"),
+    _haze("sky_hidden", "real, sky at infinity", "--sky_at_infinity"),
+    _haze("no_clear", "real, no pictures without haze", "--clear_probability=0"),
+), source=(
+    "Rows: what training pictures get. Test pictures are the same for all rows, hazed by the presets of the base "
+    "flagfile in turn. Clear: the outputs for the test pictures without haze against these pictures themselves."),
+    bases=("haze_ablation", "haze_ablation"), constant_epochs=4, clear=True)
+
+
 SUITES: dict[str, Suite] = {"dehazing": _DEHAZING, "alignment": _ALIGNMENT, "speed": _SPEED, "ablation": _ABLATION,
-                            "unpaired": _UNPAIRED, "aecr-ablation": _AECR}
+                            "unpaired": _UNPAIRED, "aecr-ablation": _AECR, "haze-ablation": _HAZE_ABLATION}

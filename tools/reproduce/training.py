@@ -47,7 +47,7 @@ class TrainingReproduction(Reproduction):
             raise InputError(f"--dataset must have test pictures of both domains (testA and testB), found none in "
                              f"{options.dataset}")
         extractor = options.feature_extractor or self._suite.feature_extractor
-        self._asking = runs.Asked(extractor, self._suite.checkpoints)
+        self._asking = runs.Asked(extractor, self._suite.checkpoints, self._suite.clear)
         if options.feature_extractor:
             measuring.in_own_process(runs.check_extractor, extractor)
 
