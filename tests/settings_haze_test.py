@@ -15,7 +15,7 @@ OVERRIDES = {field.name: field for field in dataclasses.fields(HazeRecipeSetting
 
 
 def test_every_field_of_a_recipe_but_those_of_one_folder_is_a_setting():
-    assert set(FIELDS) - set(OVERRIDES) == {"seed", "depth", "depth_scale"}
+    assert set(FIELDS) - set(OVERRIDES) == {"seed", "depth", "depth_scale", "depth_form"}
     for name, field in OVERRIDES.items():
         assert field.default is None and field.metadata["kind"] is type(FIELDS[name].default), name
         assert FIELDS[name].metadata["help"] in field.metadata["help"]

@@ -26,6 +26,7 @@ def _changed(name: str) -> Settings:
               "feature_extractor": "random", "inception_weights": "x.h5",
               "contrastive_features": "random", "vgg_weights": "x.h5", "generator": "mobile", "best_metric": "ssim",
               "distribution_metric": "kid", "haze_preset": "real", "depth_kinds": "planes", "noise_kinds": "grey",
+              "depth": "maps",
               "airlight_max": 0.9, "gamma_max": 2.9, "noise_max": 24.0}
     default, kind = FIELDS[name].default, FIELDS[name].metadata["kind"]
     if default is None:

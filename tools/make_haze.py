@@ -145,7 +145,7 @@ def _plan(source: Path, split: str, recipe: HazeRecipe, limit: int, workers: int
     if recipe.depth:
         # Where the sky is, which an overcast day changes in clear pictures too, is told by their depths.
         needed = [*hazy, *clear] if recipe.overcast_probability > 0 else hazy
-        find_depth_maps(Path(recipe.depth), dict.fromkeys(path.stem for path in needed))
+        find_depth_maps(Path(recipe.depth), dict.fromkeys(path.stem for path in needed), recipe.depth_form)
     names = "\n".join(path.name for path in photographs).encode("utf-8", "surrogateescape")
     header = {"cut_tf": cut_tf.__version__, "input": str(source), "split": split, "limit": limit,
               **dataclasses.asdict(recipe), "photographs": len(photographs),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from cut_tf.settings.fields import Checked, require, setting
+from cut_tf.settings.haze import DEPTH_FORM_HELP, DEPTH_FORMS, DEPTH_HELP, DEPTH_SCALE_HELP
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +72,9 @@ class HazedSettings(Checked):
 
     haze_variants: int = setting(4, "number of different hazes that each photograph of --dataset=hazed:... gets",
                                  often=True)
+    depth: str = setting("", f"{DEPTH_HELP}. Test photographs have theirs in the same folder")
+    depth_scale: float = setting(0.001, DEPTH_SCALE_HELP)
+    depth_form: str = setting("metric", DEPTH_FORM_HELP, DEPTH_FORMS)
 
     def _check(self) -> None:
-        self._positive("haze_variants")
+        self._positive("haze_variants", "depth_scale")

@@ -14,6 +14,14 @@ from typing import Any
 from cut_tf.settings.fields import Checked, require, setting
 
 DEPTH_KINDS = ("rise", "planes", "ridges", "luminance", "segments", "smooth")
+DEPTH_FORMS = ("metric", "inverse")
+DEPTH_HELP = ("folder of depth maps with the names of the photographs: grey STEM.png, or STEM.npy of floating-point "
+              "numbers [H, W]; empty makes depths up")
+DEPTH_FORM_HELP = (
+    "what depth maps mean. metric: distances, 16-bit PNG in --depth_scale, .npy in metres; inverse: relative inverse "
+    "depths as networks for single pictures give them, in any unit, 8- or 16-bit PNG or .npy, the nearest the "
+    "largest; they are stretched to distances of 0 to 160 m")
+DEPTH_SCALE_HELP = "metres per level of metric depth maps in PNG files"
 NOISE_KINDS = ("colour", "grey", "correlated")
 _MOST_JPEG_QUALITY = 100
 _OPEN_AT_ZERO = ("depth_scale", "transmission_min", "visibility_min_m", "gamma_min", "jpeg_min")
@@ -41,9 +49,8 @@ class HazeRecipe:
     airlight_max: float = setting(0.95, "greatest value of the colour of the haze, 0 to 1")
     nonhomogeneous: float = setting(0.0, "0: even haze; up to 1: more and more in patches, with the same mean "
                                     "coefficient")
-    depth: str = setting("", "folder of depth maps with the names of the photographs: 16-bit grey STEM.png, or "
-                         "STEM.npy of floating-point metres; empty makes depths up")
-    depth_scale: float = setting(0.001, "metres per level of depth maps in PNG files")
+    depth: str = setting("", DEPTH_HELP)
+    depth_scale: float = setting(0.001, DEPTH_SCALE_HELP)
     airlight_cast: float = setting(0.02, "how far each channel of the haze's colour may be from its grey, 0 to 1")
     transmission_min: float = setting(0.25, "least median transmission over what is nearer than the sky: of the "
                                       "densest haze, where neither --beta_max nor --optical_depth_max is given")
@@ -79,6 +86,7 @@ class HazeRecipe:
     jpeg_probability: float = setting(0.0, "share of hazy pictures that are compressed as JPEG after the haze")
     jpeg_min: int = setting(30, "least JPEG quality of --jpeg_probability, 1 to 100")
     jpeg_max: int = setting(95, "greatest JPEG quality of --jpeg_probability, 1 to 100")
+    depth_form: str = setting("metric", DEPTH_FORM_HELP, DEPTH_FORMS)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -114,6 +122,7 @@ def _check_value(field: dataclasses.Field, value: Any) -> None:
     name, default = field.name, field.default
     if isinstance(default, str):
         require(isinstance(value, str), name, "text", value)
+        require(name != "depth_form" or value in DEPTH_FORMS, name, f"one of {', '.join(DEPTH_FORMS)}", value)
         known = {"depth_kinds": DEPTH_KINDS, "noise_kinds": NOISE_KINDS}.get(name)
         require(known is None or set(value.split(",")) <= set(known or ()), name,
                 f"some of {', '.join(known or ())}, separated by commas", value)

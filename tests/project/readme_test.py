@@ -141,6 +141,9 @@ def workspace(tmp_path_factory):
     for name in ("photos/trainA", "photos/trainB", "photos/testA", "photos/testB", "clear_photos/train",
                  "clear_photos/val"):
         _save_pictures(folder / name, [f"{index}.png" for index in range(4)], rng)
+    (folder / "depths").mkdir()
+    for index in range(4):
+        Image.fromarray(rng.integers(0, 256, [40, 52], np.uint8)).save(folder / "depths" / f"{index}.png")
     _save_pictures(folder / "RESIDE/ITS/hazy", ["1_1.png", "1_2.png", "2_1.png"], rng)
     _save_pictures(folder / "RESIDE/ITS/clear", ["1.png", "2.png"], rng)
     _save_pictures(folder / "RESIDE/SOTS/indoor/hazy", ["7_1.png"], rng)

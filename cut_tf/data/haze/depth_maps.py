@@ -1,10 +1,17 @@
 """Depth maps that belong to photographs: one file per photograph, in a folder of their own, with its name but suffix.
 
+Of the form `metric`, they are distances:
+
   * STEM.png: 16-bit grey; a level stands for `scale` metres, 0.001 (millimetres) if nothing else is said.
   * STEM.npy: floating-point metres [H, W] as numpy.save writes them; infinity is the sky.
 
 Values are taken as they are. Many depth cameras write 0 where they measured nothing: such pixels count as distance 0,
 and get no haze, unless they are filled in before.
+
+Of the form `inverse`, they are relative inverse depths, as networks give them for single pictures: 8- or 16-bit grey
+STEM.png, or STEM.npy of finite floating-point numbers. Unit and offset are unknown, so that distances are too. As RIDCP
+(Wu et al., CVPR 2023) does, the value v counts as the distance `INVERSE_FAR_M` (1 - (v - min) / (max - min)): 0 at the
+nearest pixel, which gets no haze, `INVERSE_FAR_M` at the farthest.
 """
 
 from __future__ import annotations
@@ -19,23 +26,27 @@ import numpy as np
 from PIL import ImageFile
 
 from cut_tf.common.errors import InputError
+from cut_tf.data.haze.scattering import PSEUDO_DEPTH_FAR_M
 from cut_tf.data.image_files import open_header
 
 DEPTH_SUFFIXES = (".png", ".npy")
 DEFAULT_SCALE_M = 0.001
-_PNG_RULE = "must be a complete 16-bit grey PNG"
-_NPY_RULE = "must be a complete .npy file of floating-point metres [H, W]"
+INVERSE_FAR_M = PSEUDO_DEPTH_FAR_M
+_PNG_RULES = {"metric": "must be a complete 16-bit grey PNG", "inverse": "must be a complete 8- or 16-bit grey PNG"}
+_NPY_RULES = {"metric": "must be a complete .npy file of floating-point metres [H, W]",
+              "inverse": "must be a complete .npy file of floating-point numbers [H, W]"}
 # Pillow's names of 16-bit grey, in all versions and byte orders; 8-bit grey is "L".
 _DEEP_GREY_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def find_depth_maps(folder: Path, stems: Iterable[str]) -> dict[str, Path]:
+def find_depth_maps(folder: Path, stems: Iterable[str], form: str = "metric") -> dict[str, Path]:
     """The depth map of each photograph, with its header checked; pixels are not read.
 
     Args:
       folder: where the depth maps are; subfolders are not searched.
       stems: names of the photographs without suffix.
+      form: `metric` or `inverse`.
 
     Returns:
       Path of the depth map by stem.
@@ -59,7 +70,7 @@ def find_depth_maps(folder: Path, stems: Iterable[str]) -> dict[str, Path]:
     if twice:
         raise InputError(f"--depth={folder} must have one depth map for each photograph, found {', '.join(twice)}")
     for paths in found.values():
-        _check_header(paths[0])
+        _check_header(paths[0], form)
     return {stem: paths[0] for stem, paths in found.items()}
 
 
@@ -72,24 +83,36 @@ def depth_map_of(folder: Path, stem: str) -> Path:
     return found
 
 
-def read_depth(path: Path, scale: float = DEFAULT_SCALE_M) -> np.ndarray:
+def read_depth(path: Path, scale: float = DEFAULT_SCALE_M, form: str = "metric") -> np.ndarray:
     """Reads a depth map.
 
     Args:
       path: a .png or .npy file.
-      scale: metres per level of a PNG; without meaning for .npy.
+      scale: metres per level of a PNG of the form metric.
+      form: `metric` or `inverse`.
 
     Returns:
       float32 [H, W], metres, >= 0; infinity stays.
 
     Raises:
-      InputError: naming the file, if it is missing, damaged, of another type or shape, or has NaN or negative values.
+      InputError: naming the file, if it is missing, damaged, of another type or shape, has NaN or negative distances,
+        or is inverse with infinite values or one value alone.
     """
-    depth_m = _read_npy(path) if path.suffix == ".npy" else _read_png(path) * scale
+    values = _read_npy(path, form) if path.suffix == ".npy" else _read_png(path, form)
+    if form == "inverse":
+        return _distances(path, values.astype(np.float64))
+    depth_m = values if path.suffix == ".npy" else values * scale
     # NaN fails the comparison too.
     if not (depth_m >= 0).all():
         raise InputError(f"{path}: depths must be zero or more, found minimum {depth_m.min()}")
     return depth_m.astype(np.float32)
+
+
+def _distances(path: Path, inverse: np.ndarray) -> np.ndarray:
+    least, greatest = inverse.min(), inverse.max()
+    if not (np.isfinite(inverse).all() and least < greatest):
+        raise InputError(f"{path}: inverse depths must be finite and differ, found {least} to {greatest}")
+    return (INVERSE_FAR_M * ((greatest - inverse) / (greatest - least))).astype(np.float32)
 
 
 def resize_nearest(depth_m: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -102,67 +125,68 @@ def resize_nearest(depth_m: np.ndarray, height: int, width: int) -> np.ndarray:
     return depth_m[rows[:, None], columns[None, :]]
 
 
-def _check_header(path: Path) -> None:
+def _check_header(path: Path, form: str) -> None:
     try:
         if path.suffix == ".npy":
             with open(path, "rb") as file:
-                _npy_start(path, file)
+                _npy_start(path, file, form)
         else:
             with open(path, "rb") as file:
-                _png_start(path, file)
+                _png_start(path, file, form)
     except InputError:
         raise
     except Exception as error:  # on damaged files Pillow and numpy raise far more types than they document
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, form, error) from error
 
 
-def _read_png(path: Path) -> np.ndarray:
+def _read_png(path: Path, form: str) -> np.ndarray:
     """Levels as float64 [H, W]."""
     try:
         with open(path, "rb") as file:
-            return np.asarray(_png_start(path, file)).astype(np.float64)
+            return np.asarray(_png_start(path, file, form)).astype(np.float64)
     except InputError:
         raise
     except Exception as error:  # see _check_header
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, form, error) from error
 
 
-def _read_npy(path: Path) -> np.ndarray:
+def _read_npy(path: Path, form: str) -> np.ndarray:
     try:
         with open(path, "rb") as file:
-            _npy_start(path, file)
+            _npy_start(path, file, form)
             return np.lib.format.read_array(file, allow_pickle=False)
     except InputError:
         raise
     except Exception as error:  # see _check_header
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, form, error) from error
 
 
-def _png_start(path: Path, file: BinaryIO) -> ImageFile.ImageFile:
+def _png_start(path: Path, file: BinaryIO, form: str) -> ImageFile.ImageFile:
     """The depth map with its header checked, not yet decoded; photographs have the same limit of pixels."""
-    image = open_header(file, str(path), _PNG_RULE)
-    if image.format != "PNG" or image.mode not in _DEEP_GREY_MODES:
-        raise InputError(f"{path}: {_PNG_RULE}, found {'' if image.format == 'PNG' else 'a ' + image.format + ' of '}"
-                         f"mode {image.mode}")
+    image = open_header(file, str(path), _PNG_RULES[form])
+    modes = (*_DEEP_GREY_MODES, "L") if form == "inverse" else _DEEP_GREY_MODES
+    if image.format != "PNG" or image.mode not in modes:
+        kind = "" if image.format == "PNG" else f"a {image.format} of "
+        raise InputError(f"{path}: {_PNG_RULES[form]}, found {kind}mode {image.mode}")
     return image
 
 
-def _npy_start(path: Path, file: BinaryIO) -> None:
+def _npy_start(path: Path, file: BinaryIO, form: str) -> None:
     """Checks type, shape and length of a .npy file, and goes back to its start: no header can ask for more memory
     than the file has bytes."""
     version = np.lib.format.read_magic(file)
     if version not in _NPY_HEADERS:
-        raise InputError(f"{path}: {_NPY_RULE}, found format version {version[0]}.{version[1]}")
+        raise InputError(f"{path}: {_NPY_RULES[form]}, found format version {version[0]}.{version[1]}")
     shape, _, dtype = _NPY_HEADERS[version](file)
     if dtype.kind != "f" or len(shape) != 2 or 0 in shape:
-        raise InputError(f"{path}: {_NPY_RULE}, found {dtype} {list(shape)}")
+        raise InputError(f"{path}: {_NPY_RULES[form]}, found {dtype} {list(shape)}")
     expected = file.tell() + math.prod(shape) * dtype.itemsize
     size = os.fstat(file.fileno()).st_size
     if size != expected:
-        raise InputError(f"{path}: {_NPY_RULE}, found {size} bytes instead of {expected}")
+        raise InputError(f"{path}: {_NPY_RULES[form]}, found {size} bytes instead of {expected}")
     file.seek(0)
 
 
-def _unreadable(path: Path, error: Exception) -> InputError:
-    rule = _NPY_RULE if path.suffix == ".npy" else _PNG_RULE
+def _unreadable(path: Path, form: str, error: Exception) -> InputError:
+    rule = (_NPY_RULES if path.suffix == ".npy" else _PNG_RULES)[form]
     return InputError(f"{path}: {rule}, found {type(error).__name__}: {error}")

@@ -21,8 +21,8 @@ from cut_tf.data.haze.depth_maps import depth_map_of, read_depth, resize_nearest
 from cut_tf.data.image_files import read_image
 from cut_tf.settings.haze import PRESETS, HazeRecipe, recipe_of
 
-__all__ = ["PRESETS", "HazeRecipe", "HazedPhotograph", "HazyPicture", "add_random_haze", "clear_photograph", "divide",
-           "haze_photograph", "haze_picture", "recipe_of"]
+__all__ = ["PRESETS", "HazeRecipe", "HazedPhotograph", "HazyPicture", "add_random_haze", "clear_photograph", "depth_of",
+           "divide", "haze_photograph", "haze_picture", "recipe_of"]
 
 # Streams of random numbers, apart from that of depth and haze, so that one degradation changes no draw of another.
 _PATCHES, _GAMMA, _NOISE, _JPEG, _CLEAR, _DEPTH, _DECOUPLED, _OVERCAST = range(1, 9)
@@ -172,13 +172,7 @@ def haze_photograph(path: Path, recipe: HazeRecipe) -> HazedPhotograph:
     """
     clear = read_image(path)
     height, width = clear.shape[:2]
-    depth_m = depth_record = None
-    if recipe.depth:
-        depth_path = depth_map_of(Path(recipe.depth), path.stem)
-        depth_m = read_depth(depth_path, recipe.depth_scale)
-        depth_record = {"map": depth_path.name, "width": depth_m.shape[1], "height": depth_m.shape[0],
-                        "least_m": float(depth_m.min())}
-        depth_m = resize_nearest(depth_m, height, width)
+    depth_m, depth_record = depth_of(path, recipe, height, width)
     try:
         found = add_random_haze(clear, path.name, recipe, depth_m)
     except ValueError as error:
@@ -190,6 +184,20 @@ def haze_photograph(path: Path, recipe: HazeRecipe) -> HazedPhotograph:
         "drawn": found.drawn,
     }
     return HazedPhotograph(found.clear, found.image, record)
+
+
+def depth_of(path: Path, recipe: HazeRecipe, height: int, width: int) -> tuple[np.ndarray | None, dict | None]:
+    """The depths of a photograph, if its recipe names a folder of them: metres [height, width], and their record.
+
+    Raises:
+      InputError: naming the file, if the depth map is missing or cannot be read.
+    """
+    if not recipe.depth:
+        return None, None
+    found = depth_map_of(Path(recipe.depth), path.stem)
+    depth_m = read_depth(found, recipe.depth_scale, recipe.depth_form)
+    record = {"map": found.name, "width": depth_m.shape[1], "height": depth_m.shape[0], "least_m": float(depth_m.min())}
+    return resize_nearest(depth_m, height, width), record
 
 
 def clear_photograph(path: Path, recipe: HazeRecipe) -> np.ndarray:

@@ -137,7 +137,7 @@ class HazePairs(tfds.core.GeneratorBasedBuilder):
                              f"found {len(photographs[0])} and {len(photographs[1])}")
         for paths, recipe in zip(photographs, recipes):
             if recipe.depth:
-                find_depth_maps(Path(recipe.depth), [path.stem for path in paths])
+                find_depth_maps(Path(recipe.depth), [path.stem for path in paths], recipe.depth_form)
         return {
             "trainA": self._generate_examples(hazy, recipes[0]),
             "trainB": self._generate_examples(clear, recipes[0]),

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cut_tf.common.errors import InputError
 from cut_tf.data.domain import Domain, TranslationData
-from cut_tf.data.haze.recipe import HazeRecipe, HazyPicture, add_random_haze, divide
+from cut_tf.data.haze.depth_maps import find_depth_maps
+from cut_tf.data.haze.recipe import HazeRecipe, HazyPicture, add_random_haze, depth_of, divide
 from cut_tf.data.image_files import list_images, read_image
 from cut_tf.data.kinds.folders import FolderDomain, check_headers
 from cut_tf.settings import Settings
@@ -61,7 +63,12 @@ class LastPhotograph:
     def hazed(self, path: Path, recipe: HazeRecipe) -> HazyPicture:
         """Hazy picture and its clear version, not to be written to. Raises InputError as `read_image` does."""
         if getattr(self._last, "hazed", None) != (path, recipe):
-            self._last.pair = add_random_haze(self.read(path), path.name, recipe)
+            clear = self.read(path)
+            depth_m, _ = depth_of(path, recipe, *clear.shape[:2])
+            try:
+                self._last.pair = add_random_haze(clear, path.name, recipe, depth_m)
+            except ValueError as error:
+                raise InputError(f"{path}: cannot be hazed with its depths: {error}") from error
             self._last.hazed = path, recipe
         return self._last.pair
 
@@ -92,6 +99,12 @@ def _clear_half(paths: Sequence[Path], hazes: Sequence[HazeRecipe]) -> Domain:
     return FolderDomain(paths)
 
 
+def _check_depths(paths: Sequence[Path], given: Mapping[str, Any]) -> None:
+    """Raises InputError unless all photographs have depth maps, if a folder of these was given."""
+    if given["depth"]:
+        find_depth_maps(Path(given["depth"]), [path.stem for path in paths], given["depth_form"])
+
+
 def open_hazed(settings: Settings) -> TranslationData:
     """Unpaired: half of the photographs hazy, the other half clear. Pairs: all of them. Test: TEST_DIR, all pairs.
 
@@ -108,7 +121,11 @@ def open_hazed(settings: Settings) -> TranslationData:
     if not halves[1]:
         raise InputError(f"--dataset={settings.data.dataset}: {folders[0]} must have two photographs or more, one for "
                          f"each domain, found {len(paths)}")
-    recipes = settings.haze_recipe.training_recipes()
+    given = {"depth": settings.hazed.depth, "depth_scale": settings.hazed.depth_scale,
+             "depth_form": settings.hazed.depth_form}
+    recipes, turns = ([dataclasses.replace(recipe, **given) for recipe in found] for found in (
+        settings.haze_recipe.training_recipes(), settings.haze_recipe.test_recipes()))
+    _check_depths(paths, given)
     # The seed becomes the number of the haze.
     hazes = [dataclasses.replace(recipes[number % len(recipes)], seed=number + 1)
              for number in range(settings.hazed.haze_variants)]
@@ -116,8 +133,8 @@ def open_hazed(settings: Settings) -> TranslationData:
     if len(folders) == 2:
         test_paths = list_images(Path(folders[1]))
         check_headers(Path(folders[1]), test_paths, settings.data, training=False)
+        _check_depths(test_paths, given)
         # With the preset mild what tools.make_haze does by default, so that numbers can be compared.
-        turns = settings.haze_recipe.test_recipes()
         tests = _pairs(test_paths, [turns[index % len(turns)] for index in range(len(test_paths))])
     description = (f"hazed:{folders[0]}: {len(halves[0])} photographs to haze in {len(hazes)} ways "
                    f"({settings.haze_recipe.haze_preset}), {len(halves[1])} clear, "

@@ -143,3 +143,45 @@ def test_values_that_are_no_depths(tmp_path, value, found):
     np.save(tmp_path / "a.npy", np.array([[1, value]], np.float32))
     with pytest.raises(InputError, match=rf"a\.npy: depths must be zero or more, found minimum {found}"):
         read_depth(tmp_path / "a.npy")
+
+
+# ---- relative inverse depths ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("levels", [LEVELS, (LEVELS // 257).astype(np.uint8)])
+def test_inverse_png_of_8_and_16_bits_is_largest_where_it_is_nearest(tmp_path, levels):
+    depth_m = read_depth(_png(tmp_path / "a.png", levels), form="inverse")
+    values = levels.astype(np.float64)
+    assert depth_m.dtype == np.float32
+    np.testing.assert_allclose(depth_m, 160.0 * (1.0 - values / values.max()), rtol=1e-6, atol=1e-5)
+    assert (depth_m[1, 2], depth_m[0, 0]) == (0.0, 160.0)
+
+
+def test_unit_and_offset_of_inverse_depths_do_not_matter(tmp_path):
+    inverse = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+    np.save(tmp_path / "a.npy", inverse)
+    np.save(tmp_path / "b.npy", (31.0 * inverse - 400.0).astype(np.float32))
+    one, other = (read_depth(tmp_path / f"{name}.npy", scale=9.0, form="inverse") for name in "ab")
+    np.testing.assert_allclose(one, other, atol=0.01)
+    assert (one.min(), one.max()) == (0.0, 160.0) and one[np.unravel_index(inverse.argmax(), inverse.shape)] == 0.0
+
+
+@pytest.mark.parametrize("values, message", [
+    ([[1.0, np.nan]], "inverse depths must be finite and differ, found nan to nan"),
+    ([[1.0, np.inf]], r"inverse depths must be finite and differ, found 1\.0 to inf"),
+    ([[2.0, 2.0]], r"inverse depths must be finite and differ, found 2\.0 to 2\.0"),
+])
+def test_inverse_depths_that_tell_no_distances(tmp_path, values, message):
+    np.save(tmp_path / "a.npy", np.array(values, np.float32))
+    with pytest.raises(InputError, match=message):
+        read_depth(tmp_path / "a.npy", form="inverse")
+
+
+def test_pictures_of_colour_are_no_depths_of_either_form(tmp_path):
+    Image.fromarray(np.zeros((2, 3, 3), np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: must be a complete 8- or 16-bit grey PNG, found mode RGB"):
+        find_depth_maps(tmp_path, ["a"], "inverse")
+    _png(tmp_path / "a.png", LEVELS.astype(np.uint8))
+    find_depth_maps(tmp_path, ["a"], "inverse")
+    with pytest.raises(InputError, match=r"a\.png: must be a complete 16-bit grey PNG, found mode L"):
+        find_depth_maps(tmp_path, ["a"])

@@ -155,6 +155,19 @@ def test_depths_that_suit_no_haze_are_named(photograph, depth_folder):
         haze_photograph(photograph, HazeRecipe(depth=str(depth_folder)))
 
 
+def test_haze_of_relative_inverse_depths_is_that_of_ridcp(photograph, depth_folder):
+    """t = exp(-2 beta (1 - d)) with d min-max normalised and large where it is near; 2 beta is the optical depth."""
+    inverse = np.random.default_rng(2).integers(0, 256, (30, 40), dtype=np.uint8)
+    inverse[0, 0], inverse[0, 1] = 0, 255
+    Image.fromarray(inverse).save(depth_folder / "a.png")
+    recipe = HazeRecipe(depth=str(depth_folder), depth_form="inverse", optical_depth_min=1.4, optical_depth_max=1.4)
+    hazed = haze_photograph(photograph, recipe)
+    share = np.exp(-1.4 * (1.0 - inverse / 255.0))[..., None]
+    expected = hazed.clear * share + 255.0 * np.array(hazed.record["airlight"]) * (1.0 - share)
+    # The farthest 0.1 % of the distances count as sky, so that the scale is that of the next one.
+    assert np.abs(hazed.hazy - expected).max() <= 2.5
+
+
 @pytest.mark.parametrize("values, message", [
     ({"seed": -1}, "--seed must be an integer, zero or more, found -1"),
     ({"seed": 1.5}, r"--seed must be an integer, zero or more, found 1\.5"),
@@ -168,6 +181,7 @@ def test_depths_that_suit_no_haze_are_named(photograph, depth_folder):
     ({"nonhomogeneous": -0.1}, r"--nonhomogeneous must be zero or more, found -0\.1"),
     ({"depth_scale": 0.0}, r"--depth_scale must be more than zero, found 0\.0"),
     ({"depth": 3}, "--depth must be text, found 3"),
+    ({"depth_form": "disparity"}, "--depth_form must be one of metric, inverse, found 'disparity'"),
     ({"airlight_min": "0.5"}, "--airlight_min must be zero or more, found '0.5'"),
 ])
 def test_bad_recipes_are_named(values, message):

@@ -87,6 +87,27 @@ def test_pictures_without_haze_are_for_training_alone(photographs):
         assert np.any(data.test_source.load(index) != data.test_target.load(index))
 
 
+def test_a_folder_of_depths_decides_where_haze_is(photographs, tmp_path):
+    (tmp_path / "maps").mkdir()
+    stems = [f"clear_{number}" for number in range(5)] + ["test_0", "test_1"]
+    for stem in stems:
+        depth_m = np.full((40, 30), 5.0, np.float32)
+        depth_m[:, :15] = 60.0
+        np.save(tmp_path / "maps" / f"{stem}.npy", depth_m)
+    data = open_dataset(_settings(f"hazed:{photographs}/clear,{photographs}/test", depth=str(tmp_path / "maps")))
+    for hazy, clear in (data.pairs, (data.test_source, data.test_target)):
+        change = np.abs(hazy.load(0).astype(int) - clear.load(0)).mean(axis=(0, 2))
+        # Twelve times the distance: far more haze, and a step between the columns 14 and 15.
+        assert change[:15].min() > 2 * change[15:].max()
+    (tmp_path / "maps" / "test_1.npy").unlink()
+    with pytest.raises(InputError, match=r"--depth=.*found none for 1 of 2: test_1"):
+        open_dataset(_settings(f"hazed:{photographs}/clear,{photographs}/test", depth=str(tmp_path / "maps")))
+    np.save(tmp_path / "maps" / "clear_0.npy", np.zeros((40, 30), np.float32))
+    data = open_dataset(_settings(f"hazed:{photographs}/clear", depth=str(tmp_path / "maps")))
+    with pytest.raises(InputError, match=r"clear_0\.png: cannot be hazed with its depths"):
+        data.pairs[0].load(0)
+
+
 def test_test_pictures_get_the_presets_in_turn(photographs):
     folders = f"hazed:{photographs}/clear,{photographs}/test"
     both, mild, reside = (open_dataset(_settings(folders, haze_preset=preset)).test_source
