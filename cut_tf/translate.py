@@ -23,7 +23,7 @@ from cut_tf.batch.translation import RUN_METHOD, Translate, TranslatorChoice, fa
 from cut_tf.common import places
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import check_results
-from cut_tf.data.image_files import list_images, read_image, write_image
+from cut_tf.data.image_files import pictures_at, read_image, write_image
 from cut_tf.metrics.temporal import TemporalChange
 from cut_tf.settings.training import TF32_HELP
 from cut_tf.translators import SIZES, WEIGHTS
@@ -74,8 +74,7 @@ _WITHOUT_RUNNER = (_COMPARE, _TEMPORAL)
 def _plan() -> list[Job]:
     """All jobs. Raises InputError if a result would replace a file that must not be replaced."""
     source, folder = Path(_INPUT.value), Path(_OUTPUT.value)
-    paths = [source] if source.is_file() else list_images(source)
-    plan = [(path, result_path(path, folder), folder / "compare" / f"{path.stem}.png") for path in paths]
+    plan = [(path, result_path(path, folder), folder / "compare" / f"{path.stem}.png") for path in pictures_at(source)]
     written = [(path, [result, comparison] if _COMPARE.value else [result]) for path, result, comparison in plan]
     check_results(written, folder, _OVERWRITE.value)
     return plan

@@ -23,6 +23,7 @@ _TARGET = flags.DEFINE_string("target", None, "picture whose look the translatio
 
 def main(_: list[str]) -> int:
     """Exit code 0, or 2 for bad flags or pictures."""
+    command_line.start_tensorflow()
     from cut_tf.metrics.reports.style import report
 
     try:

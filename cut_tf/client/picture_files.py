@@ -10,7 +10,7 @@ from PIL import Image
 
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import check_results, replace_file
-from cut_tf.data.image_files import decode_image, is_upright, list_images, read_bytes
+from cut_tf.data.image_files import decode_image, is_upright, pictures_at, read_bytes
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GIF = (b"GIF87a", b"GIF89a")
@@ -39,8 +39,7 @@ def plan_jobs(source: Path, folder: Path, overwrite: bool) -> list[Job]:
       InputError: if there is no picture, a result would replace its picture or, without `overwrite`, any file, or two
         pictures would have the same result.
     """
-    paths = [source] if source.is_file() else list_images(source)
-    jobs = [Job(path, folder / f"{path.stem}.png") for path in paths]
+    jobs = [Job(path, folder / f"{path.stem}.png") for path in pictures_at(source)]
     check_results([(job.source, [job.result]) for job in jobs], folder, overwrite)
     return jobs
 

@@ -99,6 +99,19 @@ def list_images(folder: Path) -> list[Path]:
     return [folder / name for name in images]
 
 
+def pictures_at(source: Path) -> list[Path]:
+    """The picture itself if `source` is a file, else the pictures of that folder as `list_images` gives them.
+
+    Raises:
+      InputError: if there is neither, or the folder has no pictures.
+    """
+    if source.is_file():
+        return [source]
+    if not source.exists():
+        raise InputError(f"--input must be a picture or a folder of pictures, found no such file or folder: {source}")
+    return list_images(source)
+
+
 def decode_image(data: bytes, where: str) -> np.ndarray:
     """Decodes the bytes of an image file; the module's docstring says how each kind becomes RGB. Thread-safe.
 

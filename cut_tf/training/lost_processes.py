@@ -57,7 +57,7 @@ def lost_processes(cluster: Cluster, error: str, patience_sec: float) -> list[in
     """Places in the cluster of the processes that are gone.
 
     Args:
-      cluster: the processes, of which this one is not asked.
+      cluster: the processes. This one is not checked.
       error: TensorFlow's message. It names a process that has stopped while its port is still open.
       patience_sec: how long to wait for the first port to close.
 

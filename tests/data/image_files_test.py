@@ -16,7 +16,7 @@ from PIL import Image
 
 from cut_tf.common import files
 from cut_tf.common.errors import InputError
-from cut_tf.data.image_files import decode_image, image_size, list_images, read_image, write_png
+from cut_tf.data.image_files import decode_image, image_size, list_images, pictures_at, read_image, write_png
 
 _LEVELS_16 = np.array([[0, 128, 129, 257], [32767, 32768, 65406, 65535]], np.uint16)
 _LEVELS_8 = np.array([[0, 0, 1, 1], [127, 128, 254, 255]], np.uint8)  # value / 257: 0.498, 0.502; 127.498, 127.502
@@ -282,6 +282,15 @@ def test_read_image_names_files_that_cannot_be_read(tmp_path):
         with pytest.raises(InputError) as caught:
             read_image(path)
         assert str(caught.value).startswith(f"{path}: must be a") and finding in str(caught.value)
+
+
+def test_a_picture_or_a_folder_of_them(tmp_path):
+    path = tmp_path / "a.png"
+    write_png(path, np.zeros((4, 4, 3), np.uint8))
+    assert pictures_at(path) == pictures_at(tmp_path) == [path]
+    with pytest.raises(InputError, match="--input must be a picture or a folder of pictures, found no such file or "
+                                         "folder: .*none$"):
+        pictures_at(tmp_path / "none")
 
 
 def test_list_images(tmp_path):

@@ -32,7 +32,7 @@ class ResidualBlock(keras.layers.Layer):
         super().__init__(name=name, dtype=dtype)
         bias = conv_has_bias(norm)
         self._adds_bias = not cancels_bias(norm)
-        self._remakes = norm == "instance"
+        self._can_recompute = norm == "instance"
         self._recompute = recompute
         self.pad = ReflectionPadding(1, dtype=dtype)
         self.conv1 = Convolution(filters, 3, seed=seeds[0], use_bias=bias, name=f"{name}_conv1", dtype=dtype)
@@ -51,7 +51,7 @@ class ResidualBlock(keras.layers.Layer):
                                                           for conv in (self.conv1, self.conv2)))
         hidden = Recomputable(self.conv1(self.pad(inputs), adds_bias=self._adds_bias))
         hidden = hidden.apply(lambda pixels: norm_relu(self.norm1, pixels, training)).apply(self.pad)
-        recompute = hidden.recompute if training and self._remakes else None
+        recompute = hidden.recompute if training and self._can_recompute else None
         hidden = self.conv2(hidden.value, adds_bias=self._adds_bias, recompute=recompute)
         return inputs + self.norm2(hidden, training=training)
 
@@ -166,7 +166,7 @@ class ResnetGenerator(Generator):
     def _run(self, images: tf.Tensor, layers: Sequence[int], stop: int,
              training: bool | None) -> tuple[tf.Tensor, list[tf.Tensor]]:
         hidden = Recomputable(pad_to_multiple(images, MULTIPLE_PX))
-        remakes = training and self._settings.generator.generator_norm == "instance"
+        can_recompute = training and self._settings.generator.generator_norm == "instance"
         features = {}
         for index, stage in enumerate(self.stages[:stop]):
             if stage.kind == "norm" and index + 1 < stop and index not in layers:
@@ -179,7 +179,7 @@ class ResnetGenerator(Generator):
                 pass  # computed with the norm before it
             elif isinstance(stage.layer, Convolution):
                 adds_bias = index in layers or not self._bias_is_cancelled_after(index)
-                recompute = hidden.recompute if remakes else None
+                recompute = hidden.recompute if can_recompute else None
                 hidden = Recomputable(stage.layer(hidden.value, adds_bias=adds_bias, recompute=recompute))
             elif stage.kind == "conv":
                 hidden = Recomputable(stage.layer(hidden.value))
