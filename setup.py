@@ -58,8 +58,12 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["cut_tf", "cut_tf.*"]),
-    package_data={"cut_tf": ["flagfiles/*.flags", "py.typed"]},
+    packages=[*find_packages(include=["cut_tf", "cut_tf.*"]), "cut_tf.saved_models"],
+    package_dir={"cut_tf.saved_models": "saved_models"},
+    # The models that come along are those with a card: --model=dehaze_mobile.
+    package_data={"cut_tf": ["flagfiles/*.flags", "py.typed"],
+                  "cut_tf.saved_models": [f"{card.parent.name}/**/*" for card in
+                                          sorted(ROOT.glob("saved_models/*/MODEL_CARD.md"))]},
     python_requires=f">={_dotted(OLDEST)},<{NEWEST[0]}.{NEWEST[1] + 1}",
     install_requires=[
         # The two stacks and nothing between them; Python 3.9 has the older one only.

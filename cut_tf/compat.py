@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
+KERAS_MAJOR = int(keras.__version__.split(".")[0])
+KERAS_3 = KERAS_MAJOR >= 3
 # TensorFlow 2.21's TFLite analyzer reports every file as fit for the GPU delegate, so its answer says nothing.
 ANALYZER_KNOWS_GPUS = not KERAS_3
 # Whether batch norm's running variance is n / (n - 1) times that of n values, as in PyTorch, or the variance itself.

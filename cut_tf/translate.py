@@ -1,7 +1,8 @@
 """Translates pictures with a run's generator: python -m cut_tf.translate --run=DIR --input=FILE_OR_DIR --output=DIR.
 
-Or, instead of --run=DIR, with an exported generator, --saved_model=DIR or --tflite=FILE, or with a baseline that needs
-no training, --method=dark_channel_prior. With --runner, on many machines with Apache Beam.
+Or, instead of --run=DIR, with an exported generator, --saved_model=DIR or --tflite=FILE, with a model that comes with
+cut_tf, --model=dehaze_mobile, or with a baseline that needs no training, --method=dark_channel_prior. With --runner, on
+many machines with Apache Beam.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from cut_tf.data.image_files import pictures_at, read_image, write_image
 from cut_tf.metrics.temporal import TemporalChange
 from cut_tf.settings.training import TF32_HELP
 from cut_tf.translators import SIZES, WEIGHTS
+from cut_tf.translators.shipped import shipped_model, shipped_models
 
 # Input, output and comparison of a picture.
 Job = tuple[Path, Path, Path]
@@ -37,6 +39,8 @@ _METHOD = flags.DEFINE_enum("method", RUN_METHOD, [RUN_METHOD, *BASELINES], comm
     "what translates", {RUN_METHOD: "the generator of --run", **{name: row.title for name, row in BASELINES.items()}}))
 _RUN = flags.DEFINE_string("run", "", "folder of the run")
 _SAVED_MODEL = flags.DEFINE_string("saved_model", "", "folder of an exported SavedModel, instead of --run")
+_MODEL = flags.DEFINE_string("model", "", "name of a model that comes with cut_tf, instead of --run: "
+                             + (", ".join(shipped_models()) or "none is installed"))
 _TFLITE = flags.DEFINE_string("tflite", "", "exported .tflite file, instead of --run")
 _INPUT = flags.DEFINE_string("input", None, "a picture, or a folder of pictures; with --runner also a glob, a manifest "
                              "of one place a line (*.txt), or shards (*.tfrecord, *.tar), all of which may be URLs",
@@ -81,7 +85,14 @@ def _plan() -> list[Job]:
 
 
 def _choice() -> TranslatorChoice:
-    return TranslatorChoice(_METHOD.value, _RUN.value, _SAVED_MODEL.value, _TFLITE.value, _WEIGHTS.value, _SIZE.value,
+    saved_model = _SAVED_MODEL.value
+    if _MODEL.value:
+        others = [flag for flag in (_RUN, _SAVED_MODEL, _TFLITE, _METHOD) if flag.value != flag.default]
+        if others:
+            raise InputError("one of --run, --model, --saved_model, --tflite and --method must say what translates, found "
+                             f"--model={_MODEL.value}, --{others[0].name}={others[0].value}")
+        saved_model = str(shipped_model(_MODEL.value))
+    return TranslatorChoice(_METHOD.value, _RUN.value, saved_model, _TFLITE.value, _WEIGHTS.value, _SIZE.value,
                             _TF32.value)
 
 

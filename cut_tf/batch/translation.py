@@ -54,7 +54,8 @@ class TranslatorChoice:
                 raise InputError(f"--{sources[0]} must not be given with --method={self.method}, which uses no "
                                  f"generator, found {getattr(self, sources[0])!r}")
         elif len(sources) != 1:
-            raise InputError("one of --run, --saved_model, --tflite and --method must say what translates, found "
+            raise InputError("one of --run, --model, --saved_model, --tflite and --method must say what translates, "
+                             "found "
                              f"{', '.join(f'--{name}={getattr(self, name)}' for name in sources) or 'none'}")
         for name, unused, users in (("weights", "", ["run"]), ("size", "native", ["run", "tflite"]),
                                     ("tf32", False, ["run", "saved_model"])):

@@ -23,4 +23,6 @@ FORMATS = {
                           options=("pixel_limit",)),
     "tflite": Format("cut_tf.export.tflite.export:export_tflite", "for phones: TFLite, LiteRT",
                      options=("quantize", "representative", "allow_quality_loss", "license")),
+    "hub": Format("cut_tf.export.hub.export:export_hub", "a folder for Hugging Face and Kaggle: all forms and a card",
+                  options=("pixel_limit", "quantize", "representative", "allow_quality_loss", "license")),
 }

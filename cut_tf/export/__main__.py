@@ -1,4 +1,4 @@
-"""Exports a run's generator: python -m cut_tf.export --run=DIR --format=saved_model|tflite --output=DIR."""
+"""Exports a run's generator: python -m cut_tf.export --run=DIR --format=saved_model|tflite|hub --output=DIR."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ _RUN = flags.DEFINE_string("run", None, "folder of the run", required=True)
 _FORMAT = flags.DEFINE_enum("format", "saved_model", tuple(FORMATS), command_line.choices_help(
     "form of the export", {name: row.title for name, row in FORMATS.items()}))
 _OUTPUT = flags.DEFINE_string("output", None, "folder of the model; saved_model: each export becomes its next "
-                              "numbered version; tflite: folder of the files",
+                              "numbered version; tflite, hub: folder of the files",
                               required=True)
 _WEIGHTS = flags.DEFINE_enum("weights", "", ["", *WEIGHTS], command_line.choices_help(
     "weights of the run; ema if it has them, else last", WEIGHTS))
-_SIZE = flags.DEFINE_string("size", "", "HxW[,HxW...] in pixels. saved_model: sizes of the warm-up pictures, none if "
-                            "empty. tflite: sizes of the input, a file each; one file for any size if empty")
+_SIZE = flags.DEFINE_string("size", "", "HxW[,HxW...] in pixels. saved_model, hub: sizes of the warm-up pictures, none "
+                            "if empty. tflite, hub: sizes of the input, a file each; one file for any size if empty")
 _PIXEL_LIMIT = flags.DEFINE_integer("pixel_limit", DEFAULTS.pixel_limit, "refuse encoded pictures of more pixels "
                                     "(height times width), unseen", lower_bound=images.MIN_SIDE_PX**2)
 _QUANTIZE = flags.DEFINE_enum("quantize", "none", tuple(QUANTIZATIONS), command_line.choices_help(
-    "tflite: numbers in the file", QUANTIZATIONS))
+    "tflite, hub: numbers in the .tflite file", QUANTIZATIONS))
 _REPRESENTATIVE = flags.DEFINE_string(
-    "representative", DEFAULTS.representative, "tflite: typical inputs: scenes, a folder, or a dataset such as "
-    "hazed:CLEAR_DIR; they decide on the quality, and on the ranges of int8")
-_ALLOW_LOSS = flags.DEFINE_bool("allow_quality_loss", False, "tflite: write files that lose too much quality, too")
+    "representative", DEFAULTS.representative, "tflite, hub: typical inputs: scenes, a folder, or a dataset such as "
+    "hazed:CLEAR_DIR; they decide on the quality and on the ranges of int8, and are the examples of a hub folder")
+_ALLOW_LOSS = flags.DEFINE_bool("allow_quality_loss", False, "tflite, hub: write files that lose too much quality, too")
 _TF32 = flags.DEFINE_bool("tf32", False, TF32_HELP)
-_LICENSE = flags.DEFINE_string("license", "not stated", "tflite: licence of the weights, for the metadata")
+_LICENSE = flags.DEFINE_string("license", "not stated", "tflite, hub: licence of the weights, such as apache-2.0, for "
+                              "metadata and card")
 
 
 def _options() -> ExportOptions:
     """Raises InputError if flags are given that the format does not use, or sizes are not sizes."""
-    for name, row in FORMATS.items():
-        options = [flags.FLAGS[option] for option in row.options]
-        given = [flag for flag in options if flag.value != flag.default]
-        if name != _FORMAT.value and given:
-            raise InputError(f"--{given[0].name} must not be given with --format={_FORMAT.value}, which does not use "
-                             f"it, found {given[0].value!r}")
+    for name in dict.fromkeys(option for row in FORMATS.values() for option in row.options):
+        flag = flags.FLAGS[name]
+        if name not in FORMATS[_FORMAT.value].options and flag.value != flag.default:
+            raise InputError(f"--{name} must not be given with --format={_FORMAT.value}, which does not use it, found "
+                             f"{flag.value!r}")
     return ExportOptions(parse_sizes(_SIZE.value), _PIXEL_LIMIT.value, _QUANTIZE.value, _REPRESENTATIVE.value,
                          _ALLOW_LOSS.value, _LICENSE.value)
 

@@ -30,13 +30,14 @@ class ExportOptions(NamedTuple):
     """How a generator is exported. A format leaves what does not concern it alone.
 
     Attributes:
-      sizes: saved_model: sizes of the warm-up pictures, none makes no warm-up. tflite: input sizes, a file each; none
-        makes one file that takes any size.
-      pixel_limit: saved_model: greatest height times width of an encoded picture.
-      quantize: tflite: a key of QUANTIZATIONS.
-      representative: tflite: typical inputs, see `cut_tf.export.tflite.export`; what the quality gate and int8 look at.
-      allow_quality_loss: tflite: write the file even if it misses the gate's PSNR.
-      license: tflite: of the weights, for the metadata inside the file.
+      sizes: saved_model, hub: sizes of the warm-up pictures, none makes no warm-up. tflite, hub: input sizes, a file
+        each; none makes one file that takes any size.
+      pixel_limit: saved_model, hub: greatest height times width of an encoded picture.
+      quantize: tflite, hub: a key of QUANTIZATIONS.
+      representative: tflite, hub: typical inputs, see `cut_tf.export.tflite.export`; what the quality gate and int8
+        look at, and what a hub folder shows.
+      allow_quality_loss: tflite, hub: write the file even if it misses the gate's PSNR.
+      license: tflite, hub: of the weights, for the metadata inside the file, and for the card.
     """
 
     sizes: tuple[Size, ...] = ()

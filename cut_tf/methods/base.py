@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,7 +13,6 @@ import tensorflow as tf
 
 from cut_tf import compat, networks
 from cut_tf.checkpoints import CheckpointStore, check_same_settings, write_settings
-from cut_tf.common import images
 from cut_tf.common.errors import InputError, NonFiniteError
 from cut_tf.layers.kernels import plain_kernels
 from cut_tf.methods.loss_scaling import LossScaling, put_back_unless
@@ -20,6 +20,7 @@ from cut_tf.methods.optimizers import Adam
 from cut_tf.methods.regularization import build_regularization
 from cut_tf.methods.replicas import replica_count, step_variable
 from cut_tf.methods.step_terms import StepRecord, StepTerms, non_finite_message
+from cut_tf.networks.keras_files import save_keras_file
 from cut_tf.settings import Settings
 
 # A run with seed s gives its networks the weight seeds 10 s, 10 s + 1, ..., so that no two runs share one. No method
@@ -153,18 +154,15 @@ class TranslationMethod(keras.Model):
         """
         if weights not in ("ema", "raw"):
             raise ValueError(f"weights must be ema or raw, found {weights!r}")
-        pictures = np.asarray(pictures)
-        batch = pictures[None] if pictures.ndim == 3 else pictures
-        images.check_image(batch[0] if batch.ndim == 4 and len(batch) else batch, "pictures")
-        network = self.generator if weights == "raw" else self.inference_generator
-        output = images.to_bytes(network(images.from_bytes(batch), training=False)).numpy()
-        return output[0] if pictures.ndim == 3 else output
+        return (self.generator if weights == "raw" else self.inference_generator).translate(pictures)
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, overwrite: bool = True) -> None:
         """Writes settings and a checkpoint of this step, so that `Translator`, `restore` and the mains can use them.
 
         Args:
-          folder: made if it is not there; the folder of this model, or an empty one.
+          folder: made if it is not there; the folder of this model, or an empty one. Or a file NAME.keras, for the
+            inference generator alone, as Keras stores models.
+          overwrite: replace a .keras file. Checkpoints are never replaced.
 
         Raises:
           InputError: if it holds a model of other settings or a checkpoint of this step, or cannot be written.
@@ -172,6 +170,9 @@ class TranslationMethod(keras.Model):
         """
         self.check_finite()
         folder, step = Path(folder), int(self.step.numpy())
+        if folder.suffix == ".keras":
+            save_keras_file(self.inference_generator, folder, overwrite)
+            return
         check_same_settings(folder, self.settings)
         store = CheckpointStore(folder, self.settings.train.keep_checkpoints)
         if step in store.steps():
@@ -179,6 +180,10 @@ class TranslationMethod(keras.Model):
                              "another folder")
         write_settings(folder, self.settings)
         store.save(self.state(), step, self.settings)
+
+    def export(self, filepath: str | Path, **options: Any) -> None:
+        """Keras' export, of the inference generator: see `cut_tf.networks.generators.base.Generator.export`."""
+        self.inference_generator.export(filepath, **options)
 
     def restore(self, folder: str | Path) -> None:
         """Sets weights, optimizer slots and step from the newest checkpoint of a folder. Compile first.

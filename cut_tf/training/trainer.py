@@ -6,9 +6,11 @@ import contextlib
 import gc
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import keras
 import tensorflow as tf
 
 from cut_tf.checkpoints import CheckpointStore, check_same_settings, write_settings
@@ -128,11 +130,13 @@ class Run:
                          "many pictures, or use --distribution_metric=kid", pictures, extractor.dimension)
         return extractor
 
-    def train(self, verbose: int | None = None) -> Outcome:
+    def train(self, verbose: int | None = None, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Outcome:
         """Runs to the end, or until asked to stop.
 
         Args:
           verbose: Keras progress bar: 1 bar, 2 a line per epoch, 0 nothing; chosen by the terminal if None.
+          callbacks: more of Keras' callbacks, EarlyStopping for example. One that stops the model ends the run like a
+            signal: its step is saved, and the same settings continue it.
 
         Raises:
           InputError: if a picture cannot be read or the disk is full; steps since the last checkpoint are lost.
@@ -140,9 +144,9 @@ class Run:
           LostProcessError: if another process of the run is gone; the last checkpoint is whole.
         """
         with self._lost_processes_named():
-            return self._train(verbose)
+            return self._train(verbose, callbacks)
 
-    def _train(self, verbose: int | None) -> Outcome:
+    def _train(self, verbose: int | None, extra: Sequence[keras.callbacks.Callback]) -> Outcome:
         if self.devices.is_chief:
             write_settings(self.folder, self.settings)
             run_inputs.write(self.folder, self.inputs)
@@ -152,8 +156,10 @@ class Run:
         verbose = (1 if sys.stdout.isatty() else 2) if verbose is None else verbose
         with saver:
             try:
-                while self._step() < self.total_steps and not saver.stop_requested:
-                    self._fit(observers, verbose if self.devices.is_chief else 0)
+                stopped = False
+                while self._step() < self.total_steps and not saver.stop_requested and not stopped:
+                    self._fit([*observers, *extra], verbose if self.devices.is_chief else 0)
+                    stopped = bool(self.method.stop_training)
             except tf.errors.OpError as error:
                 if self.stream.error is not None:
                     raise InputError(f"step {self._step() + 1}: {self.stream.error}") from error

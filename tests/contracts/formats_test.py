@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from cut_tf.common import files
 from cut_tf.common.errors import InputError
@@ -18,7 +19,7 @@ from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator
 from cut_tf.translators.run import Translator
 
 # What translates with the export, found in its folder.
-_READERS = {"saved_model": SavedModelTranslator,
+_READERS = {"saved_model": SavedModelTranslator, "hub": SavedModelTranslator,
             "tflite": lambda folder: TFLiteTranslator(next(folder.glob("*.tflite")))}
 every_format = pytest.mark.parametrize("name", FORMATS)
 
@@ -34,9 +35,19 @@ def _translator(tmp_path_factory, tiny_settings) -> Translator:
     return Translator(run)
 
 
+@pytest.fixture(scope="module", name="options")
+def _options(tmp_path_factory) -> ExportOptions:
+    """Typical inputs that cost nothing."""
+    folder = tmp_path_factory.mktemp("typical")
+    for level in (60, 120, 180, 240):
+        Image.linear_gradient("L").resize((48, 32)).point(lambda value, level=level: value * level // 255).convert(
+            "RGB").save(folder / f"{level}.png")
+    return ExportOptions(representative=folder)
+
+
 @pytest.fixture(autouse=True)
 def _mobile(name):
-    if name == "tflite":
+    if name in ("tflite", "hub"):
         pytest.importorskip("ai_edge_litert", reason="the extra mobile (ai-edge-litert) is not installed")
 
 
@@ -45,8 +56,8 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 
 @every_format
-def test_it_draws_what_the_run_draws(name, translator, tmp_path):
-    FORMATS[name](translator, tmp_path / "out", ExportOptions())
+def test_it_draws_what_the_run_draws(name, translator, options, tmp_path):
+    FORMATS[name](translator, tmp_path / "out", options)
     read = _READERS[name](tmp_path / "out")
     for size in ((16, 16), (33, 41)):
         picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
@@ -55,7 +66,7 @@ def test_it_draws_what_the_run_draws(name, translator, tmp_path):
 
 
 @every_format
-def test_a_disk_that_refuses_leaves_nothing_and_what_was_there(name, translator, tmp_path, monkeypatch):
+def test_a_disk_that_refuses_leaves_nothing_and_what_was_there(name, translator, options, tmp_path, monkeypatch):
     out = tmp_path / "out"
     out.mkdir()
     (out / "notes.txt").write_text("mine")
@@ -68,14 +79,14 @@ def test_a_disk_that_refuses_leaves_nothing_and_what_was_there(name, translator,
     monkeypatch.setattr(tf.saved_model, "save", refuse)
     monkeypatch.setattr(os, "rename", refuse)
     with pytest.raises(InputError, match="No space left on device"):
-        FORMATS[name](translator, out, ExportOptions())
+        FORMATS[name](translator, out, options)
     monkeypatch.undo()
     assert _contents(out) == before
 
 
 @every_format
-def test_a_file_in_the_place_of_the_folder_is_refused(name, translator, tmp_path):
+def test_a_file_in_the_place_of_the_folder_is_refused(name, translator, options, tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(InputError, match="out"):
-        FORMATS[name](translator, tmp_path / "out", ExportOptions())
+        FORMATS[name](translator, tmp_path / "out", options)
     assert (tmp_path / "out").read_text() == "mine"

@@ -142,3 +142,23 @@ def test_a_tflite_file_for_any_size_draws_the_same(generator):
     for size in _SIZES:
         picture = _pictures(*size)
         np.testing.assert_allclose(translator.translate_floats(picture), generator(picture, training=False), atol=1e-3)
+
+
+@every_generator
+def test_keras_saves_and_loads_it(generator, tmp_path):
+    generator.save(tmp_path / "generator.keras")
+    again = keras.models.load_model(tmp_path / "generator.keras")
+    assert type(again) is type(generator) and again.count_params() == generator.count_params()
+    for size in _SIZES:
+        picture = _pictures(*size)
+        np.testing.assert_array_equal(again(picture, training=False), generator(picture, training=False))
+
+
+@pytest.mark.parametrize("generator", [pytest.param(name, marks=pytest.mark.slow) if name == "aecrnet" else name
+                                       for name in GENERATORS], indirect=True)
+def test_keras_exports_it_for_any_size(generator, tmp_path):
+    generator.export(tmp_path / "exported")
+    exported = tf.saved_model.load(str(tmp_path / "exported"))
+    for size in _SIZES:
+        picture = _pictures(*size, batch=2)
+        np.testing.assert_allclose(exported.serve(picture), generator(picture, training=False), atol=1e-5)

@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import cut_tf
 
@@ -81,6 +82,10 @@ def test_wheel_has_flagfiles_type_marker_and_nothing_else(built):
     assert set(NEEDED) <= set(names)
     flagfiles = {path.name for path in (ROOT / "cut_tf" / "flagfiles").glob("*.flags")}
     assert {Path(name).name for name in names if name.endswith(".flags")} == flagfiles
+    models = ROOT / "saved_models"
+    tracked = {path.relative_to(models).as_posix() for card in models.glob("*/MODEL_CARD.md")
+               for path in card.parent.rglob("*") if path.is_file()}
+    assert {name.partition("saved_models/")[2] for name in names if "saved_models/" in name} == tracked
     assert {name.split("/")[0] for name in names} == {"cut_tf", f"cut_tf-{cut_tf.__version__}.dist-info"}
 
 
@@ -102,6 +107,12 @@ def test_the_wheel_runs_from_any_folder(built, tmp_path):
                           cwd=elsewhere, env=environment, capture_output=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert '"scenes_images": 200' in done.stdout and list(elsewhere.iterdir()) == []
+    Image.new("RGB", (64, 48), (180, 190, 200)).save(elsewhere / "photo.png")
+    done = subprocess.run([sys.executable, "-m", "cut_tf.translate", "--model=dehaze_mobile", "--input=photo.png",
+                           "--output=clear"], text=True, cwd=elsewhere, env=environment, capture_output=True,
+                          timeout=900)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(elsewhere / "clear" / "photo.png").size == (64, 48)
 
 
 def test_the_version_stands_in_one_place():

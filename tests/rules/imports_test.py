@@ -1,6 +1,8 @@
 """Every line has its room: which module may import which, sizes, and who may read flags."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,8 +27,10 @@ ROOMS = {
     "translators": ("the generator of a run at work on pictures, never a method", {
         "networks", "layers", "data", "checkpoints"}),
     "translators.exported": ("SavedModels and .tflite files at work on pictures, no network", set()),
-    "export": ("a generator, and what servers and phones take", {
-        "networks", "layers", "data", "translators", "translators.exported"}),
+    "translators.pretrained": ("Keras models again, of runs and of exports", {
+        "networks", "checkpoints", "translators", "translators.exported"}),
+    "export": ("a generator, and what servers, phones and hubs take", {
+        "networks", "layers", "data", "metrics", "translators", "translators.exported", "translators.pretrained"}),
     "batch": ("pictures by the million: plans, records, pipelines", {
         "baselines", "checkpoints", "data", "metrics", "translators", "translators.exported"}),
     "training": ("runs: devices, steps, logging, results", {
@@ -137,7 +141,10 @@ def test_public_functions_have_type_hints(module):
 
 def test_importing_the_package_does_no_work():
     names = _imports(PACKAGE / "__init__.py")
-    assert names == {"__future__", "importlib"}
+    assert names == {"__future__", "importlib", "importlib.abc", "importlib.util", "sys"}
+    loaded = "import sys, cut_tf; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, text=True, capture_output=True, check=True)
+    assert not {"keras", "tensorflow", "numpy", "absl", "PIL"} & set(done.stdout.split())
 
 
 def test_every_public_name_can_be_loaded():

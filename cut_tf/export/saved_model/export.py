@@ -21,6 +21,7 @@ from cut_tf.export.saved_model.serving_files import model_name, write_serving_fi
 from cut_tf.export.saved_model.warm_up import check_warm_up, write_warm_up
 from cut_tf.layers.padding import crop_to, repeat_to
 from cut_tf.translators.exported import is_version
+from cut_tf.translators.pretrained import write_description
 from cut_tf.translators.run import Translator
 
 _LOG = logging.getLogger(__name__)
@@ -130,6 +131,7 @@ def save_version(translator: Translator, folder: Path, options: ExportOptions,
         if levels > _MOST_LEVELS:
             raise InputError(f"--output={folder}: the exported model must draw the generator's pictures within "
                              f"{_MOST_LEVELS} level, found {levels} levels of difference; nothing was written")
+        write_description(aside, translator.generator)
         write_warm_up(aside, model_name(folder), options.sizes)
         announce = before_publishing(folder) if before_publishing is not None else None
         os.rename(aside, path)

@@ -176,7 +176,7 @@ def _convert(folder: str, optimize: bool = False, types: Sequence[tf.DType] = ()
     except Exception as error:  # the converter raises errors of its own, which share no base with others
         reason = str(error).strip().split("\n")
         named = [line for line in reason if "TF Select ops" in line or "Custom ops" in line] or reason[:1]
-        raise InputError(f"--format=tflite: the generator cannot be converted: {named[0][:300]}") from error
+        raise InputError(f"the generator cannot be converted to TFLite: {named[0][:300]}") from error
 
 
 @contextlib.contextmanager

@@ -47,34 +47,48 @@ def export_tflite(translator: Translator, folder: Path, options: ExportOptions =
       InputError: if a file is there already, pictures or packages are missing, the generator cannot be converted, or a
         file misses the PSNR that its quantisation must keep (`options.allow_quality_loss`); nothing is written then.
     """
-    interpreter_class()
     folder = Path(os.path.abspath(folder))
-    sizes = options.sizes or (None,)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output must be a folder, found the file {folder}")
-    names = [f"{folder.name}_{size or 'any'}_{options.quantize}" for size in sizes]
-    for name in names:
-        for path in (folder / f"{name}.tflite", folder / f"{name}.json"):
-            if path.exists():
-                raise InputError(f"--output={folder}: {path} is there already and is not replaced; remove it or name "
-                                 "another folder")
-    try:
-        results = {name: _build(translator, size, options) for name, size in zip(names, sizes)}
-    except OSError as error:  # of the folder for temporary files
-        raise InputError(f"--format=tflite: the generator cannot be converted: {error}") from error
+    for name in file_names(folder.name, options):
+        if (folder / name).exists():
+            raise InputError(f"--output={folder}: {folder / name} is there already and is not replaced; remove it or "
+                             "name another folder")
+    files = build_files(translator, folder.name, options)
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, (model, report) in results.items():
-            for path, data in ((folder / f"{name}.tflite", model),
-                               (folder / f"{name}.json", (json.dumps(report, indent=2) + "\n").encode())):
-                replace_file(path, data)
-                written.append(path)
+        for name, data in files.items():
+            replace_file(folder / name, data)
+            written.append(folder / name)
     except (InputError, OSError) as error:
         for path in written:
             path.unlink()
         raise InputError(f"--output={folder} cannot be written: {error}") from error
     return folder
+
+
+def file_names(name: str, options: ExportOptions) -> list[str]:
+    """Names of the files that `build_files` makes: of each size a .tflite file and its .json report."""
+    stems = [f"{name}_{size or 'any'}_{options.quantize}" for size in options.sizes or (None,)]
+    return [f"{stem}{suffix}" for stem in stems for suffix in (".tflite", ".json")]
+
+
+def build_files(translator: Translator, name: str, options: ExportOptions) -> dict[str, bytes]:
+    """The files of all sizes, by `file_names`: content of each, in the same order.
+
+    Raises:
+      InputError: as `export_tflite`, but for files.
+    """
+    interpreter_class()
+    contents: list[bytes] = []
+    try:
+        for size in options.sizes or (None,):
+            model, report = _build(translator, size, options)
+            contents += [model, (json.dumps(report, indent=2) + "\n").encode()]
+    except OSError as error:  # of the folder for temporary files
+        raise InputError(f"the generator cannot be converted to TFLite: {error}") from error
+    return dict(zip(file_names(name, options), contents))
 
 
 def _build(translator: Translator, size: Size | None, options: ExportOptions) -> tuple[bytes, dict[str, object]]:

@@ -99,7 +99,7 @@ class AECRNet(Generator):
 
     def __init__(self, settings: Settings, seed: int = 0, dtype: str = "float32",
                  name: str = "generator") -> None:
-        super().__init__(name=name)
+        super().__init__(settings, seed, dtype, name)
         self.mixes_batch = settings.aecrnet.aecr_whitening  # its statistics are those of the batch
         width, seeds = settings.generator.ngf, seeds_from(seed)
         uses = 1 if settings.aecrnet.aecr_shared else _BLOCKS

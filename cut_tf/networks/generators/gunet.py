@@ -106,7 +106,7 @@ class GUNet(Generator):
 
     def __init__(self, settings: Settings, seed: int = 0, dtype: str = "float32",
                  name: str = "generator") -> None:
-        super().__init__(name=name)
+        super().__init__(settings, seed, dtype, name)
         seeds, count = seeds_from(seed), settings.generator.generator_blocks
         widths = [settings.generator.ngf * 2**level for level in range(_LEVELS)]
 

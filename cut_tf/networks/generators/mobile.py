@@ -87,7 +87,7 @@ class MobileGenerator(Generator):
 
     def __init__(self, settings: Settings, seed: int = 0, dtype: str = "float32",
                  name: str = "generator") -> None:
-        super().__init__(name=name)
+        super().__init__(settings, seed, dtype, name)
         norm, width = settings.generator.generator_norm, settings.generator.ngf
         if norm not in NORMS:
             raise InputError(f"--generator_norm must be one of {', '.join(NORMS)} with --generator=mobile, "

@@ -89,9 +89,7 @@ class ResnetGenerator(Generator):
 
     def __init__(self, settings: Settings, seed: int = 0, dtype: str = "float32",
                  name: str = "generator") -> None:
-        super().__init__(name=name)
-        self._settings = settings
-        self._policy = dtype
+        super().__init__(settings, seed, dtype, name)
         self._seeds = seeds_from(seed)
         self.stages = self._build_stages()
         self.stage_layers = [stage.layer for stage in self.stages]

@@ -47,7 +47,7 @@ class StyleGAN2Generator(Generator):
 
     def __init__(self, settings: Settings, seed: int = 0, dtype: str = "float32",
                  name: str = "generator") -> None:
-        super().__init__(name=name)
+        super().__init__(settings, seed, dtype, name)
         size, halvings = settings.stylegan2.stylegan2_size_px, settings.stylegan2.stylegan2_downsamplings
         self._multiple_px = 2**halvings
         check_size(size, _SIZES[0] * self._multiple_px)

@@ -1,0 +1,1 @@
+"""Folders that model hubs take: every form of a generator, with a card."""

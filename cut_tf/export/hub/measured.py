@@ -1,0 +1,72 @@
+"""What the card of a hub folder shows of the exported model: numbers and examples on typical pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cut_tf.data import open_dataset
+from cut_tf.data.domain import TranslationData
+from cut_tf.data.image_files import list_images
+from cut_tf.data.kinds.folders import FolderDomain
+from cut_tf.metrics import METRICS
+from cut_tf.settings import Settings
+
+_PICTURES, _EXAMPLES = 24, 3
+# Of rendered scenes, which have any size.
+_SCENES_SIDE_PX = 256
+
+
+class Measured(NamedTuple):
+    """Means over pictures, and some of them.
+
+    Attributes:
+      source: the pictures, as --representative names them.
+      pairs: pictures that have a true one to compare with; 0 without.
+      metrics: name in METRICS to the means (of the input, of the output); empty without pairs.
+      examples: input, output and, of a pair, the true picture, uint8 [H, W, 3], side by side.
+    """
+
+    source: str
+    pairs: int
+    metrics: dict[str, tuple[float, float]]
+    examples: list[np.ndarray]
+
+
+def measure(translate: Callable[[np.ndarray], np.ndarray], source: str | Path) -> Measured:
+    """Translates pictures of `source`, at most _PICTURES of them, spread over all.
+
+    Args:
+      translate: uint8 [H, W, 3] to the same.
+      source: scenes, a dataset as of --dataset, whose test split is taken if it has one, or a folder of pictures.
+
+    Raises:
+      InputError: if it is not there, or a picture cannot be read.
+    """
+    data = _open(source)
+    sources = data.test_source or data.source
+    targets = data.test_target if data.test_paired else None
+    values: dict[str, list[tuple[float, float]]] = {name: [] for name in METRICS if targets is not None}
+    examples = []
+    chosen = np.linspace(0, len(sources) - 1, min(_PICTURES, len(sources)), dtype=int)
+    for index in chosen:
+        picture = sources.load(index)
+        row = [picture, translate(picture)]
+        if targets is not None:
+            row.append(targets.load(index))
+            for name, found in values.items():
+                found.append(tuple(float(METRICS[name](each[None], row[2][None])[0]) for each in row[:2]))
+        if len(examples) < _EXAMPLES:
+            examples.append(np.concatenate(row, axis=1))
+    means = {name: tuple(np.mean(found, axis=0).tolist()) for name, found in values.items()}
+    return Measured(str(source), len(chosen) if targets is not None else 0, means, examples)
+
+
+def _open(source: str | Path) -> TranslationData:
+    if str(source) == "scenes" or ":" in str(source):
+        return open_dataset(Settings.of(dataset=str(source), preprocess="none", scenes_size_px=_SCENES_SIDE_PX))
+    pictures = FolderDomain(list_images(Path(source)))
+    return TranslationData(pictures, pictures, None, None, False, str(source))
