@@ -28,8 +28,8 @@ def test_keras_callbacks_log_save_and_stop(tmp_path, tiny_settings):
     stop = keras.callbacks.EarlyStopping("loss/generator", min_delta=100.0, patience=1, mode="min")
     history = method.fit(_batches(), steps_per_epoch=2, epochs=5, verbose=0, callbacks=[
         stop, keras.callbacks.TerminateOnNaN(), keras.callbacks.CSVLogger(tmp_path / "log.csv"),
-        keras.callbacks.ModelCheckpoint(tmp_path / "at_{epoch}.keras"),
-        keras.callbacks.ModelCheckpoint(tmp_path / "at_{epoch}.weights.h5", save_weights_only=True)]).history
+        keras.callbacks.ModelCheckpoint(str(tmp_path / "at_{epoch}.keras")),
+        keras.callbacks.ModelCheckpoint(str(tmp_path / "at_{epoch}.weights.h5"), save_weights_only=True)]).history
     assert len(history["loss/generator"]) == 2 and int(method.step.numpy()) == 4
     with open(tmp_path / "log.csv", encoding="utf-8") as file:
         logged = [float(row["loss/generator"]) for row in csv.DictReader(file)]

@@ -253,7 +253,8 @@ def _check_walk(outputs: dict[str, str], workspace: Path) -> None:
 def test_the_python_example_runs(workspace, page):
     (code,) = _blocks(page, "python")
     done = _run_warm(["-c", code + "\nassert clear.shape == (120, 90, 3) and clear.dtype == np.uint8"
-                            "\nimport shutil\nshutil.rmtree('my_model', ignore_errors=True)\nprint('all of it ran')\n"], workspace)
+                            "\nimport shutil\nshutil.rmtree('my_model', ignore_errors=True)"
+                            "\nprint('all of it ran')\n"], workspace)
     assert "all of it ran" in done
 
 
