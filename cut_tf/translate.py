@@ -89,8 +89,8 @@ def _choice() -> TranslatorChoice:
     if _MODEL.value:
         others = [flag for flag in (_RUN, _SAVED_MODEL, _TFLITE, _METHOD) if flag.value != flag.default]
         if others:
-            raise InputError("one of --run, --model, --saved_model, --tflite and --method must say what translates, found "
-                             f"--model={_MODEL.value}, --{others[0].name}={others[0].value}")
+            raise InputError("one of --run, --model, --saved_model, --tflite and --method must say what translates, "
+                             f"found --model={_MODEL.value}, --{others[0].name}={others[0].value}")
         saved_model = str(shipped_model(_MODEL.value))
     return TranslatorChoice(_METHOD.value, _RUN.value, saved_model, _TFLITE.value, _WEIGHTS.value, _SIZE.value,
                             _TF32.value)

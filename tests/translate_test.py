@@ -151,6 +151,7 @@ def test_the_dark_channel_prior_needs_no_run(tmp_path):
 @pytest.mark.parametrize("given, message", [
     ([], "one of --run, --model, --saved_model, --tflite and --method must say what translates, found none"),
     (["--run=a", "--tflite=b"], "one of --run, .* must say what translates, found --run=a, --tflite=b"),
+    (["--model=dehaze_mobile", "--tflite=b"], "one of --run, .* found --model=dehaze_mobile, --tflite=b"),
     (["--model=no_such"], "--model must be one of .*dehaze_mobile.*, found 'no_such'"),
     (["--method=dark_channel_prior", "--run=somewhere"], "--run must not be given with --method=dark_channel_prior, "
                                                          "which uses no generator, found 'somewhere'"),
