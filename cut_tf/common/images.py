@@ -34,6 +34,16 @@ def to_bytes(images: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.clip_by_value(tf.round(scaled), 0.0, 255.0), tf.uint8)
 
 
+def to_unit(values: np.ndarray) -> np.ndarray:
+    """float32 in [-1, 1], any shape, to float32 in [0, 1], which phones' samples use."""
+    return values * np.float32(0.5) + np.float32(0.5)
+
+
+def from_unit(values: np.ndarray) -> np.ndarray:
+    """float32 in [0, 1], any shape, to float32 in [-1, 1]."""
+    return values * np.float32(2.0) - np.float32(1.0)
+
+
 def check_image(image: np.ndarray, where: str) -> None:
     """Raises InputError unless `image` is uint8 [H, W, 3] with both sides at least MIN_SIDE_PX."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:

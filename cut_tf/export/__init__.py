@@ -22,7 +22,7 @@ FORMATS = {
     "saved_model": Format("cut_tf.export.saved_model.export:export_saved_model", "for TF Serving and Python",
                           options=("pixel_limit",)),
     "tflite": Format("cut_tf.export.tflite.export:export_tflite", "for phones: TFLite, LiteRT",
-                     options=("quantize", "representative", "allow_quality_loss", "license")),
+                     options=("quantize", "representative", "allow_quality_loss", "license", "unit_range")),
     "hub": Format("cut_tf.export.hub.export:export_hub", "a folder for Hugging Face and Kaggle: all forms and a card",
-                  options=("pixel_limit", "quantize", "representative", "allow_quality_loss", "license")),
+                  options=("pixel_limit", "quantize", "representative", "allow_quality_loss", "license", "unit_range")),
 }

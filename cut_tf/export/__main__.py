@@ -33,6 +33,8 @@ _REPRESENTATIVE = flags.DEFINE_string(
     "representative", DEFAULTS.representative, "tflite, hub: typical inputs: scenes, a folder, or a dataset such as "
     "hazed:CLEAR_DIR; they decide on the quality and on the ranges of int8, and are the examples of a hub folder")
 _ALLOW_LOSS = flags.DEFINE_bool("allow_quality_loss", False, "tflite, hub: write files that lose too much quality, too")
+_UNIT_RANGE = flags.DEFINE_bool("unit_range", False, "tflite, hub: float input and output of the .tflite files in "
+                                "[0, 1] instead of [-1, 1]")
 _TF32 = flags.DEFINE_bool("tf32", False, TF32_HELP)
 _LICENSE = flags.DEFINE_string("license", "not stated", "tflite, hub: licence of the weights, such as apache-2.0, for "
                               "metadata and card")
@@ -46,7 +48,7 @@ def _options() -> ExportOptions:
             raise InputError(f"--{name} must not be given with --format={_FORMAT.value}, which does not use it, found "
                              f"{flag.value!r}")
     return ExportOptions(parse_sizes(_SIZE.value), _PIXEL_LIMIT.value, _QUANTIZE.value, _REPRESENTATIVE.value,
-                         _ALLOW_LOSS.value, _LICENSE.value)
+                         _ALLOW_LOSS.value, _LICENSE.value, _UNIT_RANGE.value)
 
 
 def main(argv: list[str]) -> int:

@@ -38,6 +38,7 @@ class ExportOptions(NamedTuple):
         look at, and what a hub folder shows.
       allow_quality_loss: tflite, hub: write the file even if it misses the gate's PSNR.
       license: tflite, hub: of the weights, for the metadata inside the file, and for the card.
+      unit_range: tflite, hub: input and output of .tflite files in [0, 1] instead of [-1, 1].
     """
 
     sizes: tuple[Size, ...] = ()
@@ -46,6 +47,7 @@ class ExportOptions(NamedTuple):
     representative: str | Path = "scenes"
     allow_quality_loss: bool = False
     license: str = "not stated"
+    unit_range: bool = False
 
 
 DEFAULTS = ExportOptions()

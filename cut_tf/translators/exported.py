@@ -14,6 +14,8 @@ from cut_tf.common.errors import InputError
 
 # Name of the input and of the output of SavedModels' `image` and `image_float` and of TFLite files.
 IMAGE = "image"
+# The one signature of a TFLite file: its float values are in [-1, 1], or in [0, 1].
+SIGNATURE, UNIT_SIGNATURE = "image_float", "image_unit"
 
 
 class SavedModelTranslator:
@@ -81,6 +83,8 @@ class TFLiteTranslator:
 
     Attributes:
       size_px: (height, width) that the file is made for; None if it takes any size.
+      unit_range: whether its input and output are in [0, 1] instead of [-1, 1]. What is asked of this class stays the
+        same.
 
     Raises:
       InputError: if the file cannot be read, is no TFLite model, or does not take and give float32 pictures.
@@ -95,6 +99,7 @@ class TFLiteTranslator:
             raise InputError(f"{self._name}: not a TFLite model: {error}") from error
         self._input, self._output = self._one(self.interpreter.get_input_details(), "input"), self._one(
             self.interpreter.get_output_details(), "output")
+        self.unit_range = UNIT_SIGNATURE in self.interpreter.get_signature_list()
         height, width = (int(side) for side in self._input["shape_signature"][1:3])
         self.size_px = None if height < 0 or width < 0 else (height, width)
         self._allocated: tuple[int, int] | None = None
@@ -136,9 +141,10 @@ class TFLiteTranslator:
                 self.interpreter.resize_tensor_input(self._input["index"], pictures.shape, strict=True)
             self.interpreter.allocate_tensors()
             self._allocated = size_px
-        self.interpreter.set_tensor(self._input["index"], pictures)
+        self.interpreter.set_tensor(self._input["index"], images.to_unit(pictures) if self.unit_range else pictures)
         self.interpreter.invoke()
-        return self.interpreter.get_tensor(self._output["index"])
+        output = self.interpreter.get_tensor(self._output["index"])
+        return images.from_unit(output) if self.unit_range else output
 
 
 def interpreter_class() -> type:

@@ -21,10 +21,8 @@ from cut_tf.export.options import Size
 from cut_tf.export.tflite import report
 from cut_tf.layers.padding import crop_to, repeat_to
 from cut_tf.layers.portable import portable_ops
-from cut_tf.translators.exported import IMAGE, TFLiteTranslator
+from cut_tf.translators.exported import IMAGE, SIGNATURE, UNIT_SIGNATURE, TFLiteTranslator
 
-# Name of the one signature of a file.
-SIGNATURE = "image_float"
 # Below float32's rounding; JSON has no infinity for pictures that are equal.
 _LEAST_ERROR = 4e-20
 _INT8_LEAST_DB = 35.0
@@ -94,8 +92,10 @@ class _StaticInt8:
         self.convolutions = report.outputs_of(model, [kind.value for kind in self._kinds])
         runner = TFLiteTranslator(model)
         self._expected = [runner.translate_floats(picture) for picture in self._pictures]
+        typical = pictures[:-judging] or pictures
         self._ranges = self._recipe(self.convolutions).calibrate(
-            {SIGNATURE: [{IMAGE: picture} for picture in pictures[:-judging] or pictures]})
+            {UNIT_SIGNATURE: [{IMAGE: images.to_unit(picture)} for picture in typical]} if runner.unit_range else
+            {SIGNATURE: [{IMAGE: picture} for picture in typical]})
 
     def _recipe(self, names: Sequence[str]) -> object:
         recipe = self._quantizer(self._model)
@@ -131,7 +131,7 @@ APPLIED = {
 
 
 def convert(generator: keras.Model, size: Size | None, quantize: str,
-            pictures: Sequence[np.ndarray]) -> tuple[bytes, bytes]:
+            pictures: Sequence[np.ndarray], unit_range: bool = False) -> tuple[bytes, bytes]:
     """The float32 file, and the one that `quantize` makes of it.
 
     Args:
@@ -139,34 +139,37 @@ def convert(generator: keras.Model, size: Size | None, quantize: str,
       size: of the input; any if None.
       quantize: a key of `options.QUANTIZATIONS`.
       pictures: typical inputs, float32 [1, H, W, 3] in [-1, 1] of that size.
+      unit_range: give the files an input and output in [0, 1].
 
     Raises:
       InputError: if the generator has operations that TFLite has not, or a package is missing.
     """
     with tempfile.TemporaryDirectory(prefix="cut_tf_tflite_") as folder, _quiet():
-        _save_frozen(generator, size, folder)
+        _save_frozen(generator, size, folder, unit_range)
         plain = _convert(folder)
         return plain, APPLIED[quantize].apply(plain, folder, pictures)
 
 
-def _save_frozen(generator: keras.Model, size: Size | None, folder: str) -> None:
+def _save_frozen(generator: keras.Model, size: Size | None, folder: str, unit_range: bool) -> None:
     """A SavedModel whose weights are constants: the converter would keep variables as such."""
     spec = tf.TensorSpec([1, *(size or (None, None)), 3], tf.float32, IMAGE)
 
     def translate(image: tf.Tensor) -> tf.Tensor:
-        output = generator.call(repeat_to(image, images.MIN_SIDE_PX), training=False)
-        return crop_to(tf.cast(output, tf.float32), image)
+        values = images.from_unit(image) if unit_range else image
+        output = generator.call(repeat_to(values, images.MIN_SIDE_PX), training=False)
+        output = crop_to(tf.cast(output, tf.float32), image)
+        return images.to_unit(output) if unit_range else output
 
     with portable_ops():
         traced = tf.function(translate, input_signature=[spec]).get_concrete_function()
     frozen = convert_variables_to_constants_v2(traced)
     module = tf.Module()
     module.translate = tf.function(lambda image: {IMAGE: frozen(image)[0]}, input_signature=[spec])
-    tf.saved_model.save(module, folder, signatures={SIGNATURE: module.translate})
+    tf.saved_model.save(module, folder, signatures={UNIT_SIGNATURE if unit_range else SIGNATURE: module.translate})
 
 
 def _convert(folder: str, optimize: bool = False, types: Sequence[tf.DType] = ()) -> bytes:
-    converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)  # which has one signature
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if optimize:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]

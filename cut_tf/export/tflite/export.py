@@ -70,7 +70,8 @@ def export_tflite(translator: Translator, folder: Path, options: ExportOptions =
 
 def file_names(name: str, options: ExportOptions) -> list[str]:
     """Names of the files that `build_files` makes: of each size a .tflite file and its .json report."""
-    stems = [f"{name}_{size or 'any'}_{options.quantize}" for size in options.sizes or (None,)]
+    stems = [f"{name}_{size or 'any'}_{options.quantize}{'_unit' if options.unit_range else ''}"
+             for size in options.sizes or (None,)]
     return [f"{stem}{suffix}" for stem in stems for suffix in (".tflite", ".json")]
 
 
@@ -94,11 +95,11 @@ def build_files(translator: Translator, name: str, options: ExportOptions) -> di
 def _build(translator: Translator, size: Size | None, options: ExportOptions) -> tuple[bytes, dict[str, object]]:
     pictures = representative_pictures(options.representative, size)
     ranges, gate = pictures[0::2], pictures[1::2]
-    plain, model = convert(translator.generator, size, options.quantize, ranges)
-    described = with_metadata(model, _description(translator, options))
+    plain, model = convert(translator.generator, size, options.quantize, ranges, options.unit_range)
+    described = with_metadata(model, _description(translator, options), options.unit_range)
     runner = TFLiteTranslator(described)
-    psnr = psnr_db([np.asarray(translator.generator(picture, training=False), np.float32) for picture in gate],
-                   [runner.translate_floats(picture) for picture in gate])
+    outputs = [runner.translate_floats(picture) for picture in gate]
+    psnr = psnr_db([np.asarray(translator.generator(picture, training=False), np.float32) for picture in gate], outputs)
     least_db = APPLIED[options.quantize].least_psnr_db
     if psnr < least_db and not options.allow_quality_loss:
         layers = tflite_report.costly_layers(plain, model, gate[0])
@@ -106,15 +107,18 @@ def _build(translator: Translator, size: Size | None, options: ExportOptions) ->
             f"--quantize={options.quantize}: PSNR against the generator must be at least {least_db:g} dB on "
             f"{len(gate)} pictures of {options.representative}, found {psnr:.1f} dB; most is lost in "
             f"{', '.join(layers) or 'no layer that both files have'}. --allow_quality_loss writes it all the same")
+    values = "[0, 1]: level / 255" if options.unit_range else "[-1, 1]: (level - 127.5) / 127.5"
     report = {
-        "input": {"shape": [1, *(size or (None, None)), 3], "type": "float32", "values": "RGB in [-1, 1]: "
-                  "(level - 127.5) / 127.5"},
-        "output": {"type": "float32", "values": "RGB in [-1, 1], of the input's size"},
+        "input": {"shape": [1, *(size or (None, None)), 3], "type": "float32", "values": f"RGB in {values}"},
+        "output": {"type": "float32", "values": f"RGB in {values}, of the input's size"},
+        "runs_on": "CPU and GPU" if size else "CPU only: sizes that are known only at run time keep GPUs out",
         "method": translator.settings.train.method, "generator": translator.settings.generator.generator,
         "step": translator.step, "quantize": options.quantize, "bytes": len(described), "license": options.license,
         "psnr_db": round(psnr, 2), "least_psnr_db": least_db, "pictures": f"{len(gate)} of {options.representative}",
         "versions": {"cut_tf": cut_tf.__version__, "tensorflow": tf.__version__, "python": platform.python_version()},
         **tflite_report.operations(described, None if size else (_ANY_SIDE_PX, _ANY_SIDE_PX)),
+        "compiled_model": tflite_report.compiled_model(described, gate, outputs) if size else {
+            "largest_difference": None, "reason": "for files of one size"},
         "gpu_delegate": tflite_report.gpu_compatibility(described),
     }
     return described, report

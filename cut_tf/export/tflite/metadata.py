@@ -29,8 +29,8 @@ class Description(NamedTuple):
     license: str
 
 
-def with_metadata(model: bytes, description: Description) -> bytes:
-    """The same model with a description of its input and output: RGB, (x - 127.5) / 127.5, so -1 to 1."""
+def with_metadata(model: bytes, description: Description, unit_range: bool = False) -> bytes:
+    """The same model with a description of its input and output: RGB, and how its levels become values."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -41,7 +41,7 @@ def with_metadata(model: bytes, description: Description) -> bytes:
             kept.data = np.frombuffer(model, np.uint8, kept.size, kept.offset)
             kept.offset = kept.size = 0
     buffer = schema.BufferT()
-    buffer.data = np.frombuffer(_metadata(description), np.uint8)
+    buffer.data = np.frombuffer(_metadata(description, unit_range), np.uint8)
     parsed.buffers.append(buffer)
     entry = schema.MetadataT()
     entry.name, entry.buffer = _ENTRY, len(parsed.buffers) - 1
@@ -52,13 +52,15 @@ def with_metadata(model: bytes, description: Description) -> bytes:
     return bytes(builder.Output())
 
 
-def _metadata(description: Description) -> bytes:
+def _metadata(description: Description, unit_range: bool) -> bytes:
     import flatbuffers
 
     builder = flatbuffers.Builder(1024)
-    sides = [_tensor(builder, name, text) for name, text in (
-        ("image", "picture to translate, value = (level - 127.5) / 127.5"),
-        ("image", "translated picture, level = 127.5 * value + 127.5"))]
+    # Value = (level - mean) / deviation.
+    mean, deviation = (0.0, 255.0) if unit_range else (images.HALF_RANGE, images.HALF_RANGE)
+    sides = [_tensor(builder, text, mean, deviation) for text in (
+        f"picture to translate, value = (level - {mean:g}) / {deviation:g}",
+        f"translated picture, level = {deviation:g} * value + {mean:g}")]
     vectors = [_vector(builder, [side]) for side in sides]
     subgraph = _table(builder, 10, {2: vectors[0], 3: vectors[1]})
     fields = {0: description.name, 1: description.description, 2: description.version, 4: "cut_tf",
@@ -69,14 +71,15 @@ def _metadata(description: Description) -> bytes:
     return bytes(builder.Output())
 
 
-def _tensor(builder: object, name: str, text: str) -> int:
-    """A TensorMetadata: an RGB image, normalised, between -1 and 1."""
-    label, comment = builder.CreateString(name), builder.CreateString(text)
+def _tensor(builder: object, text: str, mean: float, deviation: float) -> int:
+    """A TensorMetadata: an RGB image, its levels normalised by mean and deviation."""
+    label, comment = builder.CreateString("image"), builder.CreateString(text)
     image = _table_of_byte(builder, _RGB)
     content = _union(builder, _IMAGE_PROPERTIES, image)
-    options = _table(builder, 2, {number: _floats(builder, [images.HALF_RANGE]) for number in (0, 1)})
+    options = _table(builder, 2, {number: _floats(builder, [value]) for number, value in
+                                  enumerate((mean, deviation))})
     unit = _union(builder, _NORMALIZATION, options)
-    stats = _table(builder, 2, {0: _floats(builder, [1.0] * 3), 1: _floats(builder, [-1.0] * 3)})
+    stats = _table(builder, 2, {0: _floats(builder, [1.0] * 3), 1: _floats(builder, [(0.0 - mean) / deviation] * 3)})
     return _table(builder, 7, {0: label, 1: comment, 3: content, 4: _vector(builder, [unit]), 5: stats})
 
 

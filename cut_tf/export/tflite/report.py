@@ -12,10 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from cut_tf import compat
-from cut_tf.translators.exported import interpreter_class
+from cut_tf.common import images
+from cut_tf.common.errors import InputError
+from cut_tf.translators.exported import UNIT_SIGNATURE, TFLiteTranslator, interpreter_class
 
 _DELEGATE = "DELEGATE"
 _LAYERS_NAMED = 5
+# Between two runtimes of one file: half a level of 255, in values of [-1, 1].
+_MOST_DIFFERENCE = 0.5 / images.HALF_RANGE
 
 
 def operations(model: bytes, size_px: tuple[int, int] | None = None) -> dict[str, object]:
@@ -64,6 +68,38 @@ def _covered(part: dict, operations_: Sequence[dict]) -> set[int]:
 
 def _count(found: Sequence[dict]) -> dict[str, int]:
     return dict(sorted(collections.Counter(operation["op_name"] for operation in found).items()))
+
+
+def compiled_model(model: bytes, pictures: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> dict[str, object]:
+    """Runs a file of one size by LiteRT's CompiledModel, which apps of today use, on the CPU.
+
+    Args:
+      model: content of the file.
+      pictures: float32 [1, H, W, 3] in [-1, 1] each.
+      expected: what the interpreter makes of them, in the same form.
+
+    Returns:
+      `largest_difference` between the two runtimes, of values in [-1, 1].
+
+    Raises:
+      InputError: if they differ by more than half a level, so that pixels would.
+    """
+    from ai_edge_litert.compiled_model import CompiledModel
+
+    unit_range = TFLiteTranslator(model).unit_range
+    compiled = CompiledModel.from_buffer(model)
+    inputs, outputs = compiled.create_input_buffers(0), compiled.create_output_buffers(0)
+    differences = []
+    for picture, other in zip(pictures, expected):
+        inputs[0].write(np.ascontiguousarray(images.to_unit(picture) if unit_range else picture))
+        compiled.run_by_index(0, inputs, outputs)
+        found = outputs[0].read(picture.size, np.float32).reshape(picture.shape)
+        differences.append(np.abs((images.from_unit(found) if unit_range else found) - other).max())
+    largest = float(max(differences))
+    if largest > _MOST_DIFFERENCE:
+        raise InputError(f"--format=tflite: LiteRT's CompiledModel must draw what its interpreter draws, within "
+                         f"{_MOST_DIFFERENCE:.4f}, found {largest:.4f}")
+    return {"largest_difference": largest}
 
 
 def gpu_compatibility(model: bytes) -> dict[str, object]:
@@ -116,7 +152,8 @@ def _tensors(model: bytes, picture: np.ndarray) -> dict[str, np.ndarray]:
     entry = interpreter.get_input_details()[0]
     interpreter.resize_tensor_input(entry["index"], picture.shape)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(entry["index"], picture)
+    unit_range = UNIT_SIGNATURE in interpreter.get_signature_list()
+    interpreter.set_tensor(entry["index"], images.to_unit(picture) if unit_range else picture)
     interpreter.invoke()
     values = {}
     produced = {tensor for operation in interpreter._get_ops_details() for tensor in operation["outputs"]}

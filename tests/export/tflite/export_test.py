@@ -77,10 +77,51 @@ def test_every_quantisation_keeps_what_its_gate_says(tmp_path, runs, generator, 
     assert peak_signal_noise_ratio(expected, found, data_range=2.0) >= least_db
 
 
+@pytest.mark.parametrize("quantize", ["none", "int8"])
+def test_values_between_0_and_1_are_the_same_pictures(tmp_path, runs, quantize):
+    options = ExportOptions((_SIZE,), quantize=quantize, unit_range=True)
+    folder = export.export_tflite(runs["mobile"], tmp_path / "phone", options)
+    path = folder / f"phone_32x40_{quantize}_unit.tflite"
+    report = _report(folder)
+    assert report["input"]["values"] == "RGB in [0, 1]: level / 255" and report["operations_outside_xnnpack"] == {}
+    # As an app would call it, by the interpreter itself: levels / 255 in, and out.
+    picture = np.random.default_rng(0).integers(0, 256, [1, 32, 40, 3]).astype(np.float32) / 255
+    runner = TFLiteTranslator(path).interpreter
+    runner.allocate_tensors()
+    (given,), (taken,) = runner.get_input_details(), runner.get_output_details()
+    runner.set_tensor(given["index"], picture)
+    runner.invoke()
+    found = runner.get_tensor(taken["index"])
+    expected = np.asarray(runs["mobile"].generator(2 * picture - 1, training=False)) / 2 + 0.5
+    assert peak_signal_noise_ratio(expected, found, data_range=1.0) >= report["least_psnr_db"] - 3
+    bytes_in = np.round(picture[0] * 255).astype(np.uint8)
+    np.testing.assert_allclose(TFLiteTranslator(path)(bytes_in), np.clip(found[0] * 255, 0, 255), atol=0.51)
+
+
+def test_compiled_model_draws_what_the_interpreter_draws(tmp_path, runs, monkeypatch):
+    """LiteRT's two ways to run a file, which the report compares."""
+    from ai_edge_litert.compiled_model import CompiledModel
+
+    folder = export.export_tflite(runs["mobile"], tmp_path / "phone", ExportOptions((_SIZE,), quantize="dynamic"))
+    report, path = _report(folder), folder / "phone_32x40_dynamic.tflite"
+    assert report["compiled_model"]["largest_difference"] <= 1e-5 and report["runs_on"] == "CPU and GPU"
+    compiled, picture = CompiledModel.from_file(str(path)), _pictures(1)[0]
+    given, taken = compiled.create_input_buffers(0), compiled.create_output_buffers(0)
+    given[0].write(picture)
+    compiled.run_by_index(0, given, taken)
+    found = taken[0].read(picture.size, np.float32).reshape(picture.shape)
+    np.testing.assert_allclose(found, TFLiteTranslator(path).translate_floats(picture), atol=1e-5)
+    wrong = [TFLiteTranslator(path).translate_floats(picture) + 0.1]
+    with pytest.raises(InputError, match="CompiledModel must draw what its interpreter draws, within 0.0039, found 0.1"):
+        tflite_report.compiled_model(path.read_bytes(), [picture], wrong)
+
+
 @pytest.mark.slow
 def test_any_size(tmp_path, runs):
     folder = export.export_tflite(runs["mobile"], tmp_path / "phone")
-    assert _report(folder)["input"]["shape"] == [1, None, None, 3]
+    report = _report(folder)
+    assert report["input"]["shape"] == [1, None, None, 3] and report["runs_on"].startswith("CPU only")
+    assert report["compiled_model"]["largest_difference"] is None
     runner = TFLiteTranslator(folder / "phone_any_none.tflite")
     assert runner.size_px is None
     for height, width in ((32, 40), (17, 61), (32, 40), (64, 16)):
