@@ -1,7 +1,7 @@
 """Weighted PatchNCE and the classifier's loss of ODCR (CVPR 2024, eq. 8-14).
 
-No public code of ODCR exists. What the equations leave open, or where they contradict the paper's aim, is an argument
-here: `roles`, `scale` and `form`.
+No public code of ODCR exists. `roles`, `scale` and `form` choose where the equations leave a choice, or contradict the
+paper's aim.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from cut_tf.losses import patch_nce
 
-# Similarity, before the division by the temperature, that takes a term out of a sum.
+# A similarity whose exponential is 0, so that a term does not count.
 _ABSENT = -1e9
 _EPSILON = 1e-7
-# Of the sigmoid over standardised evidence.
+# Place and slope of the sigmoid over standardised evidence: it is 1/2 one deviation above the mean.
 _THRESHOLD, _SLOPE = 1.0, 4.0
 
 ROLES = ("printed", "swapped")
@@ -38,7 +38,7 @@ def classifier_loss(logits: tf.Tensor, hazy: bool) -> tf.Tensor:
 
 
 def channel_weights(contributions: tf.Tensor, scale: str) -> tf.Tensor:
-    """How much each channel has to do with a class, from |theta * x| (eq. 9, 10); takes no gradient.
+    """How much each channel belongs to a class, from |theta * x| (eq. 9, 10). No gradient goes through it.
 
     Args:
       contributions: [B, C], theta * x.
@@ -46,7 +46,7 @@ def channel_weights(contributions: tf.Tensor, scale: str) -> tf.Tensor:
         max1: the same divided by its maximum; nearly 1 everywhere where the evidence is spread over many channels.
         sigmoid: of |theta * x| standardised over the channels, rising from 0 to 1 around one deviation above the mean,
         so that about every sixth channel counts. normalise_after: as sigmoid; `weighted_patch_nce` then gives the
-        weighted keys unit length, so that all terms are cosines and none wins by the size of its weights.
+        weighted keys unit length, so that all terms are cosines and none dominates by the size of its weights.
 
     Returns:
       [B, C] in [0, 1].
@@ -81,15 +81,15 @@ def weighted_patch_nce(query: tf.Tensor, key: tf.Tensor, clear: tf.Tensor | None
     output towards the hazy input, against the paper's aim; `roles="swapped"` has 1 - w_h in P and w_h in N. A weight
     vector of zeros leaves its term out: there is no channel to compare.
 
-    In the printed form one sum over hundreds of clear patches stands beside the one patch at the query's place, so as
-    soon as the output looks clear, P / (P + N) is 1 and nothing keeps its content. `form="split"` asks both questions
-    apart, with the same terms, and returns content + haze_weight haze (`pull`, `push`: the roles' weights of z+):
+    In the printed form a sum over hundreds of clear patches is added to the one patch at the query's place. So as soon
+    as the output looks clear, P / (P + N) is 1, and nothing keeps its content. `form="split"` has two losses of the
+    same terms and returns content + haze_weight haze. `pull` and `push` are the weights of z+ by the roles:
 
         content: l(pull, z, z+) against sum_- l(1, z, z-) + sum_c l(1 - w_c, z, c)
         haze: mean_c l(w_c, z, c) against the mean of l(push, z, z') over all patches z' of the hazy image
 
-    Against l(push, z, z+) alone, as printed, the output would have to differ from its own place in what those channels
-    show of the content, too.
+    With l(push, z, z+) alone, as printed, the output would also have to differ from the input in the content that these
+    channels show at its place.
 
     Args:
       query: [B, P, C], unit vectors of the output's patches.

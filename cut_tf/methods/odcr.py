@@ -1,7 +1,7 @@
 """ODCR: orthogonal decoupling contrastive regularization for unpaired dehazing (Wang et al., CVPR 2024).
 
-A reconstruction: the paper's equations are all there is, no code of its authors is public. Choices that are ours are
-settings (`wpnce_roles`, `wpnce_scale`, `input_layer`, ...) or stand in the docstrings of the parts.
+This is a reconstruction from the paper's equations, since no code of its authors is public. Our own choices are
+settings (`wpnce_roles`, `wpnce_scale`, `input_layer`, ...) or are named in the docstrings of the parts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from cut_tf.networks.heads.patch_projector import normalise
 from cut_tf.settings import Settings
 from cut_tf.settings.methods import ODCRSettings
 
+# Purpose of the random draws of clear patches, one per layer, after those of cut.py.
 _FIRST_CLEAR_IDS = 300
+# Offset of the classifier's seed, after those of unpaired.py and cut.py.
 _CLASSIFIER_SEED = 3
 
 
@@ -75,11 +77,11 @@ class Compared(NamedTuple):
 
 
 class ODCR(cut.CUT):
-    """CUT with orthonormal projectors, a feature classifier, and PatchNCE weighted by what it finds.
+    """CUT with orthonormal projectors, a feature classifier, and PatchNCE weighted by the classifier's evidence.
 
     L = gan_weight L_GAN + nce_weight L_WPNCE + l1_identity_weight mean |G(clear) - clear| (eq. 15), or CUT's PatchNCE
-    identity (nce_identity_weight); the classifier minimises L_CE (eq. 8) with an optimizer of its own and teaches the
-    other networks nothing but the weights. Source images are hazy, target images clear.
+    identity (nce_identity_weight). The classifier minimises L_CE (eq. 8) with an optimizer of its own. The other
+    networks get only weights from it, no gradients. Source images are hazy, target images clear.
     """
 
     progress_terms = ("loss/generator", "loss/discriminator", "loss/nce", "metric/classifier_accuracy")
@@ -158,7 +160,7 @@ class ODCR(cut.CUT):
         return self.networks["projector"].embed_content(features, ids)
 
     def _weighted_nce(self, layer: int, query: tuple[tf.Tensor, tf.Tensor | None], compared: Compared) -> tf.Tensor:
-        """Mean weighted PatchNCE of one layer; remembers the channel weights for TensorBoard."""
+        """Mean weighted PatchNCE of one layer. Stores the channel weights for TensorBoard."""
         odcr = self.settings.odcr
         for kind, weights in zip(("hazy", "clear"), compared.weights(odcr.wpnce_scale)):
             self.channel_weights[f"{kind}_weights/{self.feature_names[layer]}"].assign(tf.reduce_mean(weights, 0))

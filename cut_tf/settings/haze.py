@@ -31,11 +31,11 @@ _AT_MOST_ONE = ("airlight_max", "airlight_cast", "transmission_max", "nonhomogen
 
 @dataclasses.dataclass(frozen=True)
 class HazeRecipe:
-    """All that decides, besides the picture and its name, what its haze looks like.
+    """Everything that the haze of a picture depends on, besides the picture and its name.
 
-    A probability says how many pictures have a degradation; whether a picture has one changes no other draw, so that
-    recipes that differ in one degradation can be compared picture by picture. `seed` is zero or more; what the other
-    fields mean is told by their help. Levels are those of 0 to 255.
+    A probability is the share of pictures that get a degradation. Whether a picture gets one changes no other draw, so
+    that recipes that differ in one degradation can be compared picture by picture. `seed` is zero or more. The help of
+    the other fields says what they mean. Levels are those of 0 to 255.
 
     Raises:
       InputError: naming the flag, if a value is out of its range.

@@ -1,4 +1,4 @@
-"""What happens around the steps of a run: logging, evaluation, checkpoints, stopping."""
+"""Callbacks of a run: logging, evaluation, checkpoints, stopping."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class StepCallback(keras.callbacks.Callback):
 class NonFiniteStop(StepCallback):
     """Raises NonFiniteError if a term or a gradient of any step so far is not finite.
 
-    It looks where the run waits for the device anyhow: at steps of the log, of pictures, of evaluations and of
+    It checks where the run waits for the device anyway: at steps of the log, of pictures, of evaluations and of
     checkpoints, and at the end of an epoch. So steps in between overlap, and nothing is ever saved after a bad one. It
-    has to come before the callbacks that save. All processes of a run look at the same steps, and stop together.
+    must come before the callbacks that save. All processes of a run check at the same steps, and stop together.
     """
 
     def __init__(self, method: TranslationMethod, settings: Settings) -> None:
@@ -173,7 +173,7 @@ class Evaluator(StepCallback):
             return
         value, best = results[weights][metric], self._store.marked("best")
         sign = 1.0 if IN_TRAINING[metric].better == "higher" else -1.0
-        # A best of another metric says nothing about this one.
+        # A best value of another metric cannot be compared with this one.
         if best is None or best["metric"] != metric or sign * value > sign * best["value"]:
             self._store.save(self._method.state(), step, self._settings)
             self._store.mark("best", step, metric=metric, value=value, weights=weights)
@@ -189,7 +189,7 @@ class Evaluator(StepCallback):
 
 
 class CheckpointSaver(StepCallback):
-    """Saves every so many steps, and when the process is asked to stop (SIGTERM, SIGINT).
+    """Saves every `checkpoint_steps` steps, and when the process gets SIGTERM or SIGINT.
 
     A context manager around the run: inside it, these signals only set `stop_requested`. Without `stops_on_signal` they
     end the process.
@@ -205,17 +205,17 @@ class CheckpointSaver(StepCallback):
         self.stop_requested = False
 
     def __enter__(self) -> CheckpointSaver:
-        """Takes the signals. Not per `fit`: a run may need two, and a signal may come between them."""
+        """Handles the signals from here on. Not in `fit`: a run may need two, and a signal may come in between."""
         handlers = {signal.SIGTERM: self._request_stop, signal.SIGINT: self._request_stop}
         if not self._stops_on_signal:
-            # In a cluster TensorFlow takes SIGTERM for itself, and nothing would follow from it.
+            # In a cluster TensorFlow handles SIGTERM itself, and does nothing.
             handlers = {signal.SIGTERM: signal.SIG_DFL}
         for number, handler in handlers.items():
             self._previous_handlers[number] = signal.signal(number, handler)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Gives the signals back to whoever had them."""
+        """Restores the previous handlers."""
         while self._previous_handlers:
             signal.signal(*self._previous_handlers.popitem())
 

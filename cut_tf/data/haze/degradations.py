@@ -1,4 +1,4 @@
-"""What cameras and bad weather do to a picture besides haze: dusk, noise, JPEG. As RIDCP (Wu et al., CVPR 2023) trains.
+"""Degradations besides haze: dusk, noise, JPEG, as in the training of RIDCP (Wu et al., CVPR 2023).
 
 Pictures are uint8 [H, W, 3] sRGB. Levels are those of 0 to 255.
 """

@@ -1,12 +1,12 @@
-"""Depth maps that belong to photographs: one file per photograph, in a folder of their own, with its name but suffix.
+"""Depth maps of photographs: a file per photograph, in a folder of their own, of the same name except the suffix.
 
 Of the form `metric`, they are distances:
 
   * STEM.png: 16-bit grey; a level stands for `scale` metres, 0.001 (millimetres) if nothing else is said.
   * STEM.npy: floating-point metres [H, W] as numpy.save writes them; infinity is the sky.
 
-Values are taken as they are. Many depth cameras write 0 where they measured nothing: such pixels count as distance 0,
-and get no haze, unless they are filled in before.
+Values are not changed. Many depth cameras write 0 where they measured nothing. Such pixels count as distance 0 and get
+no haze, unless they are filled in before.
 
 Of the form `inverse`, they are relative inverse depths, as networks give them for single pictures: 8- or 16-bit grey
 STEM.png, or STEM.npy of finite floating-point numbers. Unit and offset are unknown, so that distances are too. As RIDCP
@@ -116,9 +116,9 @@ def _distances(path: Path, inverse: np.ndarray) -> np.ndarray:
 
 
 def resize_nearest(depth_m: np.ndarray, height: int, width: int) -> np.ndarray:
-    """[H, W] to [height, width], each pixel the one of `depth_m` that covers its centre.
+    """[H, W] to [height, width] by nearest neighbour: each pixel is the one of `depth_m` that covers its centre.
 
-    Nearest, because a mean across the edge of an object would be a depth at which there is nothing.
+    A mean across the edge of an object would be a depth at which there is nothing.
     """
     rows = ((np.arange(height) + 0.5) * (depth_m.shape[0] / height)).astype(np.int64)
     columns = ((np.arange(width) + 0.5) * (depth_m.shape[1] / width)).astype(np.int64)

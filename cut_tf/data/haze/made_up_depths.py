@@ -1,8 +1,8 @@
-"""Depths for photographs that have none. None of them is real depth; each is wrong in another way.
+"""Made-up depths for photographs without depths. None of them is real depth, and each kind is wrong in its own way.
 
-A network that learns from one kind of depth learns that kind: that haze thickens towards the top, say. Of several kinds
-it can use none, and has to look at the haze itself. All depths are metres, about 10 to 160, as those of
-`cut_tf.data.haze.scattering.estimate_depth_like`.
+A network that learns from one kind of depth learns that kind, for example that haze becomes denser towards the top.
+With several kinds it can rely on none of them, and has to look at the haze itself. All depths are metres, about 10 to
+160, as those of `cut_tf.data.haze.scattering.estimate_depth_like`.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _ridges(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _luminance(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The brighter the farther, as in haze itself, smoothed a little and mixed with the rise towards the top."""
+    """Brighter is farther, as in real haze; smoothed a little, and mixed with the rise towards the top."""
     height, width = image.shape[:2]
     radius = max(1, int(rng.uniform(0.005, 0.03) * max(height, width)))
     grey = _box_mean(image.astype(np.float64).mean(axis=2), radius)
@@ -162,9 +162,9 @@ def _box_mean(values: np.ndarray, radius: int) -> np.ndarray:
 
 
 def estimate_sky(image: np.ndarray) -> np.ndarray:
-    """Where a photograph's sky may be: what is bright and smooth from the top edge down, column by column.
+    """Estimates a photograph's sky: in each column, the bright and smooth pixels from the top edge down.
 
-    Made for training pictures. White walls that reach the top edge are taken for sky; clouds with hard edges end it.
+    Made for training pictures. White walls that reach the top edge count as sky. Clouds with hard edges end it.
 
     Args:
       image: uint8 [H, W, 3].

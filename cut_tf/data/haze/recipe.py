@@ -1,8 +1,8 @@
-"""How clear pictures become hazy ones: a recipe, and a function of picture, name and recipe alone.
+"""Makes clear pictures hazy by a recipe. The result depends on picture, name and recipe alone.
 
 Photographs have no depth. Without depth maps the haze follows made-up ones (`cut_tf.data.haze.made_up_depths`), which
-are wrong in one way or another. Good enough to learn from and to compare methods with each other; not a measure of how
-well real haze is removed.
+are never right. They are good enough to learn from and to compare methods. They do not measure how well real haze is
+removed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cut_tf.settings.haze import PRESETS, HazeRecipe, recipe_of
 __all__ = ["PRESETS", "HazeRecipe", "HazedPhotograph", "HazyPicture", "add_random_haze", "clear_photograph", "depth_of",
            "divide", "haze_photograph", "haze_picture", "recipe_of"]
 
-# Streams of random numbers, apart from that of depth and haze, so that one degradation changes no draw of another.
+# Random streams besides that of depth and haze, one for each degradation, so that none changes the draws of another.
 _PATCHES, _GAMMA, _NOISE, _JPEG, _CLEAR, _DEPTH, _DECOUPLED, _OVERCAST = range(1, 9)
 # Distance that counts as sky, that of the rendered scenes.
 SKY_DEPTH_M = 1000.0
@@ -33,7 +33,7 @@ _DECOUPLED_SPREAD = 16.0
 
 
 class HazyPicture(NamedTuple):
-    """A picture with haze, and what was drawn for it.
+    """A picture with haze, and the random draws for it.
 
     Attributes:
       image: uint8 [H, W, 3] with haze.
@@ -51,7 +51,7 @@ class HazyPicture(NamedTuple):
 
 
 class HazedPhotograph(NamedTuple):
-    """A photograph before and after, uint8 [H, W, 3], and all that was drawn, as JSON can hold it."""
+    """A photograph before and after, uint8 [H, W, 3], and all random draws, as JSON can hold them."""
 
     clear: np.ndarray
     hazy: np.ndarray
@@ -161,7 +161,7 @@ def _depths_and_sky(image: np.ndarray, entropy: Sequence[int], rng: np.random.Ge
 def haze_photograph(path: Path, recipe: HazeRecipe) -> HazedPhotograph:
     """Reads a photograph, and its depth map if the recipe names a folder of them, and hazes it.
 
-    `clear` of the result is what belongs to the haze: dusk, for example, is in both pictures.
+    `clear` of the result is the matching clear picture: dusk, for example, is in both pictures.
 
     The record has the name of the photograph (`source`), its size in px, the seed, `beta_per_m` in 1/m, `airlight` as
     three sRGB values in [0, 1], `nonhomogeneous` (the fields of HazePatches, or None), `depth`: None where it was

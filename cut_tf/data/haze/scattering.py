@@ -11,13 +11,13 @@ from cut_tf.data.noise import LOWEST_CYCLES_PER_TILE, smooth_texture
 
 # Median transmission over everything nearer than the sky: moderate to dense haze.
 MEDIAN_TRANSMISSION_RANGE = (0.25, 0.70)
-# Meteorological visibility is where contrast falls to 2 %: -ln(0.02) / beta. Where most pixels are a few metres away,
-# the median alone would ask for a fog that erases everything else.
+# Meteorological visibility is the distance at which contrast falls to 2 %: -ln(0.02) / beta. If most pixels are only a
+# few metres away, the median alone would give a fog that hides everything else.
 LEAST_VISIBILITY_M = 90.0
 VISIBILITY_OPTICAL_DEPTH = 3.912
 AIRLIGHT_RANGE = (0.70, 0.95)
 AIRLIGHT_CAST = 0.02
-# Depth that counts as sky when a haze is drawn, as a share of the greatest depth in the picture.
+# Depths above this share of the greatest depth in the picture count as sky when a haze is drawn.
 SKY_SHARE = 0.999
 # Pseudo-depth of a photograph, bottom row to top row, in metres.
 PSEUDO_DEPTH_NEAR_M, PSEUDO_DEPTH_FAR_M = 10.0, 160.0
@@ -211,7 +211,7 @@ def patch_density(height: int, width: int, patches: HazePatches) -> np.ndarray:
     rows = patches.offset_y + step * np.arange(height)[:, None]
     noise = smooth_texture(columns, rows, PATCH_EXPONENT).astype(np.float64)
     noise -= noise.mean()
-    # In a picture of one pixel there is nothing to divide by.
+    # A picture of one pixel has a deviation of 0, by which one cannot divide.
     noise /= max(noise.std(), np.finfo(np.float32).tiny)
     density = np.exp(PATCH_LOG_STD * patches.strength * noise)
     return (density / density.mean()).astype(np.float32)
@@ -220,9 +220,9 @@ def patch_density(height: int, width: int, patches: HazePatches) -> np.ndarray:
 def estimate_depth_like(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """A smooth stand-in for the depth of a photograph whose depth is unknown. It is not real depth.
 
-    It knows nothing of the picture: it grows from the bottom row to the top row, as the ground does in most outdoor
+    It does not depend on the picture. It grows from the bottom row to the top row, as the ground does in most outdoor
     photographs, times smooth noise. Haze added with it varies plausibly over a picture but ignores every object in
-    it, so use it to create training pictures, not to measure how well a depth or a haze is recovered.
+    it. Use it to create training pictures, not to measure how well a depth or a haze is recovered.
 
     Args:
         height: rows, >= 1.

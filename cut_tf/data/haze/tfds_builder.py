@@ -28,7 +28,7 @@ from cut_tf.data.haze.depth_maps import find_depth_maps
 from cut_tf.data.haze.recipe import HazeRecipe, divide, haze_photograph
 from cut_tf.data.image_files import list_images
 
-# Where there is no folder of test photographs, one in so many is a test photograph.
+# Without a folder of test photographs, every tenth photograph is for testing.
 TEST_EVERY = 10
 _DESCRIPTION = """\
 Clear photographs, each with a version that the atmospheric scattering model has hazed: `source` is hazy, `target` is
@@ -89,7 +89,7 @@ class HazePairs(tfds.core.GeneratorBasedBuilder):
         return {"clear_folder": self._clear_folder, **dataclasses.asdict(self._recipe)}
 
     def _check_same(self) -> None:
-        """TensorFlow Datasets would take what lies there, whatever it was made with."""
+        """Raises InputError if existing files have another recipe. TensorFlow Datasets would use them silently."""
         # What an earlier version has made lacks the fields that recipes had not yet.
         recorded = {**dataclasses.asdict(HazeRecipe()), **self.info.metadata}
         differences = [f"{name} {recorded.get(name)!r} against {value!r}" for name, value in self._metadata().items()

@@ -55,7 +55,7 @@ class HazedDomain(FolderDomain):
 
 
 class LastPhotograph:
-    """Reads and hazes photographs, and gives the last one that a thread has asked for again without doing it again."""
+    """Reads and hazes photographs. The last result of each thread is kept, so that it need not be computed again."""
 
     def __init__(self) -> None:
         self._last = threading.local()
@@ -75,7 +75,7 @@ class LastPhotograph:
     def read(self, path: Path) -> np.ndarray:
         """uint8 [H, W, 3], not to be written to. Raises InputError as `read_image` does."""
         if getattr(self._last, "path", None) != path:
-            # Read before the path is noted, so that a file that cannot be read is tried again.
+            # Read before the path is stored, so that a file that cannot be read is tried again.
             self._last.picture = read_image(path)
             self._last.path = path
         return self._last.picture

@@ -1,4 +1,4 @@
-"""ODCR's depth-wise feature classifier (CVPR 2024, eq. 8): which channels tell hazy patches from clear ones."""
+"""ODCR's depth-wise feature classifier (CVPR 2024, eq. 8): which channels distinguish hazy patches from clear ones."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from cut_tf import compat
 
 HAZY, CLEAR = 0, 1
 _EPSILON = 1e-8
+# Of the running statistics: they average over about the last 20 steps, and so follow the embeddings.
 _DECAY = 0.95
 
 
 class Evidence(NamedTuple):
-    """What the classifier finds in one feature of each image.
+    """The classifier's result for one feature of each image.
 
-    `logits`: [B, 2], of "hazy" and of "clear". `contributions`: [B, 2, C], what each channel adds to them; their sum
+    `logits`: [B, 2], of "hazy" and of "clear". `contributions`: [B, 2, C], the part of each channel in them. Their sum
     over the channels plus the bias is the logit.
     """
 
@@ -28,15 +29,15 @@ class Evidence(NamedTuple):
 
 
 class DepthwiseClassifier(keras.layers.Layer):
-    """Classifies one feature without ever mixing channels before the last product.
+    """Classifies one feature without mixing channels before the last product.
 
-    Instance norm and the unit length of embeddings erase contrast, which is what haze changes; what is left of it is
-    how a channel's values are distributed over the image. So every channel c of the embeddings, before they are
-    normalised, goes through `units` functions of its own, each a ReLU of a line; their means over the P patches are
-    added up with weights of their own to one number x_c, and the logits are theta_h^T x and theta_c^T x.
+    Haze changes contrast, which instance norm and the unit length of embeddings remove. What remains of it is how a
+    channel's values are distributed over the image. So every channel c of the embeddings, before they are normalised,
+    goes through `units` functions of its own, each a ReLU of a line. Their means over the P patches are added up, with
+    weights of their own, to one number x_c. The logits are theta_h^T x and theta_c^T x.
 
-    x is standardised by its mean and deviation over the images seen so far, hazy and clear: a channel whose x is large
-    but always the same would otherwise count as evidence, by |theta * x|, without telling anything.
+    x is standardised by its mean and deviation over the images seen so far, hazy and clear. Otherwise a channel whose x
+    is large but always the same would count as evidence, by |theta * x|, although it distinguishes nothing.
 
     Args:
       channels: C.
@@ -67,7 +68,7 @@ class DepthwiseClassifier(keras.layers.Layer):
 
     def pool(self, embeddings: tf.Tensor) -> tf.Tensor:
         """[B, P, C] to one number per channel, before it is standardised: [B, C]."""
-        # Brings embeddings to a scale of 1 without touching their proportions.
+        # Scales embeddings to about 1 and keeps their proportions.
         scale = tf.math.rsqrt(tf.convert_to_tensor(self.mean_square) + _EPSILON)
         patches = (embeddings * scale)[:, :, None, :]  # [B, P, 1, C]
         hidden = tf.nn.relu(patches * self.slope + self.offset)  # [B, P, units, C]
@@ -79,7 +80,7 @@ class DepthwiseClassifier(keras.layers.Layer):
         return Evidence(tf.reduce_sum(contributions, -1) + self.bias, contributions)
 
     def move_statistics(self, hazy: tf.Tensor, clear: tf.Tensor, mean_over_replicas: Callable) -> None:
-        """Takes the embeddings [B, P, C] of a step into the running statistics, the same on every replica.
+        """Updates the running statistics with the embeddings [B, P, C] of a step, the same on every replica.
 
         Args:
           hazy: of hazy images.

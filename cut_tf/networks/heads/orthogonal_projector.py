@@ -12,8 +12,9 @@ from cut_tf.layers.convolution import seeds_from
 from cut_tf.layers.orthogonal import OrthogonalDense, orthogonality_error
 from cut_tf.networks.heads.patch_projector import sample_patches
 
+# Of the running mean: it averages over about the last 20 steps, and so follows the embeddings while they are learned.
 _DECAY = 0.95
-# Far below that of features that tell anything; where a channel does not vary, its gradient stays finite.
+# Far below the variance of useful features. It keeps the gradient of a channel that does not vary finite.
 _LEAST_VARIANCE = 1e-6
 
 
@@ -28,9 +29,9 @@ class OrthogonalPatchProjector(keras.Model):
     `_LEAST_CHANNELS` channels therefore keeps its number of channels (3 to 3 to 3). ODCR can also leave it out
     (`--input_layer=exclude`).
 
-    An orthonormal map cannot shrink the component that all patches have in common, as CUT's MLP learns to, and with it
-    all embeddings point the same way. So the running mean over hazy and clear patches is taken off before each of the
-    two maps; what hazy patches have in common, and clear ones have not, stays.
+    CUT's MLP learns to shrink the component that all patches have in common. An orthonormal map cannot, and with that
+    component all embeddings would point the same way. So the running mean over hazy and clear patches is subtracted
+    before each of the two maps. What only the hazy patches have in common remains.
 
     Args:
       channels: C_l of every feature, so that all weights exist before the first step.
@@ -104,7 +105,7 @@ class OrthogonalPatchProjector(keras.Model):
 
     def move_centres(self, parts: Sequence[tuple[Sequence[tf.Tensor], Sequence[tf.Tensor]]],
                      mean_over_replicas: Callable) -> None:
-        """Takes the patches of a step into the running means, the same on every replica.
+        """Updates the running means with the patches of a step, the same on every replica.
 
         Args:
           parts: (features, patch ids) as for `call`, of hazy and of clear images.
@@ -117,7 +118,7 @@ class OrthogonalPatchProjector(keras.Model):
 
 
 class RunningCentre(keras.layers.Layer):
-    """Takes the running mean off [..., C], in float32."""
+    """Subtracts the running mean from [..., C], in float32."""
 
     def __init__(self, channels: int, name: str) -> None:
         super().__init__(name=name, dtype="float32")
@@ -128,7 +129,7 @@ class RunningCentre(keras.layers.Layer):
         return inputs - self.mean
 
     def move(self, parts: Sequence[tf.Tensor], mean_over_replicas: Callable) -> None:
-        """Moves the mean towards that of all parts [B, P, C], each with the same weight; the first becomes the mean."""
+        """Updates the mean with that of all parts [B, P, C], which count the same. The first call sets it."""
         value = mean_over_replicas(tf.add_n([tf.reduce_mean(part, [0, 1]) for part in parts]) / len(parts))
         mean = compat.raw_variable(self.mean)
         mean.assign(tf.where(tf.reduce_any(mean != 0.0), mean * _DECAY + value * (1.0 - _DECAY), value))
