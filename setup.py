@@ -88,6 +88,9 @@ setup(
         "mobile": MOBILE,
         # With CUDA's libraries, which GPUs need and plain TensorFlow does not bring; Linux only. The range as above.
         "gpu": ["tensorflow[and-cuda]>=2.15.1,<2.22,!=2.16.*,!=2.17.*,!=2.18.*,!=2.19.*,!=2.20.*"],
+        # A page in the browser, and what drives one in tests.
+        "demo": ['gradio>=6.31,<7; python_version >= "3.10"'],
+        "browser": ["selenium>=4.20,<5"],
         "beam": ["apache-beam>=2.60,<3"],
         "addons": [
             *(f'{requirement}; python_version < "3.12"' for requirement in ADDONS),
@@ -102,6 +105,7 @@ setup(
             "cut-tf-evaluate=cut_tf.evaluate:run",
             "cut-tf-export=cut_tf.export.__main__:run",
             "cut-tf-client=cut_tf.client.__main__:run",
+            "cut-tf-demo=cut_tf.demo.__main__:run",
         ],
     },
 )

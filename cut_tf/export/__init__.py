@@ -12,7 +12,7 @@ class Format(Row):
     """A row of `FORMATS`: (Translator, output folder, ExportOptions) to the path written.
 
     Attributes:
-      options: flags of `cut_tf.export`, fields of ExportOptions, that this format alone reads.
+      options: flags of `cut_tf.export` that this format reads and another does not.
     """
 
     options: tuple[str, ...] = ()
@@ -20,9 +20,12 @@ class Format(Row):
 
 FORMATS = {
     "saved_model": Format("cut_tf.export.saved_model.export:export_saved_model", "for TF Serving and Python",
-                          options=("pixel_limit",)),
+                          options=("size", "pixel_limit")),
     "tflite": Format("cut_tf.export.tflite.export:export_tflite", "for phones: TFLite, LiteRT",
-                     options=("quantize", "representative", "allow_quality_loss", "license", "unit_range")),
+                     options=("size", "quantize", "representative", "allow_quality_loss", "license", "unit_range")),
     "hub": Format("cut_tf.export.hub.export:export_hub", "a folder for Hugging Face and Kaggle: all forms and a card",
-                  options=("pixel_limit", "quantize", "representative", "allow_quality_loss", "license", "unit_range")),
+                  options=("size", "pixel_limit", "quantize", "representative", "allow_quality_loss", "license",
+                           "unit_range")),
+    "space": Format("cut_tf.export.space.export:export_space", "for a Hugging Face Space: the demo with this model",
+                    options=("pixel_limit", "license")),
 }

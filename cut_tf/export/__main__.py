@@ -1,4 +1,4 @@
-"""Exports a run's generator: python -m cut_tf.export --run=DIR --format=saved_model|tflite|hub --output=DIR."""
+"""Exports a run's generator: python -m cut_tf.export --run=DIR --format=FORMAT --output=DIR."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RUN = flags.DEFINE_string("run", None, "folder of the run", required=True)
 _FORMAT = flags.DEFINE_enum("format", "saved_model", tuple(FORMATS), command_line.choices_help(
     "form of the export", {name: row.title for name, row in FORMATS.items()}))
 _OUTPUT = flags.DEFINE_string("output", None, "folder of the model; saved_model: each export becomes its next "
-                              "numbered version; tflite, hub: folder of the files",
+                              "numbered version; tflite, hub, space: folder of the files",
                               required=True)
 _WEIGHTS = flags.DEFINE_enum("weights", "", ["", *WEIGHTS], command_line.choices_help(
     "weights of the run; ema if it has them, else last", WEIGHTS))
@@ -36,8 +36,8 @@ _ALLOW_LOSS = flags.DEFINE_bool("allow_quality_loss", False, "tflite, hub: write
 _UNIT_RANGE = flags.DEFINE_bool("unit_range", False, "tflite, hub: float input and output of the .tflite files in "
                                 "[0, 1] instead of [-1, 1]")
 _TF32 = flags.DEFINE_bool("tf32", False, TF32_HELP)
-_LICENSE = flags.DEFINE_string("license", "not stated", "tflite, hub: licence of the weights, such as apache-2.0, for "
-                              "metadata and card")
+_LICENSE = flags.DEFINE_string("license", "not stated", "tflite, hub, space: licence of the weights, such as "
+                              "apache-2.0, for metadata and card")
 
 
 def _options() -> ExportOptions:

@@ -32,12 +32,12 @@ class ExportOptions(NamedTuple):
     Attributes:
       sizes: saved_model, hub: sizes of the warm-up pictures, none makes no warm-up. tflite, hub: input sizes, a file
         each; none makes one file that takes any size.
-      pixel_limit: saved_model, hub: greatest height times width of an encoded picture.
+      pixel_limit: saved_model, hub, space: greatest height times width of an encoded picture.
       quantize: tflite, hub: a key of QUANTIZATIONS.
       representative: tflite, hub: typical inputs, see `cut_tf.export.tflite.export`; what the quality gate and int8
         look at, and what a hub folder shows.
       allow_quality_loss: tflite, hub: write the file even if it misses the gate's PSNR.
-      license: tflite, hub: of the weights, for the metadata inside the file, and for the card.
+      license: tflite, hub, space: of the weights, for the metadata inside the file, and for the card.
       unit_range: tflite, hub: input and output of .tflite files in [0, 1] instead of [-1, 1].
     """
 

@@ -20,6 +20,7 @@ from cut_tf.translators.run import Translator
 
 # What translates with the export, found in its folder.
 _READERS = {"saved_model": SavedModelTranslator, "hub": SavedModelTranslator,
+            "space": lambda folder: SavedModelTranslator(folder / folder.name),
             "tflite": lambda folder: TFLiteTranslator(next(folder.glob("*.tflite")))}
 every_format = pytest.mark.parametrize("name", FORMATS)
 

@@ -93,7 +93,8 @@ def test_sdist_can_be_built_and_tested(built):
     with tarfile.open(built / f"cut_tf-{cut_tf.__version__}.tar.gz") as sdist:
         names = {name.split("/", 1)[-1] for name in sdist.getnames()}
     assert {*NEEDED, "setup.py", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff",
-            "tests/conftest.py", "tests/testdata/golden/cut_step1.npz", "tools/check_parity/__main__.py"} <= names
+            "tests/conftest.py", "tools/live_page/page/live.js", "tools/live_page/package-lock.json",
+            "tests/testdata/golden/cut_step1.npz", "tools/check_parity/__main__.py"} <= names
     assert not [name for name in names if "__pycache__" in name]
 
 

@@ -23,8 +23,8 @@ LOCK = ROOT / "requirements_lock.txt"
 PYTHON = re.search(r"--python-version (\S+)", LOCK.read_text())[1]
 LIBRARIES = ("py_library", "pytest_test")
 RULES = (*LIBRARIES, "py_binary", "filegroup", "alias")
-# Imported only beside TensorFlow 2.15, which is not the TensorFlow of the lock.
-NOT_LOCKED = {"tensorflow_addons", "apache_beam"}
+# Imported only beside TensorFlow 2.15, which is not that of the lock, or with extras that the lock leaves out.
+NOT_LOCKED = {"tensorflow_addons", "apache_beam", "gradio", "selenium", "starlette"}
 
 
 def _normalised(name: str) -> str:

@@ -33,6 +33,8 @@ ROOMS = {
         "networks", "layers", "data", "metrics", "translators", "translators.exported", "translators.pretrained"}),
     "batch": ("pictures by the million: plans, records, pipelines", {
         "baselines", "checkpoints", "data", "metrics", "translators", "translators.exported"}),
+    "demo": ("a page for the browser, with Gradio", {
+        "baselines", "data", "export", "translators", "translators.exported"}),
     "training": ("runs: devices, steps, logging, results", {
         "methods", "data", "metrics", "translators", "checkpoints"}),
     "flags": ("flags and settings, the tables of methods, networks, datasets and metrics", {

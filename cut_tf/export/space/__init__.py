@@ -1,0 +1,1 @@
+"""A folder that becomes a Hugging Face Space: the demo page with one generator."""

@@ -1,0 +1,1 @@
+"""Builds a static page that runs a .tflite file in the browser: on pictures and on a camera."""
