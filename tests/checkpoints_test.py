@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, the right ones kept, damage told."""
+"""Checkpoints: written whole or not at all, the right ones kept, damage reported."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What the device of a process is called, which cards are missed, and that every command sets the device up.
+"""The name of a device, cards that TensorFlow does not see, and that every command sets the device up.
 
 No GPU is needed: TensorFlow's list of them, and NVIDIA's, are replaced.
 """

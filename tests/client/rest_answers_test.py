@@ -32,7 +32,7 @@ def answering() -> Iterator[Callable[..., RestClient]]:
                 reply(self)
 
             def log_message(self, *_: object) -> None:
-                """Nobody reads it."""
+                """Logs nothing."""
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True

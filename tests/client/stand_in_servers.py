@@ -262,7 +262,7 @@ class _RestHandler(BaseHTTPRequestHandler):
         self._reply(lambda: self._post(body))
 
     def log_message(self, *_: object) -> None:
-        """Nobody reads it."""
+        """Logs nothing."""
 
     def _reply(self, call: Callable[[], object]) -> None:
         try:

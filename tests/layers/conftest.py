@@ -1,4 +1,4 @@
-"""What tests of layers share: a machine with a GPU, as far as TensorFlow tells."""
+"""What tests of layers share: a machine with a GPU, as TensorFlow reports it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 @pytest.fixture(name="gpu")
 def _gpu(monkeypatch) -> None:
-    """TensorFlow tells of a GPU; operations go on running on the CPU."""
+    """TensorFlow reports a GPU, while operations still run on the CPU."""
     listed = tf.config.list_physical_devices
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: (
         [tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")] if kind == "GPU" else listed(kind)))

@@ -22,7 +22,7 @@ _ODCR = {"method": "odcr", "nce_identity_weight": 0.0, "l1_identity_weight": 5.0
 
 
 def _build(settings: Settings, **compile_arguments: object) -> ODCR:
-    """Compiled, with a generator loud enough that its features differ; the projector stays on the manifold."""
+    """Compiled, with weights so large that features differ; the projector stays on the manifold."""
     method = build_method(settings)
     for name in ("generator", "discriminator"):
         for weight in method.networks[name].trainable_variables:

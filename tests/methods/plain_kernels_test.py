@@ -32,7 +32,7 @@ def test_the_setting_chooses_the_form_of_layers_in_a_step(plain, tiny_settings, 
 
 
 def _paper_size_step(plain: bool) -> tuple[dict[str, float], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Of the first step of CUT on noise of 256 px: terms, gradients and weights after it, but biases before norms."""
+    """The first step of CUT on noise of 256 px: its terms, gradients and new weights, without biases before norms."""
     method = build_method(Settings.of(dataset="scenes", plain_kernels=plain))
     method.compile()
     pictures = {name: tf.random.stateless_uniform([1, 256, 256, 3], [seed, 0], -1, 1)
@@ -50,7 +50,7 @@ def _paper_size_step(plain: bool) -> tuple[dict[str, float], dict[str, np.ndarra
 
 
 def _softened(norm: object, pixels: tf.Tensor, training: bool | None) -> tf.Tensor:
-    """In the place of norm and ReLU: a ReLU with a round corner instead of a kink."""
+    """Replaces norm and ReLU by a ReLU with a round corner instead of a kink."""
     return tf.nn.softplus(4.0 * norm(pixels, training=training)) / 4.0
 
 

@@ -1,4 +1,4 @@
-"""The numbers of a step are read late, found out late, and exchanged at once."""
+"""The terms of a step are read late, checked late, and exchanged between replicas at once."""
 
 from __future__ import annotations
 

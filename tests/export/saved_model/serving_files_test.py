@@ -250,7 +250,7 @@ def test_a_bad_file_is_an_error_and_leaves_no_other_behind(tmp_path):
 
 @pytest.fixture(scope="module")
 def translator(tmp_path_factory, tiny_settings):
-    """Of a saved run."""
+    """The Translator of a saved run."""
     method = build_method(tiny_settings())
     method.compile()
     folder = tmp_path_factory.mktemp("serving_files") / "run"

@@ -22,7 +22,7 @@ SIZES = (Size(16, 24), Size(33, 20))
 
 @pytest.fixture(scope="module")
 def translator(tmp_path_factory, tiny_settings):
-    """Of a saved run."""
+    """The Translator of a saved run."""
     method = build_method(tiny_settings())
     method.compile()
     folder = tmp_path_factory.mktemp("warm_up") / "run"

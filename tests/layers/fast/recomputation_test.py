@@ -1,4 +1,4 @@
-"""What is computed again has the gradient of what is kept, and is not kept."""
+"""Recomputed tensors have the same gradients as stored ones, and are not stored."""
 
 from __future__ import annotations
 

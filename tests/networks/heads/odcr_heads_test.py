@@ -1,4 +1,4 @@
-"""ODCR's projector and feature classifier: orthonormal kernels, channels that never mix, haze that can be told."""
+"""ODCR's projector and feature classifier: orthonormal kernels, channels that never mix, haze that is recognised."""
 
 from __future__ import annotations
 
