@@ -6,6 +6,7 @@
     aecr-ablation    the parts of AECR-Net, and the rates of positives and negatives
     alignment        what each term of the loss of CUT and ODCR asks of the output picture, along a run: towards the
                      truth, out of the haze, back to the content
+    features         how well hazy and clear pictures can be told apart in the layers of untrained encoders
     haze-ablation    what each degradation of hazed training pictures is worth (--haze_preset=real), by PSNR, SSIM,
                      CIEDE2000, and by how little clear pictures change
     speed            seconds and memory of training steps, as ratios to CycleGAN
@@ -40,6 +41,7 @@ from tools.reproduce.suites import SUITES
 
 KINDS = {"training": Row("tools.reproduce.training:TrainingReproduction", "trains and compares"),
          "alignment": Row("tools.reproduce.alignment:AlignmentReproduction", "trains, and looks at gradients"),
+         "features": Row("tools.reproduce.features:FeaturesReproduction", "classifies features"),
          "speed": Row("tools.reproduce.speed:SpeedReproduction", "times steps")}
 _INTERRUPTED = 130
 

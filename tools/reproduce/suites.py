@@ -85,6 +85,15 @@ _DEHAZING = Suite((
 _ALIGNED = ("cut", "odcr", "odcr_decoupled", "odcr_literal")
 _ALIGNMENT = Suite(tuple(row for row in _DEHAZING.rows if row.name in _ALIGNED), "alignment")
 
+_SEEN = "--nce_layers=0,1,3,4,6,8,10,12"
+_FEATURES = Suite((
+    Row("instance", "resnet, instance norm", ("--generator_norm=instance", _SEEN), trained=False),
+    Row("batch", "resnet, batch norm", ("--generator_norm=batch", _SEEN), trained=False),
+    Row("none", "resnet, no norm", ("--generator_norm=none", _SEEN), trained=False),
+    Row("mobile", "mobile, no norm", ("--generator=mobile", "--generator_norm=none", "--nce_layers=0,1,2,3,4"),
+        trained=False),
+), "features")
+
 # Seconds of a step and GB of memory, of which reproduce_speed makes the ratios.
 _SPEED = Suite((
     Row("cyclegan", "CycleGAN", ("--method=cyclegan",), paper=("0.40", "4.81")),
@@ -182,5 +191,6 @@ _HAZE_ABLATION = Suite((
     bases=("haze_ablation", "haze_ablation"), constant_epochs=4, clear=True)
 
 
-SUITES: dict[str, Suite] = {"dehazing": _DEHAZING, "alignment": _ALIGNMENT, "speed": _SPEED, "ablation": _ABLATION,
-                            "unpaired": _UNPAIRED, "aecr-ablation": _AECR, "haze-ablation": _HAZE_ABLATION}
+SUITES: dict[str, Suite] = {"dehazing": _DEHAZING, "alignment": _ALIGNMENT, "features": _FEATURES, "speed": _SPEED,
+                            "ablation": _ABLATION, "unpaired": _UNPAIRED, "aecr-ablation": _AECR,
+                            "haze-ablation": _HAZE_ABLATION}
