@@ -39,7 +39,8 @@ TINY = ["--steps_per_epoch=1", "--constant_epochs=1", "--decay_epochs=0", "--ngf
 # The same for each suite of tables.
 REPRODUCED = {"dehazing": ["--steps=8", "--rows=input,dark_channel_prior,odcr"],
               "ablation": ["--steps=8", "--rows=no_identity"], "aecr-ablation": ["--rows=input"],
-              "speed": ["--steps=1", "--rows=cyclegan,cut"]}
+              "speed": ["--steps=1", "--rows=cyclegan,cut"], "alignment": ["--steps=8", "--rows=cut"],
+              "features": ["--rows=mobile"]}
 # The commands that are run by default, by how they begin: what a newcomer does, once each.
 WALK = ("python -m cut_tf.train --flagfile=cut_tf/flagfiles/quickstart.flags --run=runs/quickstart",
         "python -m cut_tf.train --flagfile=quickstart_mobile --run=runs/quickstart_mobile",
