@@ -72,6 +72,7 @@ class TranslationMethod(keras.Model):
         self.optimizers_by_network = {}
         self.step_logs = StepTerms((), tf.zeros([0]))
         self.input_wait_sec = 0.0
+        self.stop_requested = False  # of this process; each step tells all, as its term `stop_requested`
         self._record = StepRecord()
         self.built = True
 
@@ -314,7 +315,7 @@ class TranslationMethod(keras.Model):
             start = time.perf_counter()
             batch = next(iterator)
             self.input_wait_sec = time.perf_counter() - start
-            self.step_logs = StepTerms(names, take_step(batch))
+            self.step_logs = StepTerms(names, take_step(batch, tf.constant(float(self.stop_requested))))
             self._steps_begun += 1
             self._record.add(self._steps_begun, self.step_logs)
             if not self._terms_shown or self._steps_begun % self.settings.train.log_steps == 0:
@@ -325,18 +326,18 @@ class TranslationMethod(keras.Model):
         return train_function
 
     def _compiled_step(self) -> tuple[Callable, list[str]]:
-        """A step of all replicas, from a batch to its terms [N], and a list of their names, filled by the first run."""
+        """A step of all replicas: (batch, whether to stop) to terms [N]; and their names, filled by the first run."""
         strategy, names = self.distribute_strategy, []
         step = tf.function(self.train_step, jit_compile=True) if self.settings.devices.xla else self.train_step
 
-        def step_of_replica(batch: object) -> tf.Tensor:
-            terms = step(batch)
+        def step_of_replica(batch: object, stop: tf.Tensor) -> tf.Tensor:
+            terms = {**step(batch), "stop_requested": stop}
             names[:] = [*terms, "all_finite"]
             return tf.stack([tf.cast(value, tf.float32) for value in terms.values()])
 
-        def step_of_all(batch: object) -> tf.Tensor:
+        def step_of_all(batch: object, stop: tf.Tensor) -> tf.Tensor:
             # One vector, so that the replicas exchange their terms once.
-            values = strategy.run(step_of_replica, args=(batch,))
+            values = strategy.run(step_of_replica, args=(batch, stop))
             means = strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None)
             return tf.concat([means, [self._all_finite(dict(zip(names, tf.unstack(means))))]], 0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -96,7 +96,7 @@ class ScalarLogger(StepCallback):
         steps, seconds = step - self._since[0], time.perf_counter() - self._since[1]
         with self._writer.as_default(step=step):
             for name, value in self._method.step_logs.items():
-                if not name.startswith(("non_finite/", "all_finite")):
+                if not name.startswith(("non_finite/", "all_finite", "stop_requested")):
                     tf.summary.scalar(name, value)
             tf.summary.scalar("speed/step_sec", seconds / steps)
             tf.summary.scalar("speed/images_per_sec", steps * self._batch_size / seconds)
@@ -189,42 +189,57 @@ class Evaluator(StepCallback):
 
 
 class CheckpointSaver(StepCallback):
-    """Saves every `checkpoint_steps` steps, and when the process gets SIGTERM or SIGINT.
+    """Saves every `checkpoint_steps` steps, and when a process of the run gets SIGTERM or SIGINT.
 
-    A context manager around the run: inside it, these signals only set `stop_requested`. Without `stops_on_signal` they
-    end the process.
+    A context manager around the run: inside it, these signals no longer end the process. A single process stops after
+    its current step. A process of a cluster must not stop alone, since the others would wait for it. There the next
+    step tells all processes that one was asked, as its term `stop_requested`. They read it one step later, when it has
+    arrived anyway, and all of them stop after that same step.
+
+    Args:
+      method: the model in training.
+      settings: of the run.
+      store: where it saves.
+      alone: whether this is the only process.
+
+    Attributes:
+      stop_requested: whether the run is to stop, in a cluster as all processes agree.
     """
 
     def __init__(self, method: TranslationMethod, settings: Settings, store: CheckpointStore,
-                 stops_on_signal: bool = True) -> None:
+                 alone: bool = True) -> None:
         super().__init__(method)
         self._settings = settings
         self._store = store
-        self._stops_on_signal = stops_on_signal
+        self._alone = alone
         self._previous_handlers = {}
+        self._previous_terms: Mapping[str, float] = {}
         self.stop_requested = False
 
     def __enter__(self) -> CheckpointSaver:
         """Handles the signals from here on. Not in `fit`: a run may need two, and a signal may come in between."""
-        handlers = {signal.SIGTERM: self._request_stop, signal.SIGINT: self._request_stop}
-        if not self._stops_on_signal:
-            # In a cluster TensorFlow handles SIGTERM itself, and does nothing.
-            handlers = {signal.SIGTERM: signal.SIG_DFL}
-        for number, handler in handlers.items():
-            self._previous_handlers[number] = signal.signal(number, handler)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous_handlers[number] = signal.signal(number, self._request_stop)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Restores the previous handlers."""
         while self._previous_handlers:
-            signal.signal(*self._previous_handlers.popitem())
+            number, handler = self._previous_handlers.popitem()
+            # None is a handler that Python did not set, such as TensorFlow's in a cluster.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _request_stop(self, number: int, frame: object) -> None:
         del frame
-        _LOG.warning("%s: stopping after this step", signal.Signals(number).name)
-        self.stop_requested = True
+        when = "after this step" if self._alone else "with all processes, in two steps"
+        _LOG.warning("%s: stopping %s", signal.Signals(number).name, when)
+        self._method.stop_requested = True
+        self.stop_requested = self._alone
 
     def at_step(self, step: int) -> None:
+        if not self._alone:
+            self.stop_requested = self.stop_requested or self._previous_terms.get("stop_requested", 0.0) > 0.0
+            self._previous_terms = self._method.step_logs
         if step % self._settings.train.checkpoint_steps == 0 or self.stop_requested:
             self._method.check_finite()
             self._store.save(self._method.state(), step, self._settings)

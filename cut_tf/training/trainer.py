@@ -200,7 +200,6 @@ class Run:
 
     def _observers(self, test_set: TestSet) -> tuple[callbacks.CheckpointSaver, callbacks.Evaluator | None, list]:
         train = self.settings.train
-        # A process that stops alone would leave the others waiting, so only single processes stop by signal.
         saver = callbacks.CheckpointSaver(self.method, self.settings, self.store, self.devices.workers == 1)
         stop = callbacks.NonFiniteStop(self.method, self.settings)
         if not self.devices.is_chief:

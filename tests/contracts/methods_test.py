@@ -130,7 +130,7 @@ def _check_same_states(found: dict[str, np.ndarray], expected: dict[str, np.ndar
 def test_terms_are_named_by_their_kind_and_finite(trained):
     method = trained.method
     for terms in trained.terms:
-        assert [name for name in terms if not name.startswith(_PREFIXES)] == ["all_finite"]
+        assert [name for name in terms if not name.startswith(_PREFIXES)] == ["stop_requested", "all_finite"]
         assert {name: value for name, value in terms.items() if not np.isfinite(value)} == {}
         assert set(method.progress_terms) <= set(terms) and terms["all_finite"] == 1.0
         for network in method.optimizers_by_network:

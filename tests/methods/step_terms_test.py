@@ -178,10 +178,21 @@ def test_replicas_exchange_their_terms_once_and_the_gradients_of_an_update_once(
     step, names = method._compiled_step()
     data = two_replicas.distribute_datasets_from_function(
         lambda _: tf.data.Dataset.from_tensor_slices(steps.batch(2)).batch(1))
-    graph = step.get_concrete_function(next(iter(data))).graph
+    graph = step.get_concrete_function(next(iter(data)), tf.constant(0.0)).graph
     assert len(reduced) == 1 and len(names) > 20
     # Three updates: of both generators, and of each discriminator; an operation per replica.
     assert sum(operation.type == "CollectiveReduceV2" for operation in graph.get_operations()) == 3 * 2
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_each_step_tells_all_replicas_whether_a_process_is_to_stop(build, two_replicas, stop):
+    with two_replicas.scope():
+        method = build(batch_size=2)
+    method.stop_requested = stop
+    data = two_replicas.distribute_datasets_from_function(
+        lambda _: tf.data.Dataset.from_tensor_slices(steps.batch(2)).batch(1))
+    method.make_train_function()(iter(data))
+    assert method.step_logs["stop_requested"] == stop and method.step_logs["all_finite"] == 1.0
 
 
 def test_the_step_keeps_its_terms_on_the_device(build):

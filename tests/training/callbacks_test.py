@@ -22,6 +22,49 @@ def test_signals_only_ask_to_stop_while_the_saver_is_entered(tmp_path, tiny_sett
     assert signal.getsignal(number) is before
 
 
+class _Method:
+    """As much of a method as the saver uses; `stop_requested` is what each process has told the others."""
+
+    def __init__(self):
+        self.stop_requested, self.step_logs = False, {"stop_requested": 0.0}
+        self.stop_training = False
+
+    def check_finite(self):
+        pass
+
+    def state(self):
+        return {}
+
+
+class _Store:
+    def __init__(self):
+        self.saved = []
+
+    def save(self, state, step, settings):
+        self.saved.append(step)
+
+
+def test_processes_of_a_cluster_stop_after_the_same_step_whichever_was_asked(tiny_settings):
+    """A step's terms are those that all processes exchanged in it."""
+    settings, savers = tiny_settings(checkpoint_steps=100), []
+    for _ in range(3):
+        savers.append(CheckpointSaver(_Method(), settings, _Store(), alone=False))
+        savers[-1].set_model(savers[-1]._method)
+    for step in range(1, 8):
+        if step == 4:
+            with savers[2]:
+                signal.raise_signal(signal.SIGTERM)
+        asked = sum(saver._method.stop_requested for saver in savers) / 3
+        for saver in savers:
+            saver._method.step_logs = {"stop_requested": asked}
+            saver.at_step(step)
+        if any(saver._method.stop_training for saver in savers):
+            break
+    assert step == 5
+    for saver in savers:
+        assert saver.stop_requested and saver._method.stop_training and saver._store.saved == [5]
+
+
 @pytest.mark.slow
 def test_a_signal_between_two_fits_stops_the_run_with_its_step_saved(tmp_path, tiny_settings, monkeypatch):
     settings = tiny_settings(run=str(tmp_path / "run"), preprocess="crop", batch_size=1, steps_per_epoch=4,
