@@ -143,6 +143,14 @@ def test_a_file_for_any_size_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_of_another_range_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(TFLiteTranslator, "unit_range", property(lambda self: True, lambda self, value: None),
+                        raising=False)
+    with pytest.raises(InputError, match=r"--tflite must be exported without --unit_range, found values in \[0, 1\]"):
+        building.build_page(MODEL, tmp_path / "page")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="--output must be a new or empty folder"):
