@@ -1,0 +1,100 @@
+"""The command that measures dehazing models: haze that no training uses, tables, checks, bad flags."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cut_tf.common.errors import InputError
+from tests import warm_process
+from tools.evaluate_dehazing import measuring, report, sets
+from tools.evaluate_dehazing.unseen_haze import add_unseen_haze
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", name="photographs")
+def _photographs(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        smooth = Image.fromarray(rng.integers(0, 256, [4, 5, 3], np.uint8)).resize((50, 40), Image.Resampling.BICUBIC)
+        smooth.save(folder / f"{number}.png")
+    return folder
+
+
+def test_unseen_haze_is_brighter_flatter_and_the_same_for_the_same_name():
+    clear = np.random.default_rng(0).integers(0, 160, [40, 60, 3], np.uint8)
+    hazy = add_unseen_haze(clear, "a.png")
+    assert hazy.shape == clear.shape and hazy.dtype == np.uint8
+    assert hazy.mean() > clear.mean() + 5 and hazy.std() < clear.std()
+    np.testing.assert_array_equal(hazy, add_unseen_haze(clear, "a.png"))
+    assert np.abs(hazy.astype(int) - add_unseen_haze(clear, "b.png")).mean() > 1
+
+
+def test_short_waves_get_more_unseen_haze():
+    """A black picture shows the haze alone: never less of blue than of red."""
+    hazy = add_unseen_haze(np.zeros([40, 60, 3], np.uint8), "a.png").astype(int)
+    assert (hazy[..., 2] >= hazy[..., 0]).all() and hazy[..., 2].mean() > hazy[..., 0].mean()
+
+
+def test_every_set_has_pairs_of_one_size(photographs):
+    found = sets.test_sets(str(photographs), [f"mine=hazed:{photographs},{photographs}"], count=1)
+    assert list(found) == ["photographs, mild", "photographs, reside", "photographs, real", "rendered scenes",
+                           "rendered rooms", "mine", "photographs, unseen haze and depths"]
+    for name, pairs in found.items():
+        (pair,) = pairs
+        assert len(pairs) == 1 and pair.hazy.shape == pair.clear.shape, name
+        assert np.abs(pair.hazy.astype(int) - pair.clear).mean() > 1, name
+
+
+@pytest.mark.parametrize("given, finding", [("mine", "must be NAME=DATASET, found 'mine'"),
+                                            ("mine=hazed:{0}", "must have test pictures in pairs")])
+def test_bad_pairs_are_named(photographs, given, finding):
+    with pytest.raises(InputError, match=finding):
+        sets.test_sets(str(photographs), [given.format(photographs)], count=1)
+
+
+def test_scores_of_models_whose_answers_are_known(photographs):
+    """The identity, and a model that knows the truth of its one pair and adds a level otherwise."""
+    (pair,) = sets.test_sets(str(photographs), [], count=1)["photographs, mild"]
+    models = {"hazy": lambda picture: picture, "one level off": lambda picture: pair.clear ^ 1}
+    found = measuring.of_pairs([pair], models, 1)
+    error = np.mean((pair.hazy.astype(float) - pair.clear)**2)
+    assert found["hazy"]["psnr"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)
+    assert found["one level off"]["psnr"] == pytest.approx(20 * np.log10(255), abs=1e-3)
+    assert "| a (1) | " in report.pair_table({"a": found}, {"a": 1})
+    checks = measuring.of_clear([photographs / "0.png"], [pair], lambda picture: np.minimum(picture, 254) + 1)
+    assert checks["clear_psnr"] == checks["clear_psnr_least"] == pytest.approx(20 * np.log10(255), abs=0.2)
+    assert checks["twice_psnr"] < checks["once_psnr"] and checks["noise"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_sheet_has_a_row_per_picture_and_a_column_per_model():
+    rows = [{"hazy": np.full([40, 60, 3], 10 * row, np.uint8), "model": np.full([40, 60, 3], 200, np.uint8)}
+            for row in range(2)]
+    page = np.asarray(report.sheet(["a", "b"], rows))
+    assert page.shape == (2 * 160 + 3 * 16, 480, 3)
+    assert page[100, 300, 0] == 200 and page[100, 100, 0] == 0 and page[300, 100, 0] == 10
+
+
+def test_the_command_prints_and_writes_its_tables(photographs, tmp_path):
+    arguments = ["-m", "tools.evaluate_dehazing", f"--photographs={photographs}", f"--real={photographs}", "--count=1",
+                 "--checked=1", f"--model=box={ROOT / 'saved_models' / 'dehaze_mobile' / '1'}",
+                 f"--output={tmp_path / 'out'}"]
+    done = warm_process.run(arguments, ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    text = (tmp_path / "out" / "tables.md").read_text()
+    assert text.strip() in done.stdout and "| hazy | dark channel prior | box |" in text
+    assert text.count("\n| ") == 6 + 4 + 4
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert set(scores) == {"pairs", "checks", "real"} and scores["checks"]["hazy"]["clear_psnr"] == 100.0
+    assert Image.open(tmp_path / "out" / "real.jpg").width == 3 * 240
+
+
+def test_a_bad_model_is_named_before_anything_is_measured(photographs):
+    done = warm_process.run(["-m", "tools.evaluate_dehazing", f"--photographs={photographs}", "--model=box"], ROOT)
+    assert done.returncode == 2 and "error: --model must be NAME=PATH" in done.stderr

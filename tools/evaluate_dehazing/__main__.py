@@ -1,0 +1,104 @@
+"""Measures dehazing models: python -m tools.evaluate_dehazing --photographs=DIR --model=NAME=PATH ...
+
+On clear photographs under the haze of each preset and under one that no training here uses, on rendered scenes and
+rooms, and on other pairs that --pairs names: PSNR, SSIM and CIEDE2000 of the hazy pictures, of the dark channel prior
+and of each model. Then what they do to pictures without haze, when used twice, to noise, and, with --real, to skies.
+Prints the tables in Markdown; with --output also writes them, all numbers as JSON, and a sheet of the real pictures.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from cut_tf import command_line
+from cut_tf.common.errors import InputError
+from cut_tf.common.files import replace_file
+
+_PHOTOGRAPHS = flags.DEFINE_string("photographs", None, "folder of clear photographs that no model was trained on",
+                                   required=True)
+_MODELS = flags.DEFINE_multi_string("model", [], "NAME=PATH of a SavedModel, a .tflite file for any size, or a run; "
+                                    "may be given several times")
+_PAIRS = flags.DEFINE_multi_string("pairs", [], "NAME=DATASET of more test pairs, such as "
+                                   "sots=haze:RESIDE/ITS,RESIDE/SOTS/indoor")
+_REAL = flags.DEFINE_string("real", "", "folder of pictures with real haze, which have no truth")
+_COUNT = flags.DEFINE_integer("count", 0, "pairs of each set, spread over it; 0 takes all", lower_bound=0)
+_CHECKED = flags.DEFINE_integer("checked", 12, "pictures of the checks: without haze, twice, noise", lower_bound=1)
+_OUTPUT = flags.DEFINE_string("output", "", "folder for tables.md, scores.json and real.jpg; made if it is not there")
+_SHEET_QUALITY = 88
+
+
+def _models() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """What is compared, by name. Raises InputError if a flag names nothing that translates."""
+    from cut_tf.baselines import BASELINES
+    from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator
+    from cut_tf.translators.run import Translator
+
+    found = {"hazy": lambda picture: picture, "dark channel prior": BASELINES["dark_channel_prior"].load()}
+    for text in _MODELS.value:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path) or name in found:
+            raise InputError(f"--model must be NAME=PATH with a name of its own, found {text!r}")
+        if path.endswith(".tflite"):
+            found[name] = TFLiteTranslator(path)
+        else:
+            found[name] = Translator(path) if Path(path.partition("@")[0], "settings.json").is_file() else (
+                SavedModelTranslator(path))
+    return found
+
+
+def evaluate() -> tuple[str, dict[str, object], object]:
+    """The text of all tables, all numbers, and the sheet of real pictures or None."""
+    from cut_tf.data.image_files import list_images, read_image
+    from tools.evaluate_dehazing import measuring, report, sets
+
+    models, tests = _models(), sets.test_sets(_PHOTOGRAPHS.value, _PAIRS.value, _COUNT.value)
+    real = list_images(Path(_REAL.value)) if _REAL.value else []
+    counts = {name: len(pairs) for name, pairs in tests.items()}
+    scores: dict[str, object] = {"pairs": {name: measuring.of_pairs(pairs, models, counts[name]) for name, pairs in
+                                           tests.items()}}
+    checked = sets.spread(list_images(Path(_PHOTOGRAPHS.value)), _CHECKED.value)
+    hazy = list(itertools.islice(next(iter(tests.values())), _CHECKED.value))
+    scores["checks"] = {name: measuring.of_clear(checked, hazy, dehaze) for name, dehaze in models.items()}
+    tables, page = [report.pair_table(scores["pairs"], counts), report.check_table(scores["checks"])], None
+    if real:
+        pictures = [read_image(path) for path in real]
+        outputs = {name: [dehaze(picture) for picture in pictures] for name, dehaze in models.items()}
+        scores["real"] = {name: measuring.without_truth(pictures, found) for name, found in outputs.items()}
+        tables.append(report.check_table(scores["real"]))
+        page = report.sheet([path.name for path in real], [dict(zip(outputs, row)) for row in zip(*outputs.values())])
+    return "\n\n".join(tables), scores, page
+
+
+def _write(folder: Path, text: str, scores: dict[str, object], page: object) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(folder / "tables.md", (text + "\n").encode())
+    replace_file(folder / "scores.json", (json.dumps(scores, indent=2) + "\n").encode())
+    if page is not None:
+        page.save(folder / "real.jpg", quality=_SHEET_QUALITY)
+
+
+def main(argv: list[str]) -> int:
+    """Exit code 0, or 2 for bad flags, models or pictures."""
+    command_line.start_tensorflow()
+    try:
+        if len(argv) > 1:
+            raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
+        text, scores, page = evaluate()
+        if _OUTPUT.value:
+            _write(Path(_OUTPUT.value), text, scores, page)
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,62 @@
+"""The tables in Markdown, and the sheet of real pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+_LABELS = {"clear_psnr": "clear kept, dB", "clear_psnr_least": "least", "once_psnr": "once, dB",
+           "twice_psnr": "twice, dB", "noise": "noise", "sky_colour": "sky: colour", "sky_structure": "sky: structure",
+           "dark_channel": "dark channel", "contrast_gain": "contrast gain", "colourfulness": "colourfulness"}
+_DIGITS = {"noise": 2, "sky_colour": 2, "sky_structure": 3, "dark_channel": 3, "contrast_gain": 2}
+_TILE_PX, _CAPTION_PX = 240, 16
+
+
+def pair_table(scores: Mapping[str, Mapping[str, Mapping[str, float]]], counts: Mapping[str, int]) -> str:
+    """PSNR / SSIM / CIEDE2000 of each set (rows) and model (columns).
+
+    Args:
+      scores: set, model and metric to the mean.
+      counts: pairs of each set.
+    """
+    models = list(next(iter(scores.values())))
+    lines = [f"| PSNR dB / SSIM / CIEDE2000 | {' | '.join(models)} |", "|---|" + "---|" * len(models)]
+    for name, found in scores.items():
+        cells = [f"{score['psnr']:.2f} / {score['ssim']:.3f} / {score['ciede2000']:.1f}" for score in found.values()]
+        lines.append(f"| {name} ({counts[name]}) | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def check_table(scores: Mapping[str, Mapping[str, float]]) -> str:
+    """One row per model, one column per measure."""
+    measures = list(next(iter(scores.values())))
+    lines = [f"| | {' | '.join(_LABELS[measure] for measure in measures)} |", "|---|" + "---:|" * len(measures)]
+    for name, found in scores.items():
+        cells = [f"{found[measure]:.{_DIGITS.get(measure, 1)}f}" for measure in measures]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def sheet(names: Sequence[str], rows: Sequence[Mapping[str, np.ndarray]]) -> Image.Image:
+    """Pictures side by side: one row per input, one column per model.
+
+    Args:
+      names: of the inputs.
+      rows: model to picture, uint8 [H, W, 3], the same models in each row.
+    """
+    columns = list(rows[0])
+    heights = [max(1, round(_TILE_PX * picture.shape[0] / picture.shape[1])) for picture in
+               (row[columns[0]] for row in rows)]
+    page = Image.new("RGB", (_TILE_PX * len(columns), sum(heights) + _CAPTION_PX * (len(rows) + 1)), "white")
+    draw, top = ImageDraw.Draw(page), _CAPTION_PX
+    for place, column in enumerate(columns):
+        draw.text((_TILE_PX * place + 4, 2), column, fill="black")
+    for name, row, height in zip(names, rows, heights):
+        draw.text((4, top + 2), name, fill="black")
+        for place, column in enumerate(columns):
+            tile = Image.fromarray(row[column]).resize((_TILE_PX, height), Image.Resampling.LANCZOS)
+            page.paste(tile, (_TILE_PX * place, top + _CAPTION_PX))
+        top += height + _CAPTION_PX
+    return page
