@@ -29,7 +29,7 @@ from cut_tf.metrics.distances import MIN_IMAGES
 from cut_tf.metrics.features import FeatureExtractor, feature_extractor
 from cut_tf.settings import Settings
 from cut_tf.settings.fields import require
-from cut_tf.training import callbacks, distribution, evaluation, lost_processes, run_inputs
+from cut_tf.training import callbacks, distribution, evaluation, lost_processes, overview, run_inputs
 from cut_tf.training.evaluation import TestSet
 from cut_tf.translators.run import compile_generator
 
@@ -205,6 +205,8 @@ class Run:
         if not self.devices.is_chief:
             return saver, None, [stop, saver]
         writer = callbacks.make_writer(self.folder)
+        if self._step() == 0:
+            overview.write_overview(writer, self.settings)
         observers = [stop, callbacks.ScalarLogger(self.method, writer, train.log_steps, self.settings.data.batch_size),
                      callbacks.PictureLogger(self.method, writer, train.image_steps, test_set,
                                              self._inference_translation())]
@@ -266,7 +268,7 @@ def summary(run: Run, outcome: Outcome) -> str:
                   for name, values in outcome.metrics.items()]
         if paired:
             lines.append(f"comparison (input | output | target): {run.folder / 'comparison.png'}")
-    lines.append(f"tensorboard --logdir={run.folder}")
+    lines.append(f"tensorboard --logdir={run.folder} --samples_per_plugin=images=0")
     return "\n".join(lines)
 
 

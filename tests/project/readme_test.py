@@ -112,7 +112,7 @@ def _arguments(command: str) -> list[str]:
     if words[2] == "tools.benchmark":
         words += ["--size_px=32", "--sizes_px=32", "--batches=1,2", "--pairs=2", "--noresnet", "--ngf=4",
                   "--generator_blocks=1", "--repeats=1", "--precision=float32", "--forms=Keras float32",
-                  "--steps=2", "--window=2",
+                  "--steps=2", "--window=2", "--requests=2",
                   *(["--method=paired"] if words[3] in ("report", "scaling", "losses") else [])]
     if words[2] == "tools.make_dehaze_mobile":
         words += [f"--train_flag={flag}" for flag in _tiny(["--flagfile=dehaze_mobile", "--dataset=scenes+hazed:x"])]
@@ -199,7 +199,7 @@ def test_a_command_of_each_kind_runs_and_the_others_parse(workspace):
         for command in _commands():
             arguments = _arguments(command)[1:]
             walked = command.startswith(WALK) and not any(f"={folder}" in command for folder in SLOW_FOLDERS)
-            if "cut_tf.client" in command:
+            if "cut_tf.client" in command or "benchmark serving" in command:
                 arguments.append(f"--server={_stand_in(command, workspace, servers)}")
             if walked or arguments[0] != "-m":
                 outputs[command] = _run_warm(arguments, workspace)
@@ -215,7 +215,7 @@ def test_every_command_runs(workspace):
     with contextlib.ExitStack() as servers:
         for command in _commands():
             arguments = _arguments(command)
-            if "cut_tf.client" in command:
+            if "cut_tf.client" in command or "benchmark serving" in command:
                 arguments.append(f"--server={_stand_in(command, workspace, servers)}")
             no_beam = "--runner=" in command and not importlib.util.find_spec("apache_beam")
             if no_beam or command.startswith(PARSED):

@@ -8,6 +8,7 @@
     stiefel --size_px=256 --ngf=64                                   the orthonormal constraint as a share of a step
     translate --sizes_px=256,512,1024                                Keras model, SavedModel and TFLite at growing sizes
     tflite --run=DIR --sizes_px=256,512                              SavedModel and TFLite: time, size, memory, quality
+    serving --server=HOST:PORT --model=NAME --parallel=1,4,16        a server under load: latencies, pictures a second
     report --method=cut,fastcut --precision=float32,bfloat16         train_step, layers and translate, as Markdown
 
 Rows of train_step, scaling, losses, translate and tflite come from processes of their own, the others of a command

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from cut_tf.client.calls import Endpoint
 from cut_tf.common.errors import InputError
 from cut_tf.layers.orthogonal import retraction, tangent_projection
 from cut_tf.networks import POLICIES
@@ -21,6 +22,7 @@ from tools.benchmark import (
     naive,
     report as benchmark_report,
     scaling as benchmark_scaling,
+    serving as benchmark_serving,
     step as benchmark_step,
     tflite as benchmark_tflite,
     translate as benchmark_translate,
@@ -140,6 +142,16 @@ def tflite() -> Iterator[dict]:
                                  asked.RESNET.value)
 
 
+def serving() -> Iterator[dict]:
+    """A server under load."""
+    endpoint = Endpoint(asked.SERVER.value, asked.MODEL.value, retries=0)
+    endpoint.check()
+    client = benchmark_serving.PROTOCOLS[asked.PROTOCOL.value](endpoint)
+    client.check()
+    return benchmark_serving.rows(client, _numbers(asked.SIZES.value, "sizes_px"),
+                                  _numbers(asked.PARALLEL.value, "parallel"), asked.REQUESTS.value)
+
+
 def layers() -> Iterator[dict]:
     """Layers and losses against their naive forms; deformable convolution against an ordinary one, as in AECR-Net."""
     size_px, batch, ngf = asked.SIZE.value or 256, asked.BATCH.value or 1, asked.NGF.value or 64
@@ -181,4 +193,5 @@ COMMANDS = {"train_step": Command(train_step, benchmark_step.line),
             "stiefel": Command(stiefel, _stiefel_line),
             "translate": Command(translate, benchmark_translate.line),
             "tflite": Command(tflite, benchmark_tflite.line),
+            "serving": Command(serving, benchmark_serving.line),
             "report": Command(report, lambda row: row["markdown"])}

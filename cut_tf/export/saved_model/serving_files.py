@@ -19,6 +19,7 @@ from cut_tf.common.files import replace_file
 from cut_tf.export.saved_model.serving_texts import (
     BATCHING,
     COMPOSE,
+    KUBERNETES,
     MODEL_ENTRY,
     MODELS_HEAD,
     MODELS_TAIL,
@@ -68,7 +69,7 @@ def write_serving_files(folder: Path) -> Callable[[], None]:
     """
     name, parent = model_name(folder), _absolute(folder).parent
     texts = {"batching.config": _signed(BATCHING), "monitoring.config": _signed(MONITORING),
-             "docker-compose.yml": _signed(COMPOSE),
+             "docker-compose.yml": _signed(COMPOSE), "kubernetes.yaml": _signed(KUBERNETES.replace("MODEL", name)),
              "README.md": _signed(README.replace("MODEL", name), "<!-- ", " -->")}
     foreign = [file for file, text in texts.items() if not _write_own(parent / file, text)]
     if foreign:

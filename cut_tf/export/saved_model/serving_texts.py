@@ -50,8 +50,8 @@ prometheus_config {
 COMPOSE = """\
 services:
   serving:
-    # TensorFlow 2.19 lies between the two versions that write these models, 2.15 and 2.21, which read each other's.
-    image: tensorflow/serving:2.19.1
+    # TensorFlow 2.20 lies between the two versions that write these models, 2.15 and 2.21, which read each other's.
+    image: tensorflow/serving:2.20.0
     command:
       - --model_config_file=/models/models.config
       - --model_config_file_poll_wait_seconds=60
@@ -76,6 +76,95 @@ services:
     restart: unless-stopped
 """
 
+KUBERNETES = """\
+# TF Serving on Kubernetes: kubectl apply -f kubernetes.yaml. The folder of models is what the claim `models` holds.
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: serving
+  labels: {app: serving}
+spec:
+  replicas: 2
+  selector:
+    matchLabels: {app: serving}
+  template:
+    metadata:
+      labels: {app: serving}
+      annotations:
+        prometheus.io/scrape: "true"
+        prometheus.io/port: "8501"
+        prometheus.io/path: /monitoring/prometheus/metrics
+    spec:
+      containers:
+        - name: serving
+          image: tensorflow/serving:2.20.0
+          args:
+            - --model_config_file=/models/models.config
+            - --model_config_file_poll_wait_seconds=60
+            - --enable_batching=true
+            - --batching_parameters_file=/models/batching.config
+            - --monitoring_config_file=/models/monitoring.config
+            - --rest_api_timeout_in_ms=120000
+          ports:
+            - {name: grpc, containerPort: 8500}
+            - {name: rest, containerPort: 8501}
+          # The ports open when all models are loaded and warm, which may take minutes.
+          startupProbe:
+            tcpSocket: {port: grpc}
+            periodSeconds: 5
+            failureThreshold: 60
+          # Answers 404 for a model that the server does not have.
+          readinessProbe:
+            httpGet: {path: /v1/models/MODEL, port: rest}
+            periodSeconds: 10
+            timeoutSeconds: 5
+          # Only a port that does not open: a busy server must not be restarted.
+          livenessProbe:
+            tcpSocket: {port: grpc}
+            periodSeconds: 20
+            timeoutSeconds: 5
+            failureThreshold: 6
+          resources:
+            # num_batch_threads of batching.config pictures at a time. A generator of full width (--ngf=64) needs 2.8 GB
+            # for each picture of the largest size, the light one 0.2 GB.
+            requests: {cpu: "2", memory: 2Gi}
+            limits: {memory: 6Gi}
+          volumeMounts:
+            - {name: models, mountPath: /models, readOnly: true}
+      volumes:
+        - name: models
+          persistentVolumeClaim: {claimName: models, readOnly: true}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: serving
+spec:
+  # gRPC keeps one connection: clients in the cluster share its pods evenly only through a proxy that knows HTTP/2.
+  selector: {app: serving}
+  ports:
+    - {name: grpc, port: 8500, targetPort: grpc}
+    - {name: rest, port: 8501, targetPort: rest}
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata:
+  name: serving
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: serving}
+  minReplicas: 2
+  maxReplicas: 8
+  metrics:
+    # Translation is bound by the CPU, so its use follows the load. It counts against requests.cpu.
+    - type: Resource
+      resource:
+        name: cpu
+        target: {type: Utilization, averageUtilization: 70}
+  behavior:
+    # A new pod is of use only once it is warm.
+    scaleDown: {stabilizationWindowSeconds: 300}
+"""
+
 README = """\
 # Models for TF Serving
 
@@ -94,7 +183,7 @@ docker compose up --detach --wait
 or without compose:
 
 ```bash
-docker run --rm -p 127.0.0.1:8500:8500 -p 127.0.0.1:8501:8501 -v "$PWD:/models:ro" tensorflow/serving:2.19.1 \\
+docker run --rm -p 127.0.0.1:8500:8500 -p 127.0.0.1:8501:8501 -v "$PWD:/models:ro" tensorflow/serving:2.20.0 \\
   --model_config_file=/models/models.config --model_config_file_poll_wait_seconds=60 \\
   --enable_batching=true --batching_parameters_file=/models/batching.config \\
   --monitoring_config_file=/models/monitoring.config --rest_api_timeout_in_ms=120000
@@ -142,6 +231,7 @@ curl --silent http://127.0.0.1:8501/monitoring/prometheus/metrics
 docker compose ps
 ```
 
-show the state of each version, counts and latencies for Prometheus, and whether the container is healthy. Memory and
-queue are set in `batching.config`.
+show the state of each version, counts and latencies for Prometheus, and whether the container is healthy. A model is
+ready when the first answers with the state AVAILABLE. `kubernetes.yaml` has that address as its readiness probe. Memory
+and queue are set in `batching.config`.
 """

@@ -27,7 +27,7 @@ from cut_tf.export.saved_model.serving_files import model_name, write_serving_fi
 from cut_tf.methods import build_method
 from cut_tf.translators.run import Translator
 
-FILES = ["README.md", "batching.config", "docker-compose.yml", "models.config", "monitoring.config"]
+FILES = ["README.md", "batching.config", "docker-compose.yml", "kubernetes.yaml", "models.config", "monitoring.config"]
 
 
 def _model(folder: Path, name: str = "tiny") -> Path:
@@ -124,6 +124,31 @@ def test_the_compose_file_mounts_what_its_flags_name(models, service):
     # The same flags without compose.
     readme = (models / "README.md").read_text()
     assert all(word in readme for word in service["command"]) and service["image"] in readme
+
+
+def test_the_kubernetes_manifest_runs_the_same_server_and_its_parts_belong_together(models, service):
+    yaml = pytest.importorskip("yaml", reason="pyyaml is not installed: pip install '.[test]'")
+    parts = {part["kind"]: part for part in yaml.safe_load_all((models / "kubernetes.yaml").read_text())}
+    assert {kind: part["apiVersion"] for kind, part in parts.items()} == {
+        "Deployment": "apps/v1", "Service": "v1", "HorizontalPodAutoscaler": "autoscaling/v2"}
+    deployment, network, scaler = (parts[kind]["spec"] for kind in parts)
+    pod = deployment["template"]
+    assert deployment["selector"]["matchLabels"] == pod["metadata"]["labels"] == network["selector"]
+    (server,) = pod["spec"]["containers"]
+    assert (server["image"], server["args"]) == (service["image"], service["command"])
+    ports = {port["name"]: port["containerPort"] for port in server["ports"]}
+    assert ports == {port["name"]: port["port"] for port in network["ports"]} == {"grpc": 8500, "rest": 8501}
+    assert {port["targetPort"] for port in network["ports"]} == set(ports)
+    assert server["readinessProbe"]["httpGet"] == {"path": "/v1/models/tiny", "port": "rest"}
+    assert server["livenessProbe"]["tcpSocket"] == server["startupProbe"]["tcpSocket"] == {"port": "grpc"}
+    assert set(server["resources"]) == {"requests", "limits"} and "cpu" in server["resources"]["requests"]
+    (mount,), (volume,) = server["volumeMounts"], pod["spec"]["volumes"]
+    assert mount["name"] == volume["name"] and mount["mountPath"] == "/models" and mount["readOnly"]
+    monitoring = (models / "monitoring.config").read_text()
+    assert f'"{pod["metadata"]["annotations"]["prometheus.io/path"]}"' in monitoring
+    assert scaler["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment",
+                                        "name": parts["Deployment"]["metadata"]["name"]}
+    assert scaler["minReplicas"] <= deployment["replicas"] <= scaler["maxReplicas"]
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on the PATH")

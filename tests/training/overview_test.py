@@ -1,0 +1,78 @@
+"""What a run tells TensorBoard at its start, read back by TensorBoard's own reader of events."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from cut_tf.settings import Settings
+from cut_tf.training import overview
+from cut_tf.training.callbacks import make_writer
+from cut_tf.training.trainer import Run
+
+
+def _events(folder: Path) -> EventAccumulator:
+    return EventAccumulator(str(folder / "events"), size_guidance={"tensors": 0}).Reload()
+
+
+def _text(events: EventAccumulator, tag: str) -> str:
+    (value,) = events.Tensors(f"{tag}/text_summary") if f"{tag}/text_summary" in events.Tags()["tensors"] else (
+        events.Tensors(tag))
+    return value.tensor_proto.string_val[0].decode()
+
+
+@pytest.fixture(scope="module", name="run")
+def _run(tmp_path_factory, tiny_settings) -> Path:
+    """A tiny run that evaluates, draws and logs at every step."""
+    run = tmp_path_factory.mktemp("overview") / "run"
+    settings = tiny_settings(run=str(run), method="paired", generator="mobile", generator_norm="none", batch_size=2,
+                             preprocess="crop", log_steps=1, image_steps=1, eval_steps=1, ngf=5)
+    assert Run(settings).train(verbose=0).finished
+    return run
+
+
+def test_every_chart_of_the_layout_has_curves_and_every_curve_a_chart(run):
+    events = _events(run)
+    layout = layout_pb2.Layout.FromString(
+        events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    patterns = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
+    curves = {tag for tag in events.Tags()["tensors"]
+              if events.SummaryMetadata(tag).plugin_data.plugin_name == "scalars"}
+    assert "loss/generator" in curves and "eval_ema/psnr" in curves
+    found = {title: {curve for curve in curves if any(re.match(tag, curve) for tag in tags)}
+             for title, tags in patterns.items()}
+    # FID and KID are only measured when asked for; this method has no further metrics.
+    assert {title for title, group in found.items() if not group} <= {"FID", "KID", "to look at"}
+    rest = curves - set().union(*found.values())
+    assert rest == {curve for curve in rest if curve.startswith(("alarm/", "colour/", "colours/"))}, rest
+
+
+def test_settings_are_a_table_and_hparams(run):
+    events = _events(run)
+    table = _text(events, "settings")
+    assert "| `--ngf` | 5 | 64 |" in table and "| `--generator` | mobile | resnet |" in table
+    assert "--samples_per_plugin=images=0" in _text(events, "pictures")
+    data = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    hparams = plugin_data_pb2.HParamsPluginData.FromString(data).session_start_info.hparams
+    assert hparams["ngf"].number_value == 5 and hparams["generator"].string_value == "mobile"
+    assert "run" not in hparams and "learning_rate" in hparams
+
+
+def test_a_continued_run_says_it_once(run, tiny_settings):
+    names = [tag for tag in _events(run).Tags()["tensors"] if tag == "custom_scalars__config__"]
+    assert len(names) == len(_events(run).Tensors("custom_scalars__config__")) == 1
+
+
+def test_values_that_markdown_or_hparams_cannot_have_are_written_otherwise(tmp_path):
+    settings = Settings.of(dataset="a|b,c")
+    assert "| `--dataset` | a\\|b,c |" in overview.settings_table(settings)
+    assert not [name for name, value in overview.compared_settings(settings).items() if value is None]
+    writer = make_writer(tmp_path)
+    overview.write_overview(writer, settings)
+    writer.close()
+    assert "custom_scalars__config__" in _events(tmp_path).Tags()["tensors"]
