@@ -7,12 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from cut_tf.metrics import IN_TRAINING
+from cut_tf.metrics import IN_TRAINING, METRICS
 from cut_tf.settings import FIELDS, Settings
 
 # Dashboard "Custom Scalars": title of a group, then of a chart, to regular expressions of the curves in it.
-LAYOUT: Mapping[str, Mapping[str, list[str]]] = {
-    "Quality on the test pictures": {metric.label: [f"eval_(ema|raw)/{name}$"] for name, metric in IN_TRAINING.items()},
+_LAYOUT: Mapping[str, Mapping[str, list[str]]] = {
     "Objective": {"generator and discriminator": ["loss/generator$", "loss/discriminator.*"],
                   "all terms": ["loss/(?!generator$|discriminator)"], "to look at": ["metric/"]},
     "Health": {"gradient norms": ["gradient_norm/"], "learning rates": ["learning_rate/"],
@@ -37,12 +36,19 @@ def write_overview(writer: tf.summary.SummaryWriter, settings: Settings) -> None
     layout = layout_pb2.Layout(category=[
         layout_pb2.Category(title=title, chart=[
             layout_pb2.Chart(title=chart, multiline=layout_pb2.MultilineChartContent(tag=tags))
-            for chart, tags in charts.items()]) for title, charts in LAYOUT.items()])
+            for chart, tags in charts.items()]) for title, charts in _charts(settings).items()])
     with writer.as_default(step=0):
         tf.summary.experimental.write_raw_pb(custom_scalar.pb(layout).SerializeToString())
         tf.summary.text("settings", settings_table(settings))
         tf.summary.text("pictures", _PICTURES.format(steps=settings.train.image_steps))
         hparams.hparams(compared_settings(settings), trial_id=settings.train.run or None)
+
+
+def _charts(settings: Settings) -> dict[str, Mapping[str, list[str]]]:
+    """Charts by group: what the run measures on its test pictures first."""
+    measured = [*(name for name in METRICS if METRICS[name].in_training), settings.evaluation.distribution_metric]
+    quality = {IN_TRAINING[name].label: [f"eval_(ema|raw)/{name}$"] for name in measured if name in IN_TRAINING}
+    return {"Quality on the test pictures": quality, **_LAYOUT}
 
 
 def compared_settings(settings: Settings) -> dict[str, Any]:
