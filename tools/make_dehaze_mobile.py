@@ -1,7 +1,8 @@
 """Makes saved_models/dehaze_mobile: python -m tools.make_dehaze_mobile --photographs=DIR --val_photographs=DIR
 
-Trains with the flagfile dehaze_mobile, or continues or uses an existing run. Exports the SavedModel and its .tflite
-twins, measures them on the hazed --val_photographs and on the test scenes, and writes the model card.
+With --model=dehaze the other model, the gated U-Net. Trains with the flagfile of the model's name, or continues or uses
+an existing run. Exports the SavedModel and its .tflite twins, measures them on the hazed --val_photographs and on the
+test scenes, and writes the model card.
 With --measure_only it prints the card's tables for the model in --output, and writes nothing.
 """
 
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 
 _PHOTOGRAPHS = flags.DEFINE_string("photographs", None, "folder of clear photographs to train on", required=True)
 _VAL = flags.DEFINE_string("val_photographs", None, "folder of clear photographs to measure on", required=True)
-_RUN = flags.DEFINE_string("run", "runs/dehaze_mobile", "folder of the run")
-_OUTPUT = flags.DEFINE_string("output", "saved_models/dehaze_mobile", "folder of the model")
+_MODEL = flags.DEFINE_enum("model", "dehaze_mobile", ["dehaze_mobile", "dehaze"], "which model, and its flagfile")
+_RUN = flags.DEFINE_string("run", "", "folder of the run; runs/MODEL if empty")
+_OUTPUT = flags.DEFINE_string("output", "", "folder of the model; saved_models/MODEL if empty")
 _SOURCE = flags.DEFINE_string("photographs_source", "not stated", "where the photographs come from, for the card")
 _LICENSE = flags.DEFINE_string("license", "not stated", "licence of the weights, for card and metadata")
 _MEASURE_ONLY = flags.DEFINE_bool("measure_only", False, "print the card's tables for the model in --output, and stop")
@@ -40,9 +42,9 @@ _EXTRA = flags.DEFINE_multi_string("train_flag", [], "more flags for the trainin
 
 _SIZE = Size(256, 256)
 _TWINS = (("float16", (_SIZE,)), ("int8", (_SIZE,)), ("dynamic", (_SIZE,)), ("float16", ()))
-_CARD = """# dehaze_mobile
+_CARD = """# {name}
 
-Removes haze from photographs and video frames: the light generator of cut_tf, {weights:,} weights, `1/` as a SavedModel
+Removes haze from photographs and video frames: {network} of cut_tf, {weights:,} weights, `1/` as a SavedModel
 for TF Serving and `cut_tf.translate`, and as .tflite files for phones (RGB in [-1, 1], input and output of one size).
 
 ## Made by
@@ -53,9 +55,9 @@ at commit {commit}: {steps:,} steps, method `{method}`, seed {seed}.
 
 ## Data
 
-Rendered scenes of cut_tf (`--dataset=scenes`), and {photographs} clear photographs (source: {source}) that get
-haze by the scattering model with made-up depths while they are read. Sensor noise of {noise:g} levels is added to the
-input.
+Rendered scenes and rooms of cut_tf (`--dataset=scenes+rooms`), and {photographs} clear photographs (source: {source})
+that get haze by the scattering model with made-up depths while they are read. Sensor noise of {noise:g} levels is
+added to the input.
 
 ## Measured
 
@@ -69,20 +71,30 @@ Full-size pictures, the SavedModel, means and standard deviations:
 |---|---:|---:|
 {files}
 
-These tables again: `python -m tools.make_dehaze_mobile --measure_only --photographs=DIR --val_photographs=DIR`. Speed
-and noise: `python -m tools.benchmark tflite --run={run}`. `1/` has warm-up requests of 256x256 px for TF Serving.
+These tables again: `python -m tools.make_dehaze_mobile --model={name} --measure_only --photographs=DIR
+--val_photographs=DIR`. Speed and noise: `python -m tools.benchmark tflite --run={run}`. Other hazes and depths, skies,
+other models: `python -m tools.evaluate_dehazing`. `1/` has warm-up requests of 256x256 px for TF Serving.
 
 ## Failures
 
-Where the haze is so dense that nothing is left of the scene, clouds or dark patches are invented. Thin haze at dusk and
-pictures without haze become darker and more contrasted than they should be; sand and fog of strong colour keep that
-colour; skies get halos along roofs and branches. Depths of training photographs were made up: what is measured here is
-haze of that kind, not real haze. Not for anything that people's safety depends on.
+{failures}
 
 ## Licence
 
 {license}
 """
+_NETWORKS = {"dehaze_mobile": "the light generator", "dehaze": "the gated U-Net"}
+_FAILURES = {
+    "dehaze_mobile": """\
+Where the haze is so dense that nothing is left of the scene, clouds or dark patches are invented. Thin haze at dusk and
+pictures without haze become darker and more contrasted than they should be; sand and fog of strong colour keep that
+colour; skies get halos along roofs and branches. Depths of training photographs were made up: what is measured here is
+haze of that kind, not real haze. Not for anything that people's safety depends on.""",
+    "dehaze": """\
+Where the haze is so dense that nothing is left of the scene, some of it stays, or grey patches are invented. Smooth
+white skies can get blue or cloudy patches. Fog of strong colour keeps that colour. Depths of training photographs were
+made up: what is measured here is haze of that kind, not real haze. Not for anything that people's safety depends
+on."""}
 
 
 def make(output: Path) -> None:
@@ -91,12 +103,12 @@ def make(output: Path) -> None:
     from cut_tf.export.tflite.export import export_tflite
     from cut_tf.translators.run import Translator
 
-    dataset = f"scenes+hazed:{_PHOTOGRAPHS.value},{_VAL.value}"
-    train = ["-m", "cut_tf.train", "--flagfile=dehaze_mobile", f"--dataset={dataset}", f"--run={_RUN.value}",
+    dataset = f"scenes+rooms+hazed:{_PHOTOGRAPHS.value},{_VAL.value}"
+    train = ["-m", "cut_tf.train", f"--flagfile={_MODEL.value}", f"--dataset={dataset}", f"--run={_run()}",
              *_EXTRA.value]
     if subprocess.run([sys.executable, *train]).returncode:
-        raise InputError(f"--run={_RUN.value}: the training failed")
-    translator = Translator(_RUN.value)
+        raise InputError(f"--run={_run()}: the training failed")
+    translator = Translator(_run())
     saved_model = export_saved_model(translator, output, ExportOptions((_SIZE,)))
     hazed = f"hazed:{_PHOTOGRAPHS.value},{_VAL.value}"
     for quantize, sizes in _TWINS:
@@ -104,6 +116,14 @@ def make(output: Path) -> None:
                                                         license=_LICENSE.value))
     card = _card(translator, saved_model, ["python", *train])
     replace_file(output / "MODEL_CARD.md", card.encode())
+
+
+def _run() -> str:
+    return _RUN.value or f"runs/{_MODEL.value}"
+
+
+def _output() -> Path:
+    return Path(_OUTPUT.value or f"saved_models/{_MODEL.value}")
 
 
 def _card(translator: Translator, saved_model: Path, command: Sequence[str]) -> str:
@@ -114,7 +134,8 @@ def _card(translator: Translator, saved_model: Path, command: Sequence[str]) -> 
                         steps=translator.step, method=settings.train.method, seed=settings.train.seed,
                         photographs=len(open_dataset(tests["hazed photographs"]).pairs[0]) //
                         tests["hazed photographs"].hazed.haze_variants, noise=settings.regression.source_noise_levels,
-                        rows=rows, files=files, run=_RUN.value, license=_LICENSE.value, source=_SOURCE.value)
+                        rows=rows, files=files, name=_MODEL.value, network=_NETWORKS[_MODEL.value],
+                        failures=_FAILURES[_MODEL.value], run=_run(), license=_LICENSE.value, source=_SOURCE.value)
 
 
 def _tests() -> dict[str, Settings]:
@@ -165,13 +186,13 @@ def main(argv: list[str]) -> int:
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
         if _MEASURE_ONLY.value:
-            print("\n\n".join(_tables(newest_version(Path(_OUTPUT.value), "--output"), _tests())))
+            print("\n\n".join(_tables(newest_version(_output(), "--output"), _tests())))
             return 0
-        make(Path(_OUTPUT.value))
+        make(_output())
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"written: {_OUTPUT.value}")
+    print(f"written: {_output()}")
     return 0
 
 

@@ -115,7 +115,7 @@ def _arguments(command: str) -> list[str]:
                   "--steps=2", "--window=2", "--requests=2",
                   *(["--method=paired"] if words[3] in ("report", "scaling", "losses") else [])]
     if words[2] == "tools.make_dehaze_mobile":
-        words += [f"--train_flag={flag}" for flag in _tiny(["--flagfile=dehaze_mobile", "--dataset=scenes+hazed:x"])]
+        words += [f"--train_flag={flag}" for flag in _tiny(["--flagfile=dehaze_mobile", "--dataset=rooms+hazed:x"])]
     if words[2] == "cut_tf.export" and {"--format=tflite", "--format=hub"} & set(words):
         words += ["--allow_quality_loss"]  # of a network that has learned nothing
     if words[2] == "tools.fetch_clear_photographs":
