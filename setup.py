@@ -36,6 +36,7 @@ if refused(sys.version_info[:2]):
 # Each release of tensorflow-serving-api needs the TensorFlow of its own number.
 SERVING = ["tensorflow-serving-api>=2.15.1,<2.22,!=2.16.*,!=2.17.*,!=2.18.*,!=2.19.*,!=2.20.*", "grpcio>=1.60,<2",
            "requests>=2.31,<3"]
+WEIGHTS = ["safetensors>=0.4,<1"]
 MOBILE = ['ai-edge-litert>=2.1,<3; python_version >= "3.10"', 'ai-edge-quantizer>=0.6,<1; python_version >= "3.10"']
 PLOTS = ["matplotlib>=3.8,<4"]
 TESTS = ["pytest>=8,<10", "pytest-xdist>=3.5,<4", "scikit-image>=0.24,<1", "scipy>=1.11,<2", "ruff>=0.6,<1",
@@ -82,10 +83,12 @@ setup(
         "absl-py>=1.4,<3",
     ],
     extras_require={
-        "test": [*TESTS, *SERVING, *MOBILE, *PLOTS],
+        "test": [*TESTS, *SERVING, *MOBILE, *PLOTS, *WEIGHTS],
         "plots": PLOTS,
         "serving": SERVING,
         "mobile": MOBILE,
+        # Weight files of that format; .pth files need nothing.
+        "weights": WEIGHTS,
         # With CUDA's libraries, which GPUs need and plain TensorFlow does not bring; Linux only. The range as above.
         "gpu": ["tensorflow[and-cuda]>=2.15.1,<2.22,!=2.16.*,!=2.17.*,!=2.18.*,!=2.19.*,!=2.20.*"],
         # A page in the browser, and what drives one in tests.
@@ -106,6 +109,7 @@ setup(
             "cut-tf-export=cut_tf.export.__main__:run",
             "cut-tf-client=cut_tf.client.__main__:run",
             "cut-tf-demo=cut_tf.demo.__main__:run",
+            "cut-tf-import-weights=cut_tf.import_weights:run",
         ],
     },
 )

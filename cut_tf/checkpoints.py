@@ -25,7 +25,10 @@ from cut_tf.settings import Settings
 
 _AT_STEP = re.compile(r"(.+)@(\d+)")
 _STEP_FOLDER = re.compile(r"step_(\d{10})")
-_PREFIX = "variables"
+# In the folder of a run that was not trained here: where its weights came from.
+IMPORTED = "imported.json"
+_PREFIX, _SETTINGS = "variables", "settings.json"
+_STORED_NAME = re.compile(r"state/(.+)/\.ATTRIBUTES/VARIABLE_VALUE")
 _FORMAT = 1
 
 
@@ -72,7 +75,7 @@ class CheckpointStore:
             if self._writes:
                 contents = {"format": _FORMAT, "step": step, "variables": len(state)}
                 (aside / "checkpoint.json").write_text(json.dumps(contents) + "\n", encoding="utf-8")
-                (aside / "settings.json").write_text(settings.to_json(), encoding="utf-8")
+                (aside / _SETTINGS).write_text(settings.to_json(), encoding="utf-8")
                 os.replace(aside, path)
         except (OSError, tf.errors.OpError) as error:
             raise InputError(f"{path}: checkpoint cannot be written: {error}. Earlier checkpoints are untouched; "
@@ -103,6 +106,29 @@ class CheckpointStore:
                 status.assert_consumed()
         except (tf.errors.OpError, AssertionError, ValueError) as error:
             raise InputError(f"{path}: checkpoint cannot be read: {error}") from error
+
+    def shapes(self, step: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of all that the checkpoint of that step holds, by the names of `save`'s state.
+
+        Raises:
+          InputError: if it is damaged.
+        """
+        path = self.path(step)
+        try:
+            found = tf.train.load_checkpoint(str(path / _PREFIX)).get_variable_to_shape_map()
+        except (tf.errors.OpError, ValueError) as error:
+            raise InputError(f"{path}: checkpoint cannot be read: {error}") from error
+        shapes = {}
+        for key, shape in found.items():
+            match = _STORED_NAME.fullmatch(key)
+            if match:
+                # TensorFlow writes . for what separates parts of a name.
+                shapes[match[1].replace(".S", "/").replace("..", ".")] = tuple(shape)
+        return shapes
+
+    def networks(self, step: int) -> set[str]:
+        """Names of the networks whose weights the checkpoint of that step holds, and of others that have parts."""
+        return {name.partition("/")[0] for name in self.shapes(step) if "/" in name}
 
     def mark(self, name: str, step: int, **values: object) -> None:
         """Names a checkpoint `best` or `final`, which keeps it from being removed."""
@@ -172,15 +198,25 @@ def run_and_step(run: str | Path) -> tuple[Path, int | None]:
     return Path(run), None
 
 
+def read_settings(folder: Path, flag: str = "--run") -> Settings:
+    """The settings of a run. Raises InputError, naming the flag, if the folder is none or they are damaged."""
+    path = folder / _SETTINGS
+    if not path.is_file():
+        raise InputError(f"{flag} must be the folder of a run, found no settings.json in {folder}")
+    return Settings.from_json(path.read_text(encoding="utf-8"), str(path))
+
+
 def check_same_settings(folder: Path, settings: Settings) -> None:
     """Raises InputError if the folder holds a run of other settings, or files that are no run."""
-    path = folder / "settings.json"
+    if (folder / IMPORTED).is_file():
+        raise InputError(f"--run must be a new folder, found {folder}, which holds imported weights; training begins "
+                         f"with them by --init_from={folder}")
+    path = folder / _SETTINGS
     if not path.exists():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"--run must be a new or empty folder, or that of a run, found other files in {folder}")
         return
-    existing = Settings.from_json(path.read_text(encoding="utf-8"), str(path))
-    differences = existing.differences(settings)
+    differences = read_settings(folder).differences(settings)
     if differences:
         raise InputError(f"--run={folder} holds a run of other settings (its own against the given ones):\n  "
                          + "\n  ".join(differences) + "\nName another folder, or give the run's own settings")
@@ -192,6 +228,6 @@ def write_settings(folder: Path, settings: Settings) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--run={folder} cannot be created: {error}") from error
-    path = folder / "settings.json"
+    path = folder / _SETTINGS
     if not path.exists():
         replace_file(path, settings.to_json().encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from absl import flags
 
@@ -21,7 +21,7 @@ _TABLES: dict[str, Mapping[str, Row]] = {
     "method": METHODS, "generator": GENERATORS, "discriminator": DISCRIMINATORS, "best_metric": IN_TRAINING,
     "distribution_metric": {"none": Row("", "none is measured"), **DISTANCES}}
 # Flags by which a person chooses what is used. Given after a flagfile, they leave some of its flags without a reader.
-_CHOOSING = ("method", "generator", "discriminator", "dataset")
+_CHOOSING = ("method", "generator", "discriminator", "dataset", "init_from")
 _WIDTH = 118
 
 
@@ -54,6 +54,38 @@ def _help_of(name: str) -> str:
 def settings_from(flag_values: flags.FlagValues = flags.FLAGS) -> Settings:
     """The settings that the flags give. Raises InputError for bad values and combinations."""
     return Settings.of(**{name: flag_values[name].value for name in FIELDS})
+
+
+def with_networks_of(settings: Settings, other: Settings, networks: Collection[str], typed: Iterable[str],
+                     where: str) -> tuple[Settings, list[str]]:
+    """The settings of a training that begins with the networks of another run.
+
+    Args:
+      settings: as the flags say them.
+      other: those of the other run.
+      networks: names of the networks that it has: generator, discriminator, projector.
+      typed: names of the flags that were given on the command line itself; those of a flagfile give way.
+      where: the other run, for messages.
+
+    Returns:
+      The settings with those of the networks that both have, and a line "--name=value" for each that changed.
+
+    Raises:
+      InputError: if a typed flag says otherwise than the other run.
+    """
+    uses, read = ["generator", *GENERATORS[other.generator.generator].uses], METHODS[settings.train.method].uses
+    if "discriminator" in networks and "discriminator" in read:
+        uses += ["discriminator", *DISCRIMINATORS[other.discriminator.discriminator].uses]
+    if "projector" in networks and "projector.*" in read:
+        uses += ["projector.*", "nce_layers"]
+    ours, theirs = settings.flat(), other.flat()
+    changes = {name: theirs[name] for name in names_in(uses)
+               if not FIELDS[name].metadata["free"] and ours[name] != theirs[name]}
+    refused = [name for name in changes if name in set(typed)]
+    if refused:
+        raise InputError(f"--{refused[0]} must be left out, or {theirs[refused[0]]!r} as in --init_from={where}, found "
+                         f"{ours[refused[0]]!r}")
+    return settings.having(**changes), [f"--{name}={value}" for name, value in changes.items()]
 
 
 # ---- which settings a run reads -----------------------------------------------------------------------------------

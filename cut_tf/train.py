@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from absl import flags as absl_flags
 
@@ -29,8 +30,9 @@ def main(argv: list[str]) -> int:
     try:
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
-        settings = flags.settings_from()
-        unread = flags.check_used(settings, command_line.typed_flags(sys.argv[1:]))
+        typed = command_line.typed_flags(sys.argv[1:])
+        settings = _with_networks(flags.settings_from(), typed)
+        unread = flags.check_used(settings, typed)
         if _DRY_RUN.value:
             print(_used_json(settings))
             return 0
@@ -39,6 +41,28 @@ def main(argv: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return next(code for kind, code in _EXIT_CODES.items() if isinstance(error, kind))
     return 0
+
+
+def _with_networks(settings: Settings, typed: set[str]) -> Settings:
+    """The settings with those of the networks of --init_from. A run that goes on has them in its own folder."""
+    where = settings.train.init_from
+    if not where:
+        return settings
+    command_line.start_tensorflow()
+    from cut_tf.checkpoints import CheckpointStore, read_settings, run_and_step
+
+    folder, step = run_and_step(where)
+    own = Path(settings.train.run)
+    if settings.train.run and not folder.exists() and (own / "settings.json").is_file():
+        networks, other = {"generator", "discriminator", "projector"}, read_settings(own)
+    else:
+        other = read_settings(folder, "--init_from")
+        store = CheckpointStore(folder, keep=1, writes=False)
+        networks = store.networks(store.find("last") if step is None else store.check(step))
+    settings, changes = flags.with_networks_of(settings, other, networks, typed, where)
+    if changes:
+        print(f"Networks as in {where}: {' '.join(changes)}")
+    return settings
 
 
 def _train(settings: Settings, unread: list[str]) -> None:

@@ -201,3 +201,28 @@ def test_a_run_prints_what_it_reads_and_what_is_no_default():
     settings = Settings.of(seed=3, ngf=8, num_patches=16, wpnce_haze_weight=0.5, dataset="a+b", scenes_images=7)
     assert flags.changed_lines(settings) == [
         "train: --seed=3", "data: --dataset=a+b", "generator: --ngf=8", "patch_nce: --num_patches=16"]
+
+
+# ---- networks of another run --------------------------------------------------------------------------------------
+
+
+def _joined(changes: dict, typed: tuple[str, ...] = (), networks: tuple[str, ...] = ("generator",), **ours: object):
+    return flags.with_networks_of(Settings.of(**ours), Settings.of(**changes), networks, typed, "runs/other")
+
+
+def test_training_takes_over_the_networks_that_it_begins_with():
+    other = {"ngf": 8, "antialias_down": False, "ndf": 16, "projector_width": 32, "learning_rate": 1.0,
+             "recompute_blocks": True, "nce_layers": "0,4"}
+    settings, lines = _joined(other)
+    assert settings == Settings.of(ngf=8, antialias_down=False)
+    assert lines == ["--ngf=8", "--antialias_down=False"]
+    settings, _ = _joined(other, networks=("generator", "discriminator", "projector"), ngf=7)
+    assert settings == Settings.of(ngf=8, antialias_down=False, ndf=16, projector_width=32, nce_layers="0,4")
+    assert _joined(other, networks=("generator", "projector"), method="odcr")[0].projector == Settings().projector
+    assert _joined({"generator": "stylegan2"}, ngf=64)[0].generator.generator == "stylegan2"
+
+
+def test_a_typed_flag_that_says_otherwise_is_refused():
+    assert _joined({"ngf": 8}, typed=("ngf",), ngf=8)[1] == []
+    with pytest.raises(InputError, match="--ngf must be left out, or 8 as in --init_from=runs/other, found 7"):
+        _joined({"ngf": 8}, typed=("ngf", "seed"), ngf=7)

@@ -22,7 +22,7 @@ FREE = {"cache_mb", "data_workers", "test_images", "test_pairs", "crop_border_px
 
 def _changed(name: str) -> Settings:
     """The default settings with one other value."""
-    others = {"dataset": "a,b", "nce_layers": "0,4", "method": "other", "run": "/tmp/x",
+    others = {"dataset": "a,b", "nce_layers": "0,4", "method": "other", "run": "/tmp/x", "init_from": "r",
               "feature_extractor": "random", "inception_weights": "x.h5",
               "contrastive_features": "random", "vgg_weights": "x.h5", "generator": "mobile", "best_metric": "ssim",
               "distribution_metric": "kid", "haze_preset": "real", "depth_kinds": "planes", "noise_kinds": "grey",

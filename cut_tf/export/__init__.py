@@ -28,4 +28,5 @@ FORMATS = {
                            "unit_range")),
     "space": Format("cut_tf.export.space.export:export_space", "for a Hugging Face Space: the demo with this model",
                     options=("pixel_limit", "license")),
+    "pytorch": Format("cut_tf.export.pytorch.export:export_pytorch", "state dicts for the official PyTorch code"),
 }

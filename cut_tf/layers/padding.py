@@ -156,6 +156,15 @@ def _folded(upstream: tf.Tensor, axis: int, count: int) -> tf.Tensor:
     return tf.concat([ends[0], _part(upstream, axis, count + 1, -count - 1), ends[1]], axis)
 
 
+def fit_to(output: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    """`crop_to`, or if [B, H', W', C] is smaller than `images`, its last row and column repeated."""
+    if output.shape[1:3].is_fully_defined() and output.shape[1:3] == images.shape[1:3]:
+        return output
+    shape, size = tf.shape(output), tf.shape(images)
+    rows, columns = (tf.minimum(tf.range(size[axis]), shape[axis] - 1) for axis in (1, 2))
+    return tf.gather(tf.gather(output, rows, axis=1), columns, axis=2)
+
+
 def repeat_to(images: tf.Tensor, side_px: int) -> tf.Tensor:
     """Repeats the last row and the last column of [B, H, W, C] until both sides have `side_px` at least.
 

@@ -38,5 +38,14 @@ METHODS = {
 
 
 def build_method(settings: Settings) -> TranslationMethod:
-    """The method named by --method, with its networks. Raises InputError for an unknown name."""
-    return registry.lookup(METHODS, settings.train.method, "--method")(settings)
+    """The method named by --method, with its networks, which have the weights of --init_from if that is given.
+
+    Raises:
+      InputError: for an unknown name, or if --init_from is no run of such networks.
+    """
+    method = registry.lookup(METHODS, settings.train.method, "--method")(settings)
+    if settings.train.init_from:
+        from cut_tf.methods.initial_weights import take_weights  # imports TensorFlow, which the table does without
+
+        take_weights(method, settings.train.init_from)
+    return method

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 GENERATORS = {
     "resnet": Row("cut_tf.networks.generators.resnet:ResnetGenerator", "that of the papers",
-                  ("generator.*", "resnet.*", "antialias.*")),
+                  ("generator.*", "resnet.*", "sizes.*", "antialias.*")),
     "mobile": Row("cut_tf.networks.generators.mobile:MobileGenerator", "light, for phones",
                   ("generator.*", "mobile.*")),
     "stylegan2": Row("cut_tf.networks.generators.stylegan2:StyleGAN2Generator", "that of SinCUT",
-                     ("ngf", "generator_blocks", "stylegan2.*")),
+                     ("ngf", "generator_blocks", "stylegan2.*", "sizes.*")),
     "aecrnet": Row("cut_tf.networks.generators.aecrnet:AECRNet", "that of AECR-Net, without norms",
                    ("ngf", "aecrnet.*")),
     "gunet": Row("cut_tf.networks.generators.gunet:GUNet", "for dehazing: gated depthwise convolutions, no norms",

@@ -41,6 +41,7 @@ from cut_tf.settings.networks import (
     PatchGANSettings,
     ProjectorSettings,
     ResnetSettings,
+    SizesSettings,
     StyleGAN2Settings,
 )
 from cut_tf.settings.training import DeviceSettings, EvaluationSettings, OptimizerSettings, TrainSettings
@@ -61,6 +62,7 @@ class Settings:
     haze_recipe: HazeRecipeSettings = HazeRecipeSettings()
     generator: GeneratorSettings = GeneratorSettings()
     resnet: ResnetSettings = ResnetSettings()
+    sizes: SizesSettings = SizesSettings()
     antialias: AntialiasSettings = AntialiasSettings()
     mobile: MobileSettings = MobileSettings()
     aecrnet: AECRNetSettings = AECRNetSettings()

@@ -42,6 +42,16 @@ class MobileSettings(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
+class SizesSettings(Checked):
+    """Pictures whose sides the resnet and stylegan2 generators cannot halve evenly."""
+
+    odd_sizes: str = setting(
+        "mirror", "mirror: sides are mirrored up to a multiple of 4 (stylegan2: 2) before the network; official: they "
+        "are not, and layers round, as in the official code. The output is cut to the input's size",
+        ("mirror", "official"))
+
+
+@dataclasses.dataclass(frozen=True)
 class AECRNetSettings(Checked):
     """The parts of AECR-Net's generator (Wu et al., CVPR 2021, section 3.2)."""
 

@@ -20,6 +20,9 @@ class TrainSettings(Checked):
     method: str = setting("cut", "training method", often=True)
     run: str = setting("", "folder of the run: settings, checkpoints, TensorBoard events; resumed if it exists",
                        free=True, often=True)
+    init_from: str = setting(
+        "", "folder of a run, or DIR@STEP, whose weights training begins with, those of every network that both have, "
+        "without the state of the optimizers. Its networks' settings are taken over", often=True)
     seed: int = setting(0, "seed of weights, data order, augmentation and patch sampling, below 2^32", often=True)
     log_steps: int = setting(20, "steps between TensorBoard scalars", free=True)
     image_steps: int = setting(500, "steps between TensorBoard images and histograms", free=True)

@@ -90,12 +90,14 @@ class Run:
         return lost_processes.named(self.devices.cluster, self.store.steps)
 
     def _build(self) -> TranslationMethod:
-        optimizer = self.settings.optimizer
+        optimizer, steps = self.settings.optimizer, self.store.steps()
+        settings = self.inputs.pinned(self.settings)
+        if steps:  # the run that it began with is not needed any more
+            settings = settings.having(init_from="")
         with self.devices.strategy.scope():
-            method = build_method(self.inputs.pinned(self.settings))
+            method = build_method(settings)
             method.compile(SCHEDULES[optimizer.schedule](
                 optimizer.learning_rate, optimizer.constant_epochs, optimizer.decay_epochs, self.steps_per_epoch))
-        steps = self.store.steps()
         if steps:
             self.store.restore(method.state(), steps[-1])
             _LOG.info("continuing %s from step %d of %d", self.folder, steps[-1], self.total_steps)

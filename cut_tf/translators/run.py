@@ -11,13 +11,12 @@ import tensorflow as tf
 from PIL import Image
 
 from cut_tf import compat, networks
-from cut_tf.checkpoints import CheckpointStore, run_and_step
+from cut_tf.checkpoints import CheckpointStore, read_settings, run_and_step
 from cut_tf.common import images
 from cut_tf.common.errors import InputError
 from cut_tf.common.windows import row_bands
 from cut_tf.data.transforms import Preprocessing
 from cut_tf.networks.generators.resnet import ResnetGenerator
-from cut_tf.settings import Settings
 from cut_tf.translators.tiles import ResnetTiles
 
 # Side of a tile. SinCUT's generator needs about half a GB for the features of one.
@@ -49,26 +48,35 @@ class Translator:
 
     def __init__(self, run: str | Path, weights: str = "", size: str = "native") -> None:
         run, step = run_and_step(run)
-        path = run / "settings.json"
-        if not path.is_file():
-            raise InputError(f"--run must be the folder of a run, found no settings.json in {run}")
-        self.settings = Settings.from_json(path.read_text(encoding="utf-8"), str(path))
+        self.settings = read_settings(run)
         keeps_means = self.settings.optimizer.ema_decay > 0
         if weights == "ema" and not keeps_means:
-            raise InputError(f"--weights=ema needs a run with --ema_decay above 0, found 0 in {path}")
-        store = CheckpointStore(run, keep=1, writes=False)
+            raise InputError(f"--weights=ema needs a run with --ema_decay above 0, found 0 in {run / 'settings.json'}")
+        store = self._store = CheckpointStore(run, keep=1, writes=False)
         if step is not None and weights == "best":
             raise InputError(f"--weights must be ema or last with --run=DIR@STEP, found best with {run}@{step}")
         self.step = store.find(weights or "ema") if step is None else store.check(step)
         self.generator = networks.build_generator(self.settings,
                                                   dtype=networks.POLICIES[self.settings.devices.precision])
         prefix = "ema_generator" if keeps_means and weights != "last" else "generator"
-        named = compat.named_weights(self.generator)
-        store.restore({f"{prefix}/{name}": variable for name, variable in named.items()}, self.step, partial=True)
+        self.restore(self.generator, prefix)
         self._preprocessing = Preprocessing.of(self.settings.data) if size == "train" else None
         self._compiled = compile_generator(self.generator)
         sees_all = self.generator.reach_px is None
         self._tiles = ResnetTiles(self.generator) if sees_all and isinstance(self.generator, ResnetGenerator) else None
+
+    def has(self, network: str) -> bool:
+        """Whether the checkpoint holds that network of the run, such as discriminator."""
+        return network in self._store.networks(self.step)
+
+    def restore(self, network: keras.Model, name: str) -> None:
+        """Sets all weights of a network from those that the checkpoint has under that network's name.
+
+        Raises:
+          InputError: if the checkpoint is damaged or has other weights.
+        """
+        named = compat.named_weights(network)
+        self._store.restore({f"{name}/{key}": variable for key, variable in named.items()}, self.step, partial=True)
 
     @property
     def traces(self) -> int:

@@ -12,6 +12,7 @@ most, on 12 hazed photographs with the generator of the quickstart.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -42,6 +43,7 @@ class ResnetTiles:
         first = next(place for place, stage in enumerate(generator.stages) if stage.name.startswith(("block", "up")))
         last = first + sum(stage.kind == "block" for stage in generator.stages)
         self._tile_px = tile_px
+        self._mirrors = generator.mirrors_odd_sizes
         self._head = _Parts(generator.stages[:first])
         self._tail = _Parts(generator.stages[last:])
         self._blocks = _compiled(lambda hidden: _run(generator.stages[first:last], (), hidden))
@@ -49,8 +51,9 @@ class ResnetTiles:
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3], H and W of at least images.MIN_SIDE_PX, to the same."""
         height, width = picture.shape[:2]
-        padded = np.pad(picture, ((0, -height % MULTIPLE_PX), (0, -width % MULTIPLE_PX), (0, 0)), "reflect")
-        hidden = self._in_tiles(self._head, padded, self._tile_px, _HALO_PX, images.from_bytes)
+        if self._mirrors:
+            picture = np.pad(picture, ((0, -height % MULTIPLE_PX), (0, -width % MULTIPLE_PX), (0, 0)), "reflect")
+        hidden = self._in_tiles(self._head, picture, self._tile_px, _HALO_PX, images.from_bytes)
         hidden = self._blocks(hidden[None], [])[0].numpy()
         output = self._in_tiles(self._tail, hidden, self._tile_px // MULTIPLE_PX, _HALO_PX // MULTIPLE_PX, tf.identity)
         return images.to_bytes(output).numpy()[:height, :width]
@@ -68,7 +71,7 @@ class ResnetTiles:
         for (top, left, scale), core in _tiles(lambda tile: parts.to_the_end(read(tile)[None], statistics)[0], whole,
                                                side, halo):
             if result is None:
-                size = [int(length * scale) for length in whole.shape[:2]]
+                size = [math.ceil(length * scale) for length in whole.shape[:2]]
                 result = np.empty([*size, core.shape[-1]], core.dtype.as_numpy_dtype)
             result[top:top + core.shape[0], left:left + core.shape[1]] = core.numpy()
         return result
@@ -133,6 +136,8 @@ def _tiles(function: Callable[[np.ndarray], tf.Tensor], whole: np.ndarray, side:
         for columns, inside_columns, strip in row_bands(whole.shape[1], halo, side):
             tile = whole[rows, columns]
             result = function(tile)
-            scale = result.shape[0] / tile.shape[0]
-            inside = [slice(int(part.start * scale), int(part.stop * scale)) for part in (inside_rows, inside_columns)]
+            # A power of two; only the last tile of a row or column may have a side that it does not divide, rounded up.
+            scale = 2.0 ** round(math.log2(result.shape[0] / tile.shape[0]))
+            inside = [slice(int(part.start * scale), math.ceil(part.stop * scale))
+                      for part in (inside_rows, inside_columns)]
             yield (int(band.start * scale), int(strip.start * scale), scale), result[inside[0], inside[1]]

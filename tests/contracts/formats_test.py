@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,25 +16,48 @@ from cut_tf.common.errors import InputError
 from cut_tf.export import FORMATS
 from cut_tf.export.options import ExportOptions
 from cut_tf.methods import build_method
+from cut_tf.official.run_folders import import_run
 from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator
 from cut_tf.translators.run import Translator
 
+
 # What translates with the export, found in its folder.
+def _imported(folder: Path) -> Translator:
+    import_run({"generator": folder / "latest_net_G.pth"}, folder.parent / "imported")
+    return Translator(folder.parent / "imported")
+
+
 _READERS = {"saved_model": SavedModelTranslator, "hub": SavedModelTranslator,
             "space": lambda folder: SavedModelTranslator(folder / folder.name),
-            "tflite": lambda folder: TFLiteTranslator(next(folder.glob("*.tflite")))}
+            "tflite": lambda folder: TFLiteTranslator(next(folder.glob("*.tflite"))), "pytorch": _imported}
+# What is exported where it is not the light generator, which costs least.
+_GENERATORS = {"pytorch": {"generator": "resnet", "odd_sizes": "official"}}
 every_format = pytest.mark.parametrize("name", FORMATS)
 
 
-@pytest.fixture(scope="module", name="translator")
-def _translator(tmp_path_factory, tiny_settings) -> Translator:
-    method = build_method(tiny_settings(method="paired", generator="mobile", generator_norm="none"))
-    method.compile()
-    for weight in method.ema_generator.weights:
-        weight.assign(weight * 1.5)
-    run = tmp_path_factory.mktemp("formats") / "run"
-    method.save(run)
-    return Translator(run)
+@pytest.fixture(scope="module", name="runs")
+def _runs(tmp_path_factory, tiny_settings) -> Callable[[str], Translator]:
+    """Of a format: the translator of a run that it can export."""
+    folder, made = tmp_path_factory.mktemp("formats"), {}
+
+    def run_for(name: str) -> Translator:
+        settings = _GENERATORS.get(name, {"generator": "mobile", "generator_norm": "none"})
+        key = settings["generator"]
+        if key not in made:
+            method = build_method(tiny_settings(method="paired", **settings))
+            method.compile()
+            for weight in method.ema_generator.weights:
+                weight.assign(weight * 1.5)
+            method.save(folder / key)
+            made[key] = Translator(folder / key)
+        return made[key]
+
+    return run_for
+
+
+@pytest.fixture(name="translator")
+def _translator(runs, name) -> Translator:
+    return runs(name)
 
 
 @pytest.fixture(scope="module", name="options")

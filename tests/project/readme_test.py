@@ -25,9 +25,9 @@ from tests import warm_process
 ROOT = Path(__file__).parents[2]
 # In the order in which their commands are run: later ones use what earlier ones leave.
 PAGES = ("README.md", "docs/train.md", "docs/methods/cut.md", "docs/methods/sincut.md", "docs/methods/baselines.md",
-         "docs/methods/aecr_net.md", "docs/methods/gunet.md", "docs/translate.md", "docs/demo.md", "docs/serve.md",
-         "docs/phones.md", "docs/hub.md", "docs/data.md", "docs/methods/odcr.md", "docs/tables.md", "docs/speed.md",
-         "docs/parity.md", "docs/architecture.md", "docs/stacks.md", "docs/scale.md")
+         "docs/methods/aecr_net.md", "docs/methods/gunet.md", "docs/translate.md", "docs/official.md", "docs/demo.md",
+         "docs/serve.md", "docs/phones.md", "docs/hub.md", "docs/data.md", "docs/methods/odcr.md", "docs/tables.md",
+         "docs/speed.md", "docs/parity.md", "docs/architecture.md", "docs/stacks.md", "docs/scale.md")
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
 README = TEXTS["README.md"]
 INSTALL = "python3 -m venv .venv && .venv/bin/pip install -q "
@@ -47,6 +47,7 @@ WALK = ("python -m cut_tf.train --flagfile=cut_tf/flagfiles/quickstart.flags --r
         "tensorboard",
         "python -m cut_tf.translate --run=runs/quickstart",
         "python -m cut_tf.evaluate",
+        "python -m cut_tf.import_weights --input=checkpoints/horse2zebra/latest_net_G.pth --output",
         "python -m cut_tf.translate --model=dehaze_mobile",
         "python -m cut_tf.export --run=runs/quickstart --format=saved_model",
         "docker compose",
@@ -133,6 +134,10 @@ def _arguments(command: str) -> list[str]:
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clone")
+    (folder / "checkpoints/horse2zebra").mkdir(parents=True)
+    for name in "GDF":
+        shutil.copy(ROOT / f"tests/testdata/official/cut_{name}.pth",
+                    folder / f"checkpoints/horse2zebra/latest_net_{name}.pth")
     for path in ROOT.iterdir():
         if path.is_file() or path.name in ("cut_tf", "tools", "tests", "docs"):
             (folder / path.name).symlink_to(path)
@@ -225,7 +230,7 @@ def test_every_command_runs(workspace):
             outputs[command] = _run(arguments, ROOT if "tools.update_build" in command else workspace)
     trained = [command for command in outputs
                if "cut_tf.train" in command and not {"--dry_run", "--version"} & set(_arguments(command))]
-    assert len(trained) == 19
+    assert len(trained) == 20
     for command in trained:
         assert "step 1 of 1" in outputs[command], command
     _check_walk(outputs, workspace)
@@ -251,6 +256,7 @@ def _check_walk(outputs: dict[str, str], workspace: Path) -> None:
         assert len(list((workspace / name).glob("*.png"))) == 4, name
     assert (workspace / "clear" / "photo.jpg").is_file()
     assert (workspace / "results.metrics.csv").exists()
+    assert (workspace / "runs" / "official" / "imported.json").is_file()
 
 
 @pytest.mark.slow

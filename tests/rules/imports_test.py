@@ -29,8 +29,11 @@ ROOMS = {
     "translators.exported": ("SavedModels and .tflite files at work on pictures, no network", set()),
     "translators.pretrained": ("Keras models again, of runs and of exports", {
         "networks", "checkpoints", "translators", "translators.exported"}),
+    "official": ("weight files, names and architectures of the official PyTorch code", {
+        "networks", "layers", "checkpoints"}),
     "export": ("a generator, and what servers, phones and hubs take", {
-        "networks", "layers", "data", "metrics", "translators", "translators.exported", "translators.pretrained"}),
+        "networks", "layers", "data", "metrics", "official", "translators", "translators.exported",
+        "translators.pretrained"}),
     "batch": ("pictures by the million: plans, records, pipelines", {
         "baselines", "checkpoints", "data", "metrics", "translators", "translators.exported"}),
     "demo": ("a page for the browser, with Gradio", {
@@ -43,7 +46,7 @@ ROOMS = {
     "client": ("a server, and pictures", {"data"}),
 }
 ALLOWED = {room: allowed for room, (_, allowed) in ROOMS.items()}
-MAINS = {"train", "translate", "evaluate", "__main__"}
+MAINS = {"train", "translate", "evaluate", "import_weights", "__main__"}
 MODULES = sorted(path.relative_to(ROOT).as_posix() for folder in ("cut_tf", "tools") for path in
                  (ROOT / folder).rglob("*.py"))
 

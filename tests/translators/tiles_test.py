@@ -28,9 +28,11 @@ def _picture(height, width):
     return np.clip(noise + np.linspace(-80, 80, width)[None, :, None], 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("antialias, blocks", [(True, 2), (False, 0)])
-def test_instance_norms_statistics_are_those_of_the_whole_picture(antialias, blocks):
-    generator = _generator(antialias_down=antialias, antialias_up=antialias, generator_blocks=blocks)
+@pytest.mark.parametrize("antialias, blocks, odd_sizes", [(True, 2, "mirror"), (False, 0, "mirror"),
+                                                          (True, 1, "official"), (False, 1, "official")])
+def test_instance_norms_statistics_are_those_of_the_whole_picture(antialias, blocks, odd_sizes):
+    generator = _generator(antialias_down=antialias, antialias_up=antialias, generator_blocks=blocks,
+                           odd_sizes=odd_sizes)
     whole, tiles = compile_generator(generator), ResnetTiles(generator, tile_px=32)
     for size in SIZES:
         picture = _picture(*size)
@@ -47,7 +49,8 @@ def test_instance_norms_statistics_are_those_of_the_whole_picture(antialias, blo
 @pytest.mark.parametrize("norm", ["none", "batch"])
 @pytest.mark.parametrize("antialias", [True, False])
 def test_other_norms_see_no_farther_than_their_reach(norm, antialias):
-    generator = _generator(generator_norm=norm, antialias_down=antialias, antialias_up=antialias)
+    generator = _generator(generator_norm=norm, antialias_down=antialias, antialias_up=antialias,
+                           odd_sizes="official" if norm == "batch" else "mirror")
     assert generator.reach_px % 4 == 0
     translate = compile_generator(generator)
     for size in SIZES[:2]:

@@ -74,16 +74,18 @@ class Stage(NamedTuple):
 class ResnetGenerator(Generator):
     """Translates [B, H, W, 3] in [-1, 1] to the same shape and range, for any H, W of at least 16.
 
-    Pictures are padded by mirroring to multiples of 4, and the result is cropped. Stages are numbered as in the
-    official sequence. With anti-aliasing, 0 is the padded RGB input, 4 and 8 are the two convolutions before the
-    downsampling, seen before their norm, and 12 to 20 are the residual blocks.
+    Pictures are padded by mirroring to multiples of 4, and the result is cropped; with odd_sizes=official they go
+    through as they are, layers that halve round up, and the result is cropped. Stages are numbered as in the official
+    sequence. With anti-aliasing, 0 is the padded RGB input, 4 and 8 are the two convolutions before the downsampling,
+    seen before their norm, and 12 to 20 are the residual blocks.
 
     Args:
-      settings: width (ngf), number of blocks, norm and anti-aliasing.
+      settings: width (ngf), number of blocks, norm, anti-aliasing and odd_sizes.
       seed: seed of the weights.
       dtype: Keras dtype policy, e.g. float32 or mixed_bfloat16.
 
     Attributes:
+      mirrors_odd_sizes: whether it mirrors sides up to a multiple of MULTIPLE_PX first.
       stages: all steps, in order.
     """
 
@@ -91,6 +93,7 @@ class ResnetGenerator(Generator):
                  name: str = "generator") -> None:
         super().__init__(settings, seed, dtype, name)
         self._seeds = seeds_from(seed)
+        self.mirrors_odd_sizes = settings.sizes.odd_sizes == "mirror"
         self.stages = self._build_stages()
         self.stage_layers = [stage.layer for stage in self.stages]
         # The layers around the blocks reach at most 21 px. A block has two 3x3 convolutions at a quarter of the
@@ -163,7 +166,7 @@ class ResnetGenerator(Generator):
 
     def _run(self, images: tf.Tensor, layers: Sequence[int], stop: int,
              training: bool | None) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        hidden = Recomputable(pad_to_multiple(images, MULTIPLE_PX))
+        hidden = Recomputable(pad_to_multiple(images, MULTIPLE_PX) if self.mirrors_odd_sizes else images)
         can_recompute = training and self._settings.generator.generator_norm == "instance"
         features = {}
         for index, stage in enumerate(self.stages[:stop]):

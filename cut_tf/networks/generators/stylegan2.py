@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from cut_tf.common.errors import InputError
 from cut_tf.layers.convolution import seeds_from
-from cut_tf.layers.padding import crop_to, pad_to_multiple
+from cut_tf.layers.padding import crop_to, fit_to, pad_to_multiple
 from cut_tf.layers.stylegan2 import EqualisedConvolution, ResidualBlock, StyledUpConvolution
 from cut_tf.networks.generators.base import Generator, NumberedStage
 from cut_tf.settings import Settings
@@ -27,8 +27,9 @@ class StyleGAN2Generator(Generator):
     """Translates [B, H, W, 3] in [-1, 1] to the same shape, for any H, W of at least 16.
 
     The output is not limited to [-1, 1]: its last layer is a leaky ReLU, as in the official code. Pictures are padded
-    by mirroring to multiples of 2 ** downsamplings, and the result is cropped. There are no norms, so a pixel depends
-    on nothing beyond `reach_px`, and large pictures can be translated in tiles with the same result.
+    by mirroring to multiples of 2 ** downsamplings, and the result is cropped. With odd_sizes=official layers round odd
+    sides down instead, and the result's last row and column are repeated. There are no norms, so a pixel depends on
+    nothing beyond `reach_px`, and large pictures can be translated in tiles with the same result.
 
     Stages, for --nce_layers: 0 the RGB input; 1 a 1x1 convolution; one per halving of the resolution; one per residual
     block of the encoder, which has half of `generator_blocks`, rounded down. The decoder has the rest.
@@ -50,6 +51,7 @@ class StyleGAN2Generator(Generator):
         super().__init__(settings, seed, dtype, name)
         size, halvings = settings.stylegan2.stylegan2_size_px, settings.stylegan2.stylegan2_downsamplings
         self._multiple_px = 2**halvings
+        self._mirrors_odd_sizes = settings.sizes.odd_sizes == "mirror"
         check_size(size, _SIZES[0] * self._multiple_px)
         widths = [_channels(settings.generator.ngf, size // 2**number) for number in range(halvings + 1)]
         blocks, seeds = settings.generator.generator_blocks, seeds_from(seed)
@@ -105,13 +107,15 @@ class StyleGAN2Generator(Generator):
         for index, layer in enumerate(self.ups):
             hidden = layer(hidden, noise=noise[index] if noise else None)
         output = tf.cast(self.output_layer(hidden), tf.float32)
-        return crop_to(output, images), [features[layer] for layer in layers]
+        output = crop_to(output, images) if self._mirrors_odd_sizes else fit_to(output, images)
+        return output, [features[layer] for layer in layers]
 
     def noise_shapes(self, images: tf.Tensor) -> list[list]:
         """Shape [B, h, w, 1] of the noise of every doubling, for images [B, H, W, 3]. Entries are ints or tensors."""
         shape = tf.shape(images)
         batch, *sides = (fixed or shape[axis] for axis, fixed in enumerate(images.shape[:3]))
-        sides = [side + -side % self._multiple_px for side in sides]
+        added = self._multiple_px - 1 if self._mirrors_odd_sizes else 0
+        sides = [(side + added) // self._multiple_px * self._multiple_px for side in sides]
         return [[batch, *(side // 2**number for side in sides), 1] for number in reversed(range(len(self.ups)))]
 
     def encode(self, images: tf.Tensor, layers: Sequence[int], training: bool | None = None) -> list[tf.Tensor]:
@@ -122,7 +126,7 @@ class StyleGAN2Generator(Generator):
 
     def _encode(self, images: tf.Tensor, stop: int) -> list[tf.Tensor]:
         """Features of the first `stop` stages."""
-        features = [pad_to_multiple(images, self._multiple_px)]
+        features = [pad_to_multiple(images, self._multiple_px) if self._mirrors_odd_sizes else images]
         for layer in self.encoder[:stop - 1]:
             features.append(layer(features[-1]))
         return features

@@ -57,6 +57,22 @@ def test_other_sizes_are_mirrored_up_at_bottom_and_right_and_cropped_back():
 
 
 @pytest.mark.parametrize("settings", [_TINY, _PLAIN], ids=["antialias", "plain"])
+def test_official_odd_sizes_round_up_in_the_layers(settings):
+    """As the official networks: no pixel is added before them. What they draw is in tests/official."""
+    generator = _louder(build_generator(settings.having(odd_sizes="official")))
+    pictures = _pictures(21, 18)
+    features = generator.encode(pictures, [0, 4, 10 if settings is _PLAIN else 12])
+    assert [tuple(feature.shape[1:3]) for feature in features] == [
+        (27, 24), (11, 9) if settings is _PLAIN else (21, 18), (6, 5)]
+    output = generator(pictures)
+    assert output.shape == [2, 21, 18, 3]
+    mirrored = _louder(build_generator(settings))
+    assert float(tf.reduce_max(tf.abs(output - mirrored(pictures)))) > 1e-3
+    np.testing.assert_array_equal(generator(_pictures(16, 20)), mirrored(_pictures(16, 20)))
+
+
+@pytest.mark.parametrize("settings", [_TINY, _PLAIN, _TINY.having(odd_sizes="official")],
+                         ids=["antialias", "plain", "official"])
 def test_works_on_sizes_that_are_not_known_before_the_call(settings):
     generator = _louder(build_generator(settings))
     translate = tf.function(lambda pictures: generator(pictures, training=False),

@@ -1,0 +1,1 @@
+"""State dicts for the official PyTorch code."""
