@@ -94,6 +94,8 @@ setup(
         # A page in the browser, and what drives one in tests.
         "demo": ['gradio>=6.31,<7; python_version >= "3.10"'],
         "browser": ["selenium>=4.20,<5"],
+        # BRISQUE. The package has its model in it.
+        "quality": ["brisque[opencv-python-headless]>=0.2,<0.3"],
         "beam": ["apache-beam>=2.60,<3"],
         "addons": [
             *(f'{requirement}; python_version < "3.12"' for requirement in ADDONS),

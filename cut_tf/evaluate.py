@@ -40,6 +40,8 @@ _CSV = flags.DEFINE_string("csv", "", "file .csv for the values of each image, d
 _JSON = flags.DEFINE_string("json", "", "file .json for the whole report; if empty, PRED.metrics.json, "
                             "PRED.distribution.json or PRED.labels.json beside --pred")
 
+_BRISQUE = flags.DEFINE_bool("brisque", False, "measure BRISQUE of the predictions, and with --input of the inputs, by "
+                             "the package brisque (pip install '.[quality]')")
 _TF32 = flags.DEFINE_bool("tf32", False, TF32_HELP)
 
 
@@ -74,7 +76,7 @@ def _evaluate(arguments: list[str]) -> None:
                                        json_path)
     else:
         report = evaluate_folders(pred_dir, target_dir, csv_path, json_path, input_dir=input_dir,
-                                  target_border_px=_TARGET_BORDER_PX.value)
+                                  target_border_px=_TARGET_BORDER_PX.value, brisque=_BRISQUE.value)
     print(report.table())
     print(f"written: {csv_path} and {json_path}")
 
@@ -87,7 +89,7 @@ def _check_flags(kind: str) -> None:
     """Raises InputError for a flag that the kind of evaluation does not use."""
     if _LABELS.value and _DISTRIBUTION.value:
         raise InputError("--labels must be given without --distribution, found both")
-    users = {"input": "metrics", "target_border_px": "metrics", "label_colours": "labels",
+    users = {"input": "metrics", "target_border_px": "metrics", "brisque": "metrics", "label_colours": "labels",
              "feature_extractor": "distribution", "inception_weights": "distribution",
              "reference_statistics": "distribution"}
     for name, user in users.items():

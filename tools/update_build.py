@@ -41,7 +41,7 @@ _UNDECLARED = {"tensorflow": ("tensorboard",), "tensorflow_datasets": ("importli
 # What setup.py reads, and what is read with it.
 _SETUP = {"MANIFEST.in", "README.md"}
 # Imported only beside TensorFlow 2.15, which is not that of the lock, or with extras that the lock leaves out.
-_NOT_LOCKED = {"tensorflow_addons", "apache_beam", "gradio", "selenium", "starlette"}
+_NOT_LOCKED = {"tensorflow_addons", "apache_beam", "gradio", "selenium", "starlette", "brisque", "cv2"}
 # Python 3.9 has no list of it.
 _STANDARD_LIBRARY = getattr(sys, "stdlib_module_names", None) or {*sys.builtin_module_names, *(
     path.name.split(".")[0] for folder in ("", "lib-dynload")

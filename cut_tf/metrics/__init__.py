@@ -52,5 +52,13 @@ NO_REFERENCE = {
                                   digits=2),
     "colourfulness_output": Metric(_SCORES, "of the output", label="colourfulness, output", digits=2),
 }
+# Of a prediction, and of the picture that it was made from, by a package that is not always there (--brisque).
+_BRISQUE = "cut_tf.metrics.brisque:brisque_scorer"
+QUALITY = {
+    "brisque_input": Metric(_BRISQUE, "naturalness of the input (Mittal et al., 2012)", label="BRISQUE, input",
+                            digits=2, better="lower"),
+    "brisque_output": Metric(_BRISQUE, "naturalness of the output", label="BRISQUE, output", digits=2,
+                             better="lower"),
+}
 # The metrics by which training can choose the best checkpoint.
 IN_TRAINING = {name: metric for name, metric in {**METRICS, **DISTANCES}.items() if metric.in_training}

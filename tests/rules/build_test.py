@@ -24,7 +24,7 @@ PYTHON = re.search(r"--python-version (\S+)", LOCK.read_text())[1]
 LIBRARIES = ("py_library", "pytest_test")
 RULES = (*LIBRARIES, "py_binary", "filegroup", "alias")
 # Imported only beside TensorFlow 2.15, which is not that of the lock, or with extras that the lock leaves out.
-NOT_LOCKED = {"tensorflow_addons", "apache_beam", "gradio", "selenium", "starlette"}
+NOT_LOCKED = {"tensorflow_addons", "apache_beam", "gradio", "selenium", "starlette", "brisque", "cv2"}
 
 
 def _normalised(name: str) -> str:

@@ -16,13 +16,15 @@ import io
 import json
 import math
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from cut_tf.common.errors import InputError
 from cut_tf.data.image_files import list_images, read_image
-from cut_tf.metrics import METRICS, NO_REFERENCE
+from cut_tf.metrics import METRICS, NO_REFERENCE, QUALITY
+from cut_tf.metrics.brisque import brisque_scorer
 from cut_tf.metrics.no_reference import no_reference_scores
 from cut_tf.metrics.reports.file_pairs import check_sizes, pair_files
 from cut_tf.metrics.reports.files import check_report_files, finite, with_progress, write_report
@@ -30,7 +32,7 @@ from cut_tf.metrics.reports.protocol import decoder, protocol
 from cut_tf.metrics.ssim import WINDOW_PX
 
 _LINE_WIDTH = 100
-_MEASURES = {**METRICS, **NO_REFERENCE}
+_MEASURES = {**METRICS, **NO_REFERENCE, **QUALITY}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +129,7 @@ class Report:
 
 def evaluate_folders(pred_dir: Path, target_dir: Path | None, csv_path: Path | None = None,
                      json_path: Path | None = None, progress: bool = True, input_dir: Path | None = None,
-                     target_border_px: int = 0) -> Report:
+                     target_border_px: int = 0, brisque: bool = False) -> Report:
     """Measures every image of `pred_dir`; the module's docstring says how files are paired.
 
     Names, sizes and output folders are checked before the first metric is computed.
@@ -140,16 +142,18 @@ def evaluate_folders(pred_dir: Path, target_dir: Path | None, csv_path: Path | N
       progress: whether to print the progress on stderr.
       input_dir: folder of the predictions' inputs, or None: no measure without a target then.
       target_border_px: pixels to cut off each side of the targets, which must have the predictions' size then.
+      brisque: whether BRISQUE of predictions and inputs is measured too, which takes about a second a picture.
 
     Returns:
       The report; both files are written by then, each atomically.
 
     Raises:
       InputError: if there is neither target nor input, a folder has no images, two of its files share a stem, a
-        prediction has no target or input, sizes differ or are below 11 px with targets, a file is damaged, or an
-        output cannot be written.
+        prediction has no target or input, sizes differ or are below 11 px with targets, a file is damaged, an output
+        cannot be written, or BRISQUE is asked for and its package is not installed.
     """
     _check_arguments(target_dir, input_dir, csv_path, json_path, target_border_px)
+    quality = brisque_scorer() if brisque else None
     predictions = list_images(pred_dir)
     none: list[Path | None] = [None] * len(predictions)
     targets, sources, unpaired = none, none, 0
@@ -161,7 +165,7 @@ def evaluate_folders(pred_dir: Path, target_dir: Path | None, csv_path: Path | N
     if input_dir is not None:
         sources = pair_files(predictions, list_images(input_dir), shorten=False)
         check_sizes(predictions, sources, "input")
-    scores = [_score(prediction, target, source, target_border_px) for prediction, target, source in
+    scores = [_score(prediction, target, source, target_border_px, quality) for prediction, target, source in
               with_progress(zip(predictions, targets, sources), len(predictions), "compared", progress)]
     report = Report(tuple(scores), unpaired, target_border_px)
     write_report(report, csv_path, json_path)
@@ -178,7 +182,8 @@ def _check_arguments(target_dir: Path | None, input_dir: Path | None, csv_path: 
     check_report_files(csv_path, json_path)
 
 
-def _score(prediction_file: Path, target_file: Path | None, source_file: Path | None, border_px: int) -> ImageScore:
+def _score(prediction_file: Path, target_file: Path | None, source_file: Path | None, border_px: int,
+           quality: Callable[[np.ndarray], float] | None) -> ImageScore:
     prediction, values = read_image(prediction_file), {}
     height, width = prediction.shape[:2]
     if target_file is not None:
@@ -186,5 +191,10 @@ def _score(prediction_file: Path, target_file: Path | None, source_file: Path | 
         for name, metric in METRICS.items():
             values[name] = float(metric(prediction[None], target[None])[0])
     if source_file is not None:
-        values.update(no_reference_scores(prediction, read_image(source_file)))
+        source = read_image(source_file)
+        values.update(no_reference_scores(prediction, source))
+        if quality:
+            values["brisque_input"] = quality(source)
+    if quality:
+        values["brisque_output"] = quality(prediction)
     return ImageScore(prediction_file.name, width, height, values)

@@ -7,6 +7,7 @@ from collections.abc import Collection
 import PIL
 from PIL import features
 
+from cut_tf.metrics import brisque
 from cut_tf.metrics.no_reference import DEFINITIONS
 
 _PAIRS = (
@@ -27,7 +28,7 @@ def protocol(measures: Collection[str], target_border_px: int = 0) -> list[str]:
     """How these measures were computed, a paragraph each.
 
     Args:
-      measures: names out of `METRICS` and `NO_REFERENCE`.
+      measures: names out of `METRICS`, `NO_REFERENCE` and `QUALITY`.
       target_border_px: what was cut off each side of the targets.
     """
     cut = f", but for {target_border_px} px cut off each side of the targets" if target_border_px else ""
@@ -39,4 +40,6 @@ def protocol(measures: Collection[str], target_border_px: int = 0) -> list[str]:
     if "contrast_gain" in measures:
         paragraphs.append("Without a true picture these say what changed, not whether it is right.")
         paragraphs += DEFINITIONS.values()
+    if "brisque_output" in measures:
+        paragraphs.append(brisque.definition())
     return paragraphs
