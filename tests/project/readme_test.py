@@ -132,7 +132,7 @@ def _arguments(command: str) -> list[str]:
     return [sys.executable, *words[1:]]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def workspace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clone")
     (folder / "checkpoints/horse2zebra").mkdir(parents=True)
