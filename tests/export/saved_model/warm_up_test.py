@@ -101,7 +101,7 @@ def test_pictures_are_the_same_each_time_and_lie_between_noise_and_gradient():
 def test_without_sizes_there_is_no_warm_up_and_no_need_of_the_serving_api(translator, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
     path = export_saved_model(translator, tmp_path / "models" / "tiny")
-    assert not (path / "assets.extra").exists()
+    assert not (path / "assets.extra" / "tf_serving_warmup_requests").exists()
 
 
 def test_sizes_without_the_serving_api_are_refused_before_anything_is_written(translator, tmp_path, monkeypatch):
