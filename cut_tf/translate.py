@@ -100,12 +100,12 @@ def _translation(choice: TranslatorChoice) -> Translate:
     if choice.method != RUN_METHOD:
         return choice.open()
     command_line.start_tensorflow()
-    translate = choice.open()
     if choice.uses_tensorflow:
         from cut_tf import devices
 
+        devices.set_up(choice.tf32)
         print(*devices.report(), sep="\n")
-    return translate
+    return choice.open()
 
 
 def translate_all() -> list[str]:

@@ -20,7 +20,7 @@ from tests import warm_process
 ROOT = Path(__file__).parents[1]
 FLAGFILES = ROOT / "cut_tf" / "flagfiles"
 COMMANDS = ["cut_tf.train", "cut_tf.translate", "cut_tf.evaluate", "cut_tf.export", "cut_tf.client", "cut_tf.demo",
-            "tools.make_haze", "tools.live_page",
+            "cut_tf.import_weights", "tools.picture_tensorboard", "tools.make_haze", "tools.live_page",
             "tools.benchmark", "tools.check_parity", "tools.evaluate_dehazing", "tools.make_dehaze_mobile",
             "tools.record_stack",
             "tools.fetch_clear_photographs", "tools.plots", "tools.plots.record", "tools.repeat_tests",

@@ -29,9 +29,6 @@ from cut_tf import command_line
 from cut_tf.common.errors import InputError
 from cut_tf.data.image_files import read_image, write_image
 
-_OUTPUT = flags.DEFINE_string("output", "", "folder of the photographs; made if missing, else it must be empty")
-_SIDE = flags.DEFINE_integer("side_px", 640, "longer side of the photographs in pixels; the quarters have the same, if "
-                             "the original is large enough")
 _LEAST_SIDE_PX = 64
 
 
@@ -167,20 +164,30 @@ def _prepare(work: Path, side_px: int, photographs: Sequence[Photograph]) -> int
     return count
 
 
-def main(argv: Sequence[str]) -> int:
+def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines the flags. Not done on import, because other tools have some of the same names."""
+    flags.DEFINE_string("output", "", "folder of the photographs; made if missing, else it must be empty",
+                        flag_values=flag_values)
+    flags.DEFINE_integer("side_px", 640, "longer side of the photographs in pixels; the quarters have the same, if the "
+                         "original is large enough", flag_values=flag_values)
+
+
+def main(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> int:
     """Exit code 0, or 2 if packages or output are not as they must be (the reason is printed on stderr)."""
     try:
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {argv[1:]}")
-        if not _OUTPUT.value:
+        if not flag_values.output:
             raise InputError("--output must be a folder, found ''")
-        count = make(Path(_OUTPUT.value), _SIDE.value)
+        count = make(Path(flag_values.output), flag_values.side_px)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{_OUTPUT.value}: {count} photographs, each whole and in four quarters; LICENCES.md names their licences")
+    print(f"{flag_values.output}: {count} photographs, each whole and in four quarters; LICENCES.md names their "
+          "licences")
     return 0
 
 
 if __name__ == "__main__":
+    define()
     command_line.run(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from pathlib import Path
@@ -10,9 +11,10 @@ from types import SimpleNamespace
 from hypothesis import given, strategies as st
 
 from cut_tf.common.errors import InputError
+from cut_tf.data.haze.recipe import HazeRecipe
 from tools import make_haze
 
-_HEADER = {"format": 1, "seed": 3, "source": "clear ä"}
+_HEADER = {"format": 1, "source": "clear ä", **dataclasses.asdict(HazeRecipe(seed=3))}
 _FILES = [f"trainA/p{number}.png" for number in range(5)]
 _TASKS = [SimpleNamespace(file=file) for file in _FILES]
 _LINES = [_HEADER, *({"file": file, "beta": 0.25 * number} for number, file in enumerate(_FILES))]

@@ -92,6 +92,7 @@ def test_every_photograph_has_author_and_licence_and_a_name_of_its_own():
 
 
 def test_an_output_must_be_named(capsys):
-    flags.FLAGS.mark_as_parsed()
-    assert tool.main(["fetch_clear_photographs"]) == 2
+    values = flags.FlagValues()
+    tool.define(values)
+    assert tool.main(values(["fetch_clear_photographs"]), values) == 2
     assert "--output must be a folder, found ''" in capsys.readouterr().err

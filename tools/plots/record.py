@@ -16,8 +16,6 @@ from cut_tf.common.files import replace_file
 from cut_tf.settings import Settings
 from tools.plots.results import Evaluation, to_csv
 
-_RUNS = flags.DEFINE_list("runs", [], "folders of runs with test pairs, which differ in their seed")
-_OUTPUT = flags.DEFINE_string("output", "docs/results/quickstart_psnr.csv", "CSV file to write")
 _TAGS = {"eval_raw/psnr": "raw", "eval_ema/psnr": "ema"}
 
 
@@ -54,17 +52,24 @@ def _input_psnr(settings: Settings) -> float:
     return mean_metrics(sources, targets)["psnr"]
 
 
-def main(argv: list[str]) -> int:
+def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines the flags. Not done on import, because other tools have some of the same names."""
+    flags.DEFINE_list("runs", [], "folders of runs with test pairs, which differ in their seed",
+                      flag_values=flag_values)
+    flags.DEFINE_string("output", "docs/results/quickstart_psnr.csv", "CSV file to write", flag_values=flag_values)
+
+
+def main(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> int:
     """Exit code 0, or 2 for bad flags or runs."""
     try:
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
-        if not _RUNS.value:
+        if not flag_values.runs:
             raise InputError("--runs must be folders of runs, found none")
         command_line.start_tensorflow()
-        rows = [row for run in _RUNS.value for row in evaluations(Path(run))]
-        replace_file(Path(_OUTPUT.value), to_csv(rows).encode())
-        print(f"{len(rows)} evaluations in {_OUTPUT.value}")
+        rows = [row for run in flag_values.runs for row in evaluations(Path(run))]
+        replace_file(Path(flag_values.output), to_csv(rows).encode())
+        print(f"{len(rows)} evaluations in {flag_values.output}")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -72,4 +77,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    define()
     command_line.run(main)
