@@ -13,13 +13,23 @@ from cut_tf.settings import Settings
 from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator
 
 BOX = Path(__file__).parents[1] / "saved_models" / "dehaze"
-_PICTURES = 6
+_PICTURES = 4
 
 
 def _pairs(kind: str) -> list[tuple[np.ndarray, np.ndarray]]:
     """Hazy and clear test pictures, which no training has seen: uint8 [256, 256, 3] each."""
     data = open_dataset(Settings.of(dataset=kind, preprocess="none", scenes_size_px=256))
     return [(data.test_source.load(index), data.test_target.load(index)) for index in range(_PICTURES)]
+
+
+@pytest.fixture(scope="module")
+def translate():
+    return SavedModelTranslator(BOX)
+
+
+@pytest.fixture(scope="module")
+def rooms():
+    return _pairs("rooms")
 
 
 def test_box_is_complete_and_not_large():
@@ -38,25 +48,23 @@ def test_card_tells_what_a_card_must():
 
 
 @pytest.mark.parametrize("kind, least_db", [("scenes", 3.0), ("rooms", 2.0)])
-def test_saved_model_removes_haze_outdoors_and_indoors(kind, least_db):
-    translate = SavedModelTranslator(BOX)
+def test_saved_model_removes_haze_outdoors_and_indoors(kind, least_db, translate, rooms):
     gains = [peak_signal_noise_ratio(clear, translate(hazy)) - peak_signal_noise_ratio(clear, hazy)
-             for hazy, clear in _pairs(kind)]
+             for hazy, clear in (rooms if kind == "rooms" else _pairs(kind))]
     assert np.mean(gains) >= least_db, gains
 
 
-def test_a_twin_of_8_bits_draws_the_same():
+def test_a_twin_of_8_bits_draws_the_same(translate, rooms):
     pytest.importorskip("ai_edge_litert", reason="the extra mobile (ai-edge-litert) is not installed")
-    translate, twin = SavedModelTranslator(BOX), TFLiteTranslator(BOX / "dehaze_256x256_dynamic.tflite")
-    for hazy, _ in _pairs("rooms")[:2]:
+    twin = TFLiteTranslator(BOX / "dehaze_256x256_dynamic.tflite")
+    for hazy, _ in rooms[:2]:
         assert peak_signal_noise_ratio(translate(hazy), twin(hazy)) >= 42
 
 
-def test_borders_are_drawn_as_the_middle_is():
+def test_borders_are_drawn_as_the_middle_is(translate, rooms):
     """Mean error in the outer 4 px at most 1.3 times that inside: no frames."""
-    translate = SavedModelTranslator(BOX)
     outer, inner = [], []
-    for hazy, clear in _pairs("rooms"):
+    for hazy, clear in rooms:
         error = np.abs(translate(hazy).astype(float) - clear).mean(-1)
         inside = np.zeros(error.shape, bool)
         inside[4:-4, 4:-4] = True

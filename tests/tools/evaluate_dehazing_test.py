@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from cut_tf.common.errors import InputError
+from cut_tf.data.image_files import write_png
 from tests import warm_process
 from tools.evaluate_dehazing import measuring, report, sets
 from tools.evaluate_dehazing.unseen_haze import add_unseen_haze
@@ -50,6 +51,20 @@ def test_every_set_has_pairs_of_one_size(photographs):
         (pair,) = pairs
         assert len(pairs) == 1 and pair.hazy.shape == pair.clear.shape, name
         assert np.abs(pair.hazy.astype(int) - pair.clear).mean() > 1, name
+
+
+def test_the_white_border_of_sots_is_cut_off(photographs, tmp_path):
+    sides = {"ITS/hazy/1_1.png": 40, "ITS/clear/1.png": 40, "ITS/hazy/2_1.png": 40, "ITS/clear/2.png": 40,
+             "SOTS/indoor/hazy/7_1.png": 40, "SOTS/indoor/gt/7.png": 60}
+    for name, side_px in sides.items():
+        path = tmp_path / "RESIDE" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_png(path, np.full([side_px, side_px, 3], side_px, np.uint8))
+    given = f"sots=haze:{tmp_path}/RESIDE/ITS,{tmp_path}/RESIDE/SOTS/indoor"
+    with pytest.raises(InputError, match="try --crop_border_px=10"):
+        sets.test_sets(str(photographs), [given], count=1)
+    (pair,) = sets.test_sets(str(photographs), [given], count=1, border_px=10)["sots"]
+    assert pair.hazy.shape == pair.clear.shape == (40, 40, 3) and (pair.clear == 60).all()
 
 
 @pytest.mark.parametrize("given, finding", [("mine", "must be NAME=DATASET, found 'mine'"),

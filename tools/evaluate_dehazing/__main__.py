@@ -27,6 +27,8 @@ _MODELS = flags.DEFINE_multi_string("model", [], "NAME=PATH of a SavedModel, a .
                                     "may be given several times")
 _PAIRS = flags.DEFINE_multi_string("pairs", [], "NAME=DATASET of more test pairs, such as "
                                    "sots=haze:RESIDE/ITS,RESIDE/SOTS/indoor")
+_BORDER = flags.DEFINE_integer("crop_border_px", 0, "cut off each side of the clear pictures of --pairs; SOTS indoor "
+                               "has a white border of 10 px", lower_bound=0)
 _REAL = flags.DEFINE_string("real", "", "folder of pictures with real haze, which have no truth")
 _COUNT = flags.DEFINE_integer("count", 0, "pairs of each set, spread over it; 0 takes all", lower_bound=0)
 _CHECKED = flags.DEFINE_integer("checked", 12, "pictures of the checks: without haze, twice, noise", lower_bound=1)
@@ -58,7 +60,8 @@ def evaluate() -> tuple[str, dict[str, object], object]:
     from cut_tf.data.image_files import list_images, read_image
     from tools.evaluate_dehazing import measuring, report, sets
 
-    models, tests = _models(), sets.test_sets(_PHOTOGRAPHS.value, _PAIRS.value, _COUNT.value)
+    models, tests = _models(), sets.test_sets(_PHOTOGRAPHS.value, _PAIRS.value, _COUNT.value,
+                                               _BORDER.value)
     real = list_images(Path(_REAL.value)) if _REAL.value else []
     counts = {name: len(pairs) for name, pairs in tests.items()}
     scores: dict[str, object] = {"pairs": {name: measuring.of_pairs(pairs, models, counts[name]) for name, pairs in

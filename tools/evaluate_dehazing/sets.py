@@ -70,13 +70,14 @@ def spread(paths: Sequence[Path], count: int) -> list[Path]:
     return [paths[index] for index in np.linspace(0, len(paths) - 1, number, dtype=int)]
 
 
-def test_sets(photographs: str, more: Sequence[str], count: int) -> dict[str, Pairs | UnseenHaze]:
+def test_sets(photographs: str, more: Sequence[str], count: int, border_px: int = 0) -> dict[str, Pairs | UnseenHaze]:
     """The sets by the name that the table gives them.
 
     Args:
       photographs: folder of clear photographs that no model was trained on.
       more: NAME=DATASET of other pairs, with a dataset as of --dataset: sots=haze:RESIDE/ITS,RESIDE/SOTS/indoor.
       count: pairs of each, at most; 0 takes all.
+      border_px: cut off each side of the clear pictures of `more`; those of SOTS indoor have one of 10.
 
     Raises:
       InputError: if a dataset cannot be used or has no test pairs.
@@ -90,7 +91,7 @@ def test_sets(photographs: str, more: Sequence[str], count: int) -> dict[str, Pa
         name, equals, dataset = text.partition("=")
         if not (name and equals and dataset):
             raise InputError(f"--pairs must be NAME=DATASET, found {text!r}")
-        datasets[name] = Settings.of(dataset=dataset, preprocess="none")
+        datasets[name] = Settings.of(dataset=dataset, preprocess="none", crop_border_px=border_px)
     found: dict[str, Pairs | UnseenHaze] = {}
     for name, settings in datasets.items():
         data = open_dataset(settings)
