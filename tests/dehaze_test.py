@@ -28,8 +28,8 @@ def translate():
 
 
 @pytest.fixture(scope="module")
-def rooms():
-    return _pairs("rooms")
+def pairs():
+    return {kind: _pairs(kind) for kind in ("scenes", "rooms")}
 
 
 def test_box_is_complete_and_not_large():
@@ -48,26 +48,24 @@ def test_card_tells_what_a_card_must():
 
 
 @pytest.mark.parametrize("kind, least_db", [("scenes", 3.0), ("rooms", 2.0)])
-def test_saved_model_removes_haze_outdoors_and_indoors(kind, least_db, translate, rooms):
+def test_saved_model_removes_haze_outdoors_and_indoors(kind, least_db, translate, pairs):
     gains = [peak_signal_noise_ratio(clear, translate(hazy)) - peak_signal_noise_ratio(clear, hazy)
-             for hazy, clear in (rooms if kind == "rooms" else _pairs(kind))]
+             for hazy, clear in pairs[kind]]
     assert np.mean(gains) >= least_db, gains
 
 
-def test_a_twin_of_8_bits_draws_the_same(translate, rooms):
+def test_a_twin_of_8_bits_draws_the_same(translate, pairs):
     pytest.importorskip("ai_edge_litert", reason="the extra mobile (ai-edge-litert) is not installed")
     twin = TFLiteTranslator(BOX / "dehaze_256x256_dynamic.tflite")
-    for hazy, _ in rooms[:2]:
+    for hazy, _ in pairs["rooms"][:2]:
         assert peak_signal_noise_ratio(translate(hazy), twin(hazy)) >= 42
 
 
-def test_borders_are_drawn_as_the_middle_is(translate, rooms):
-    """Mean error in the outer 4 px at most 1.3 times that inside: no frames."""
-    outer, inner = [], []
-    for hazy, clear in rooms:
-        error = np.abs(translate(hazy).astype(float) - clear).mean(-1)
-        inside = np.zeros(error.shape, bool)
-        inside[4:-4, 4:-4] = True
-        outer.append(error[~inside].mean())
-        inner.append(error[inside].mean())
-    assert np.mean(outer) <= 1.3 * np.mean(inner)
+def test_borders_are_drawn_as_the_middle_is(translate, pairs):
+    """Mean error in the outer 4 px: at most 1.3 times that inside, 1.1 times that of the 8 px beside them: no frames."""
+    errors = np.stack([np.abs(translate(hazy).astype(float) - clear).mean(-1) for kind in pairs.values()
+                       for hazy, clear in kind]).mean(0)
+    outer, beside = errors.copy(), errors[4:-4, 4:-4].copy()
+    outer[4:-4, 4:-4] = beside[8:-8, 8:-8] = np.nan
+    assert np.nanmean(outer) <= 1.3 * errors[4:-4, 4:-4].mean()
+    assert np.nanmean(outer) <= 1.1 * np.nanmean(beside)
