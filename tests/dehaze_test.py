@@ -62,7 +62,7 @@ def test_a_twin_of_8_bits_draws_the_same(translate, pairs):
 
 
 def test_borders_are_drawn_as_the_middle_is(translate, pairs):
-    """Mean error in the outer 4 px: at most 1.3 times that inside, 1.1 times that of the 8 px beside them: no frames."""
+    """Mean error in the outer 4 px: at most 1.3 times that inside, 1.1 times that of the 8 px beside them."""
     errors = np.stack([np.abs(translate(hazy).astype(float) - clear).mean(-1) for kind in pairs.values()
                        for hazy, clear in kind]).mean(0)
     outer, beside = errors.copy(), errors[4:-4, 4:-4].copy()
