@@ -195,8 +195,8 @@ def _translate_with_beam(arguments: list[str]) -> int:
     print("this start: " + (", ".join(f"{name} {count}" for name, count in sorted(counters.items())) or "nothing"))
     totals = plan.conclude(settled)
     print(*totals.lines(), sep="\n")
-    return command_line.tell_results(_OUTPUT.value, [failure["message"] for failure in totals.failures],
-                                     len(totals.failures))
+    return command_line.report_results(_OUTPUT.value, [failure["message"] for failure in totals.failures],
+                                       len(totals.failures))
 
 
 def _check_runner() -> None:

@@ -49,7 +49,7 @@ def _page(driver, server):
 
 @pytest.fixture(scope="module", name="translate")
 def _translate() -> SavedModelTranslator:
-    return SavedModelTranslator(shipped_model("dehaze_mobile"))
+    return SavedModelTranslator(shipped_model("dehaze"))  # the first of the list, which the page begins with
 
 
 def _open(driver, address: str):
