@@ -15,6 +15,7 @@ from absl.testing import flagsaver
 from PIL import Image
 
 from cut_tf import evaluate
+from cut_tf.common import places
 from cut_tf.data.image_files import write_png
 from cut_tf.metrics import features
 
@@ -66,7 +67,8 @@ def _run_main(capsys, *arguments: str, **values: str) -> tuple[int, object]:
     given = {"pred": "", "target": "", "input": "", "csv": "", "json": "", **values}
     for name in given:
         given[name] = str(given[name])
-    given.update(target_border_px=int(values.get("target_border_px", 0)), labels=bool(values.get("labels")),
+    given.update(pixels_in_flight=int(values.get("pixels_in_flight", 2**24)),
+                 target_border_px=int(values.get("target_border_px", 0)), labels=bool(values.get("labels")),
                  distribution=values.get("distribution", "").split(",") if values.get("distribution") else [])
     if not evaluate.flags.FLAGS.is_parsed():
         evaluate.flags.FLAGS.mark_as_parsed()
@@ -97,6 +99,30 @@ def test_a_border_of_the_targets(folders, tmp_path, capsys):
     assert _main(capsys, pred=pred, target=target, target_border_px="1") == (0, "")
     code, message = _main(capsys, pred=pred, target=target)
     assert code == 2 and "must have the size of its target, found a.png 16x12 with a.png 18x14" in message
+
+
+def test_folders_and_reports_behind_urls(folders, tmp_path, capsys):
+    pred, target = folders
+    remote = f"ram://{tmp_path.name}"
+    for folder in (pred, target):
+        places.write_bytes(f"{remote}/{folder.name}/a.png", (folder / "a.png").read_bytes())
+    assert _main(capsys, pred=f"{remote}/pred/", target=f"{remote}/target") == (0, "")
+    assert _main(capsys, pred=pred, target=target) == (0, "")
+    for ending in ("csv", "json"):
+        assert places.read_bytes(f"{remote}/pred.metrics.{ending}") == (
+            tmp_path / f"pred.metrics.{ending}").read_bytes()
+    code, message = _main(capsys, pred=f"{remote}/none", target=target)
+    assert code == 2 and f"{remote}/none: must be a folder with images" in message
+    code, message = _main(capsys, pred=f"{remote}/pred", target=target, labels="yes")
+    assert code == 2 and "--labels must be given with folders and files of this machine, found ram://" in message
+
+
+def test_flags_of_pipelines(folders, capsys):
+    pred, target = folders
+    code, message = _main(capsys, pred=pred, target=target, pixels_in_flight=5)
+    assert code == 2 and "--pixels_in_flight must not be given without --runner, found 5" in message
+    code, message = _main(capsys, pred=pred, target=target, labels="yes", runner="DirectRunner")
+    assert code == 2 and "--labels must be given without --runner, found --runner=DirectRunner" in message
 
 
 @pytest.fixture(name="sets")

@@ -8,7 +8,7 @@ batch is done, so the handler takes one part at a time, writes the part's result
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -18,7 +18,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from cut_tf.batch.plan import Plan, Unit
 from cut_tf.batch.translation import TranslatorChoice
-from cut_tf.batch.worker import Part, PartReport, Target, Worker
+from cut_tf.batch.worker import Part, Target, Worker
 from cut_tf.common.errors import InputError
 
 # Namespace of the counters pictures, pixels, milliseconds, failed, and failed_KIND.
@@ -26,8 +26,42 @@ NAMESPACE = "cut_tf"
 _LOG_LEVEL = "default_sdk_harness_log_level"
 
 
-class TranslationHandler(ModelHandler[Part, PartReport, Worker]):
-    """Does parts with a model. One bad picture does not fail its part.
+class PartHandler(ModelHandler[Any, Any, Any]):
+    """Does parts of the work with a worker that is loaded once a process. One bad picture does not fail its part.
+
+    Args:
+      load: makes the worker, whose `do` takes a part and returns its report.
+    """
+
+    def __init__(self, load: Callable[[], Any]) -> None:
+        super().__init__()
+        self._load = load
+
+    def load_model(self) -> Any:
+        """Makes the worker, once a process."""
+        return self._load()
+
+    def run_inference(self, batch: Sequence[Any], model: Any, inference_args: Mapping[str, Any] | None = None
+                      ) -> Iterable[Any]:
+        """Reports of parts that are done."""
+        del inference_args
+        return [model.do(part) for part in batch]
+
+    def batch_elements_kwargs(self) -> Mapping[str, Any]:
+        """One part at a time."""
+        return {"min_batch_size": 1, "max_batch_size": 1}
+
+    def get_num_bytes(self, batch: Sequence[Any]) -> int:
+        """Encoded bytes; counted, where Beam would pickle all of them to know. Names of files count as none."""
+        return sum(getattr(part, "num_bytes", 0) for part in batch)
+
+    def get_metrics_namespace(self) -> str:
+        """Beam's own metrics of inference are in it too."""
+        return NAMESPACE
+
+
+class TranslationHandler(PartHandler):
+    """Translates parts, whose results are written when their reports come back.
 
     Args:
       choice: the model; its places must be within reach of the workers.
@@ -37,31 +71,7 @@ class TranslationHandler(ModelHandler[Part, PartReport, Worker]):
     """
 
     def __init__(self, choice: TranslatorChoice, target: Target, most_pixels: int, batch_size: int) -> None:
-        super().__init__()
-        self._choice, self._target = choice, target
-        self._most_pixels, self._batch_size = most_pixels, batch_size
-
-    def load_model(self) -> Worker:
-        """Loads the model, once a process."""
-        return Worker(self._choice.open(), self._target, self._most_pixels, self._batch_size)
-
-    def run_inference(self, batch: Sequence[Part], model: Worker,
-                      inference_args: Mapping[str, Any] | None = None) -> Iterable[PartReport]:
-        """Reports of parts whose results are written."""
-        del inference_args
-        return [model.do(part) for part in batch]
-
-    def batch_elements_kwargs(self) -> Mapping[str, Any]:
-        """One part at a time."""
-        return {"min_batch_size": 1, "max_batch_size": 1}
-
-    def get_num_bytes(self, batch: Sequence[Part]) -> int:
-        """Encoded bytes; counted, where Beam would pickle all of them to know."""
-        return sum(part.num_bytes for part in batch)
-
-    def get_metrics_namespace(self) -> str:
-        """Beam's own metrics of inference are in it too."""
-        return NAMESPACE
+        super().__init__(lambda: Worker(choice.open(), target, most_pixels, batch_size))
 
 
 class _Parts(beam.DoFn):
@@ -76,10 +86,10 @@ class _Parts(beam.DoFn):
         yield from element.parts(self._done)
 
 
-class _Count(beam.DoFn):
-    """Adds reports to Beam's counters."""
+class CountParts(beam.DoFn):
+    """Adds reports to Beam's counters: pictures, pixels, seconds and failures of each."""
 
-    def process(self, element: PartReport) -> None:
+    def process(self, element: Any) -> None:
         """Yields nothing."""
         counts = {"pictures": element.pictures, "pixels": element.pixels, "failed": len(element.failures),
                   "milliseconds": round(1000 * element.seconds)}
@@ -140,7 +150,7 @@ def translate(plan: Plan, options: PipelineOptions, most_pixels: int, batch_size
          | "Spread" >> beam.Reshuffle()
          | "Parts" >> beam.ParDo(_Parts(done))
          | "Translate" >> RunInference(TranslationHandler(plan.choice, plan.target, most_pixels, batch_size))
-         | "Count" >> beam.ParDo(_Count()))
+         | "Count" >> beam.ParDo(CountParts()))
     result = pipeline.run()
     result.wait_until_finish()
     return counters(result)

@@ -11,3 +11,7 @@ class NonFiniteError(ArithmeticError):
 
 class LostProcessError(RuntimeError):
     """Another process of a run is gone. The message names it, and says how to go on."""
+
+
+class PipelineError(RuntimeError):
+    """A pipeline of Apache Beam ended early. The message is one line."""

@@ -8,14 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cut_tf.common.errors import InputError
+from cut_tf.common.places import AnyPath, RemotePath, write_bytes
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: AnyPath, data: bytes) -> None:
     """Writes a file atomically: to a temporary file in the same folder, which then takes the place of `path`.
 
     Raises:
       InputError: naming the file and the reason, if it cannot be written. No temporary file is left behind.
     """
+    if isinstance(path, RemotePath):
+        write_bytes(str(path), data)
+        return
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         try:

@@ -8,17 +8,91 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
-from typing import BinaryIO
+from typing import BinaryIO, Union
 
 from cut_tf.common.errors import InputError
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _WILDCARD = re.compile(r"[*?\[]")
+
+
+class RemotePath:
+    """A URL, with as much of pathlib's interface as folders of pictures need. Equal for equal places.
+
+    Args:
+      place: the URL; slashes at its end do not count.
+    """
+
+    def __init__(self, place: str) -> None:
+        self._place = place.rstrip("/")
+
+    def __str__(self) -> str:
+        return self._place
+
+    def __repr__(self) -> str:
+        return f"RemotePath({self._place!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RemotePath) and self._place == other._place
+
+    def __lt__(self, other: RemotePath) -> bool:
+        return self._place < other._place
+
+    def __hash__(self) -> int:
+        return hash(self._place)
+
+    def __truediv__(self, name: str) -> RemotePath:
+        return RemotePath(join(self._place, name))
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return self._place.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        """The last part without its suffix."""
+        return PurePosixPath(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        """The suffix, with its dot."""
+        return PurePosixPath(self.name).suffix
+
+    @property
+    def parent(self) -> RemotePath:
+        """The folder."""
+        return RemotePath(self._place.rpartition("/")[0])
+
+    def exists(self) -> bool:
+        """Whether there is a file or a folder."""
+        return exists(self._place)
+
+    def is_dir(self) -> bool:
+        """Whether there is a folder."""
+        return is_folder(self._place)
+
+    def is_file(self) -> bool:
+        """Whether there is a file."""
+        return self.exists() and not self.is_dir()
+
+    def read_bytes(self) -> bytes:
+        """All of a file. Raises InputError naming it if it cannot be read."""
+        return read_bytes(self._place)
+
+
+AnyPath = Union[Path, RemotePath]
+
+
+def path_of(place: str) -> AnyPath:
+    """A place as a path."""
+    return RemotePath(place) if is_remote(place) else Path(place)
 
 
 def is_remote(place: str) -> bool:
@@ -44,8 +118,11 @@ def fixed_part(pattern: str) -> str:
 
 
 def exists(place: str) -> bool:
-    """Whether there is a file or a folder."""
-    return _gfile().exists(place) if is_remote(place) else os.path.lexists(place)
+    """Whether there is a file or a folder. Raises InputError for a URL that TensorFlow cannot ask."""
+    if not is_remote(place):
+        return os.path.lexists(place)
+    with named(place, "must be a place that TensorFlow can read"):
+        return _gfile().exists(place)
 
 
 def is_folder(place: str) -> bool:
@@ -164,6 +241,15 @@ def remove(place: str) -> None:
             Path(place).unlink(missing_ok=True)
         elif _gfile().exists(place):
             _gfile().remove(place)
+
+
+def remove_folder(folder: str) -> None:
+    """Removes a folder and all that is in it, if it is there."""
+    with named(folder, "must be a folder that can be removed"):
+        if not is_remote(folder):
+            shutil.rmtree(folder, ignore_errors=not os.path.lexists(folder))
+        elif _gfile().isdir(folder):
+            _gfile().rmtree(folder)
 
 
 @contextlib.contextmanager

@@ -35,8 +35,10 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from cut_tf.common import places
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import replace_file
+from cut_tf.common.places import AnyPath, RemotePath
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 200_000_000
@@ -71,11 +73,11 @@ _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_PHOTOMETRIC, _ORIENTATION = 256, 25
 _WARNINGS_LOCK = threading.Lock()
 
 
-def list_images(folder: Path) -> list[Path]:
+def list_images(folder: AnyPath) -> list[AnyPath]:
     """The image files of a folder: by suffix in any case, sorted by name, no hidden files, no subfolders.
 
     Args:
-      folder: the folder to look in; its subfolders are not searched.
+      folder: the folder to look in, on this machine or behind a URL; its subfolders are not searched.
 
     Returns:
       One path or more, each `folder / name`.
@@ -85,8 +87,7 @@ def list_images(folder: Path) -> list[Path]:
     """
     rule = f"must be a folder with images ({', '.join(IMAGE_SUFFIXES)})"
     try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if not entry.is_dir())
+        names = _remote_files(folder) if isinstance(folder, RemotePath) else _files(folder)
     except FileNotFoundError as error:
         raise InputError(f"{folder}: {rule}, found no such folder") from error
     except NotADirectoryError as error:
@@ -97,6 +98,19 @@ def list_images(folder: Path) -> list[Path]:
     if not images:
         raise InputError(f"{folder}: {rule}, found {len(names)} other file{'' if len(names) == 1 else 's'}")
     return [folder / name for name in images]
+
+
+def _files(folder: Path) -> list[str]:
+    """Sorted names of the files of a folder."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if not entry.is_dir())
+
+
+def _remote_files(folder: RemotePath) -> list[str]:
+    """The same of a folder behind a URL, where a picture's name is taken for that of a file."""
+    if not folder.is_dir():
+        raise NotADirectoryError if folder.exists() else FileNotFoundError
+    return [name for name in places.names_in(str(folder)) if not name.endswith("/")]
 
 
 def pictures_at(source: Path) -> list[Path]:
@@ -151,12 +165,15 @@ def image_size(data: bytes, where: str) -> tuple[int, int]:
     return size_of(io.BytesIO(data), where)
 
 
-def read_size(path: Path) -> tuple[int, int]:
+def read_size(path: AnyPath) -> tuple[int, int]:
     """`image_size` of a file, of which as little is read as its format allows. Nothing is decoded.
 
     Raises:
       InputError: naming the file, if it cannot be opened or for the reasons of `image_size`.
     """
+    if isinstance(path, RemotePath):
+        with places.named(str(path), "must be a readable image file"), places.opened(str(path)) as file:
+            return size_of(file, str(path))
     try:
         with open(path, "rb") as file:
             return size_of(file, str(path))
@@ -170,7 +187,7 @@ def is_upright(data: bytes, where: str) -> bool:
     return _orientation(open_header(file, where), file) == 1
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: AnyPath) -> bytes:
     """The bytes of a file. Raises InputError naming the file if it is missing, a folder or not readable."""
     try:
         return path.read_bytes()
@@ -178,7 +195,7 @@ def read_bytes(path: Path) -> bytes:
         raise _unreadable_file(path, error) from error
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: AnyPath) -> np.ndarray:
     """Reads an image file: uint8 [H, W, 3], RGB.
 
     Raises:

@@ -10,13 +10,13 @@ import json
 import math
 import zipfile
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import replace_file
+from cut_tf.common.places import AnyPath
 from cut_tf.metrics.features import FeatureExtractor
 
 MIN_IMAGES = 2
@@ -73,34 +73,93 @@ class FeatureMoments:
 class FeatureSample:
     """A uniform random sample, without replacement, of vectors that are added a batch at a time.
 
-    Every vector gets a random number, and those with the smallest numbers stay.
+    Every vector gets a random number, which depends on its position alone, and those with the smallest numbers stay. So
+    samples of parts of a set can be merged, in any order.
 
     Args:
       limit: vectors to keep.
-      seed: of the draws; the same vectors in the same order give the same sample.
+      seed: of the draws; the same vectors at the same positions give the same sample.
     """
 
     def __init__(self, limit: int = SAMPLE_LIMIT, seed: int = 0) -> None:
-        self._limit, self._rng = limit, np.random.default_rng(seed)
+        self._limit, self._seed, self._next = limit, seed, 0
         self._draws: list[np.ndarray] = []
+        self._positions: list[np.ndarray] = []
         self._features: list[np.ndarray] = []
 
-    def add(self, features: np.ndarray) -> None:
-        """Adds float [B, D]."""
-        self._draws.append(self._rng.random(len(features)))
+    def add(self, features: np.ndarray, first: int | None = None) -> None:
+        """Adds float [B, D], at the positions from `first` on; behind those added before if None."""
+        first = self._next if first is None else first
+        self._next = first + len(features)
+        generator = np.random.Generator(np.random.PCG64(self._seed).advance(first))  # a step for each vector
+        self._draws.append(generator.random(len(features)))
+        self._positions.append(np.arange(first, self._next))
         self._features.append(features.astype(np.float32))
-        if sum(map(len, self._draws)) > 2 * self._limit:
-            self._trim()
+        self._trim_if_long()
+
+    def merge(self, other: FeatureSample) -> None:
+        """Adds the vectors that `other` was made of; their positions must be others."""
+        self._draws += other._draws
+        self._positions += other._positions
+        self._features += other._features
+        self._trim_if_long()
 
     def features(self) -> np.ndarray:
-        """float32 [n, D], n at most `limit`, in the order in which they came."""
+        """float32 [n, D], n at most `limit`, in the order of their positions."""
         self._trim()
         return self._features[0]
 
+    def _trim_if_long(self) -> None:
+        if sum(map(len, self._draws)) > 2 * self._limit:
+            self._trim()
+
     def _trim(self) -> None:
-        draws, features = np.concatenate(self._draws), np.concatenate(self._features)
-        kept = np.sort(np.argsort(draws)[:self._limit])
-        self._draws, self._features = [draws[kept]], [features[kept]]
+        draws, positions, features = (np.concatenate(parts) for parts in (
+            self._draws, self._positions, self._features))
+        kept = np.argsort(draws)[:self._limit]
+        kept = kept[np.argsort(positions[kept])]
+        self._draws, self._positions, self._features = [draws[kept]], [positions[kept]], [features[kept]]
+
+
+class FeatureCollector:
+    """Statistics of vectors, of which parts are collected apart and merged. An empty one is the start of each part."""
+
+    def __init__(self) -> None:
+        self._moments: FeatureMoments | None = None
+        self._sample = FeatureSample()
+
+    @property
+    def count(self) -> int:
+        """Number of vectors."""
+        return self._moments.count if self._moments else 0
+
+    def add(self, features: np.ndarray, first: int | None = None) -> None:
+        """Adds float [B, D] of the pictures `first`, `first` + 1 and so on; of those that follow if None."""
+        self._add_moments(FeatureMoments.of(features))
+        self._sample.add(features, first)
+
+    def merge(self, other: FeatureCollector) -> None:
+        """Adds the vectors that `other` was made of."""
+        if other._moments:
+            self._add_moments(other._moments)
+            self._sample.merge(other._sample)
+
+    def statistics(self, description: Mapping[str, str], where: str) -> FeatureStatistics:
+        """What is stored of them. Raises InputError naming `where` if there are too few."""
+        check_count(self.count, where)
+        return FeatureStatistics(description, self._moments, self._sample.features())
+
+    def _add_moments(self, moments: FeatureMoments) -> None:
+        if self._moments is None:
+            self._moments = FeatureMoments(moments.count, moments.mean, moments.scatter)
+        else:
+            self._moments.merge(moments)
+
+
+def check_count(count: int, where: str) -> None:
+    """Raises InputError naming `where` if there are too few pictures for a distance."""
+    if count < MIN_IMAGES:
+        raise InputError(f"{where}: FID and KID need at least {MIN_IMAGES} images, found {count}")
 
 
 class FeatureStatistics(NamedTuple):
@@ -121,7 +180,7 @@ class FeatureStatistics(NamedTuple):
         """Number of pictures."""
         return self.moments.count
 
-    def save(self, path: Path) -> None:
+    def save(self, path: AnyPath) -> None:
         """Writes a .npz file atomically. Raises InputError if it cannot be written."""
         data = io.BytesIO()
         np.savez(data, description=np.array(json.dumps(dict(self.description))), count=np.array(self.count),
@@ -131,21 +190,13 @@ class FeatureStatistics(NamedTuple):
 
 def statistics_of(extractor: FeatureExtractor, pictures: Iterable[np.ndarray], where: str) -> FeatureStatistics:
     """Statistics of pictures, uint8 [h, w, 3] each, of any sizes. Raises InputError naming `where` if under 2."""
-    moments, sample = None, FeatureSample()
+    collected = FeatureCollector()
     for features in extractor.batches(pictures):
-        batch = FeatureMoments.of(features)
-        if moments is None:
-            moments = batch
-        else:
-            moments.merge(batch)
-        sample.add(features)
-    if moments is None or moments.count < MIN_IMAGES:
-        raise InputError(f"{where}: FID and KID need at least {MIN_IMAGES} images, found "
-                         f"{moments.count if moments else 0}")
-    return FeatureStatistics(extractor.description, moments, sample.features())
+        collected.add(features)
+    return collected.statistics(extractor.description, where)
 
 
-def load_statistics(path: Path, extractor: FeatureExtractor) -> FeatureStatistics:
+def load_statistics(path: AnyPath, extractor: FeatureExtractor) -> FeatureStatistics:
     """Reads what `FeatureStatistics.save` wrote; nothing in the file is executed.
 
     Raises:
@@ -154,7 +205,7 @@ def load_statistics(path: Path, extractor: FeatureExtractor) -> FeatureStatistic
     """
     rule = "must be a .npz file of cut_tf.evaluate --reference_statistics"
     try:
-        archive = np.load(path, allow_pickle=False)
+        archive = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("a single array")
         with archive:

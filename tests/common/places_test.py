@@ -1,6 +1,7 @@
 """Files of this machine and URLs: TensorFlow's `ram://` stands for a remote file system."""
 
 import glob
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
@@ -97,3 +98,22 @@ def test_the_folder_that_a_glob_searches(pattern, root):
 def test_places_and_globs_are_told_apart():
     assert places.is_remote("gs://bucket/x") and places.is_remote("s3://b") and not places.is_remote("/a/b://c")
     assert places.has_wildcard("a*") and places.has_wildcard("a[b]") and not places.has_wildcard("gs://a/b.jpg")
+
+
+def test_remote_paths_have_the_parts_of_local_ones():
+    path = places.path_of("ram://bucket/photos/") / "a.b.JPG"
+    assert (str(path), path.name, path.stem, path.suffix) == ("ram://bucket/photos/a.b.JPG", "a.b.JPG", "a.b", ".JPG")
+    assert path.parent == places.path_of("ram://bucket/photos") and {path: 1}[path.parent / "a.b.JPG"] == 1
+    assert path != places.path_of("ram://bucket/other") and sorted([path, path.parent])[0] == path.parent
+    assert isinstance(places.path_of("photos"), Path)
+
+
+def test_folders_are_removed(folder):
+    places.remove_folder(places.join(folder, "sub"))
+    places.remove_folder(places.join(folder, "sub"))
+    assert not places.exists(places.join(folder, "sub/a.jpg")) and places.exists(places.join(folder, "a.jpg"))
+
+
+def test_an_unknown_scheme_is_named():
+    with pytest.raises(InputError, match="nofs://bucket/x: must be .* scheme 'nofs' not implemented"):
+        places.exists("nofs://bucket/x")

@@ -15,6 +15,7 @@ import scipy.linalg
 from cut_tf.common.errors import InputError
 from cut_tf.metrics import distances
 from cut_tf.metrics.distances import (
+    FeatureCollector,
     FeatureMoments,
     FeatureSample,
     frechet_distance,
@@ -143,6 +144,41 @@ def test_a_sample_is_uniform_bounded_and_in_order():
     few = FeatureSample(limit=500)
     few.add(numbers[:7])
     np.testing.assert_array_equal(few.features(), numbers[:7])
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2), (2, 3, 1, 0)])
+def test_collectors_merge_in_any_order(order):
+    features = np.random.default_rng(5).normal(3.0, 2.0, (90, 4))
+    cuts = [0, 1, 30, 64, 90]
+    parts = []
+    for start, end in zip(cuts, cuts[1:]):
+        part = FeatureCollector()
+        for first in range(start, end, 16):
+            part.add(features[first:min(first + 16, end)], first)
+        parts.append(part)
+    merged = FeatureCollector()
+    for number in order:
+        merged.merge(parts[number])
+    found = merged.statistics({}, "here")
+    assert found.count == 90
+    np.testing.assert_allclose(found.moments.mean, np.mean(features, axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found.moments.covariance, np.cov(features, rowvar=False), rtol=1e-10)
+    np.testing.assert_array_equal(found.sample, features.astype(np.float32))
+
+
+def test_a_sample_of_merged_parts_is_that_of_the_whole():
+    """Those with the smallest numbers of one stream of NumPy, in the order of their places."""
+    numbers = np.arange(700.0)[:, None]
+    kept = np.sort(np.argsort(np.random.default_rng(3).random(700))[:60])
+    for cuts in ([0, 700], [0, 1, 450, 451, 700], [0, 100, 200, 700]):
+        parts = []
+        for start, end in zip(cuts, cuts[1:]):
+            parts.append(FeatureSample(limit=60, seed=3))
+            parts[-1].add(numbers[start:end], start)
+        merged = FeatureSample(limit=60, seed=3)
+        for part in reversed(parts):
+            merged.merge(part)
+        np.testing.assert_array_equal(merged.features()[:, 0], kept)
 
 
 def test_statistics_of_pictures_survive_their_file(tmp_path):

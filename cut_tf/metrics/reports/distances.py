@@ -7,10 +7,10 @@ import dataclasses
 import io
 import json
 import textwrap
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 from cut_tf.common.errors import InputError
+from cut_tf.common.places import AnyPath
 from cut_tf.data.image_files import list_images, read_image
 from cut_tf.metrics import DISTANCES
 from cut_tf.metrics.distances import (
@@ -94,8 +94,8 @@ def _spread(distance: Distance) -> str:
     return "-" if finite(distance.std) is None else f"{distance.std:.6f}"
 
 
-def check_distribution(pred_dir: Path, target_dir: Path | None, names: Sequence[str], reference: Path | None,
-                       csv_path: Path | None, json_path: Path | None) -> None:
+def check_distribution(pred_dir: AnyPath, target_dir: AnyPath | None, names: Sequence[str], reference: AnyPath | None,
+                       csv_path: AnyPath | None, json_path: AnyPath | None) -> None:
     """Checks all that can be checked before the extractor is loaded. Arguments as for `evaluate_distribution`.
 
     Raises:
@@ -120,9 +120,11 @@ def check_distribution(pred_dir: Path, target_dir: Path | None, names: Sequence[
     check_report_files(csv_path, json_path)
 
 
-def evaluate_distribution(pred_dir: Path, target_dir: Path | None, names: Sequence[str], extractor: FeatureExtractor,
-                          reference: Path | None = None, csv_path: Path | None = None, json_path: Path | None = None,
-                          progress: bool = True) -> DistributionReport:
+def evaluate_distribution(pred_dir: AnyPath, target_dir: AnyPath | None, names: Sequence[str],
+                          extractor: FeatureExtractor, reference: AnyPath | None = None,
+                          csv_path: AnyPath | None = None, json_path: AnyPath | None = None, progress: bool = True,
+                          statistics: Callable[[list[AnyPath]], FeatureStatistics] | None = None
+                          ) -> DistributionReport:
     """Distances between the pictures of two folders, read one at a time; files need not be pairs.
 
     Args:
@@ -134,6 +136,7 @@ def evaluate_distribution(pred_dir: Path, target_dir: Path | None, names: Sequen
       csv_path: where to write a line per distance, if anywhere.
       json_path: where to write the whole report, if anywhere.
       progress: whether to print the progress on stderr.
+      statistics: of the extractor's features of files of one folder; computed in this process if None.
 
     Returns:
       The report; all files are written by then, each atomically.
@@ -146,10 +149,11 @@ def evaluate_distribution(pred_dir: Path, target_dir: Path | None, names: Sequen
     predictions = list_images(pred_dir)
     target_files = list_images(target_dir) if target_dir is not None else []
 
-    def statistics(files: list[Path]) -> FeatureStatistics:
+    def statistics_here(files: list[AnyPath]) -> FeatureStatistics:
         pictures = with_progress(map(read_image, files), len(files), "looked at", progress)
         return statistics_of(extractor, pictures, str(files[0].parent))
 
+    statistics = statistics or statistics_here
     targets = statistics(target_files) if target_files else load_statistics(reference, extractor)
     outputs = statistics(predictions)
     if target_files and reference is not None:

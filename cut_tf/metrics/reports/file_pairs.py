@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
 from cut_tf.common.errors import InputError
+from cut_tf.common.places import AnyPath
 from cut_tf.data.image_files import read_size
 from cut_tf.data.kinds.haze import stems_without_numbers
 
 _LISTED_NAMES = 5
 
 
-def pair_files(predictions: list[Path], others: list[Path], shorten: bool) -> list[Path]:
+def pair_files(predictions: list[AnyPath], others: list[AnyPath], shorten: bool) -> list[AnyPath]:
     """The file that each prediction belongs to, in the order of the predictions.
 
     Args:
@@ -31,7 +32,8 @@ def pair_files(predictions: list[Path], others: list[Path], shorten: bool) -> li
     return [partner_of[stem] for _, stem in stems if stem is not None]
 
 
-def check_sizes(predictions: list[Path], others: list[Path], role: str, border_px: int = 0, least_px: int = 1) -> None:
+def check_sizes(predictions: Sequence[AnyPath], others: Sequence[AnyPath], role: str, border_px: int = 0,
+                least_px: int = 1) -> None:
     """Reads the headers of all files, and no picture.
 
     Args:
@@ -64,8 +66,8 @@ def _raise_if_any(findings: list[str], rule: str) -> None:
         raise InputError(f"{rule}, found {', '.join(findings[:_LISTED_NAMES])}{more}")
 
 
-def _by_stem(files: list[Path]) -> dict[str, Path]:
-    stems: dict[str, list[Path]] = {}
+def _by_stem(files: list[AnyPath]) -> dict[str, AnyPath]:
+    stems: dict[str, list[AnyPath]] = {}
     for file in files:
         stems.setdefault(file.stem, []).append(file)
     shared = [" and ".join(file.name for file in same) for same in stems.values() if len(same) > 1]
@@ -73,7 +75,7 @@ def _by_stem(files: list[Path]) -> dict[str, Path]:
     return {stem: same[0] for stem, same in stems.items()}
 
 
-def _partner_stem(stem: str, partners: dict[str, Path], shorten: bool) -> str | None:
+def _partner_stem(stem: str, partners: dict[str, AnyPath], shorten: bool) -> str | None:
     """The stem of the file that a prediction belongs to, None if there is none."""
     stems = stems_without_numbers(stem) if shorten else [stem]
     return next((shorter for shorter in stems if shorter in partners), None)

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import replace_file
+from cut_tf.common.places import AnyPath
 
 _PROGRESS_SECONDS = 10.0
 
@@ -25,7 +26,7 @@ class Writable(Protocol):
     def to_json(self) -> str: ...
 
 
-def check_report_files(csv_path: Path | None, json_path: Path | None, read: Path | None = None) -> None:
+def check_report_files(csv_path: AnyPath | None, json_path: AnyPath | None, read: Path | None = None) -> None:
     """Checks, before any work, that a report will not replace a file of another kind.
 
     Args:
@@ -48,7 +49,7 @@ def check_report_files(csv_path: Path | None, json_path: Path | None, read: Path
         raise InputError(f"--csv must be another file than the one that is read, found {csv_path} for both")
 
 
-def write_report(report: Writable, csv_path: Path | None, json_path: Path | None) -> None:
+def write_report(report: Writable, csv_path: AnyPath | None, json_path: AnyPath | None) -> None:
     """Writes both files, each atomically. Raises InputError if one cannot be written."""
     for path, text in ((csv_path, report.to_csv), (json_path, report.to_json)):
         if path is not None:

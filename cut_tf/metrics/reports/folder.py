@@ -16,15 +16,17 @@ import io
 import json
 import math
 import textwrap
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from cut_tf.common.errors import InputError
+from cut_tf.common.places import AnyPath
 from cut_tf.data.image_files import list_images, read_image
 from cut_tf.metrics import METRICS, NO_REFERENCE, QUALITY
 from cut_tf.metrics.brisque import brisque_scorer
+from cut_tf.metrics.moments import ExactMoments, Summary
 from cut_tf.metrics.no_reference import no_reference_scores
 from cut_tf.metrics.reports.file_pairs import check_sizes, pair_files
 from cut_tf.metrics.reports.files import check_report_files, finite, with_progress, write_report
@@ -48,13 +50,61 @@ class ImageScore:
     values: dict[str, float]
 
 
-@dataclasses.dataclass(frozen=True)
-class Summary:
-    """Mean and population standard deviation (numpy's std, ddof=0) over `count` finite values; NaN if there is none."""
+class Comparison(NamedTuple):
+    """A prediction, and the target and the input that it belongs to, if any."""
 
-    mean: float
-    std: float
-    count: int
+    prediction: AnyPath
+    target: AnyPath | None = None
+    source: AnyPath | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Measuring:
+    """What is measured, and how.
+
+    Attributes:
+      target_border_px: pixels to cut off each side of the targets.
+      brisque: whether BRISQUE of predictions and inputs is measured too.
+    """
+
+    target_border_px: int = 0
+    brisque: bool = False
+
+    def check_sizes(self, comparisons: Sequence[Comparison]) -> None:
+        """Reads the headers of all files. Raises InputError if sizes differ or are too small."""
+        predictions, targets, sources = zip(*comparisons)
+        if targets[0] is not None:
+            check_sizes(predictions, targets, "target", self.target_border_px, WINDOW_PX)
+        if sources[0] is not None:
+            check_sizes(predictions, sources, "input")
+
+    def scorer(self) -> Callable[[Comparison], ImageScore]:
+        """What measures one prediction. Raises InputError if a package is missing that it needs."""
+        quality = brisque_scorer() if self.brisque else None
+        return lambda comparison: _score(comparison, self.target_border_px, quality)
+
+
+class Scored(NamedTuple):
+    """Scores in the order of the comparisons, and the moments of each measure."""
+
+    images: list[ImageScore]
+    moments: dict[str, ExactMoments]
+
+
+def add_score(moments: dict[str, ExactMoments], score: ImageScore) -> None:
+    """Adds the values of a picture to the moments by measure."""
+    for name, value in score.values.items():
+        moments.setdefault(name, ExactMoments()).add(value)
+
+
+def score_here(comparisons: Sequence[Comparison], measuring: Measuring, progress: bool = True) -> Scored:
+    """Scores in this process, after the sizes of all. Raises InputError for the first that cannot be scored."""
+    scorer, images, moments = measuring.scorer(), [], {}
+    measuring.check_sizes(comparisons)
+    for comparison in with_progress(comparisons, len(comparisons), "compared", progress):
+        images.append(scorer(comparison))
+        add_score(moments, images[-1])
+    return Scored(images, moments)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +115,18 @@ class Report:
       images: one entry per prediction, one at least, all with the same measures.
       unpaired_targets: number of targets that no prediction belongs to.
       target_border_px: what was cut off each side of the targets.
+      moments: of each measure, if they are known already.
     """
 
     images: tuple[ImageScore, ...]
     unpaired_targets: int = 0
     target_border_px: int = 0
+    moments: dict[str, ExactMoments] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.moments:
+            for image in self.images:
+                add_score(self.moments, image)
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -83,11 +140,7 @@ class Report:
 
     def summary(self, measure: str) -> Summary:
         """Mean and deviation of a measure over the images whose value is finite."""
-        values = np.array([image.values[measure] for image in self.images], np.float64)
-        values = values[np.isfinite(values)]
-        if not values.size:
-            return Summary(math.nan, math.nan, 0)
-        return Summary(float(values.mean()), float(values.std()), int(values.size))
+        return self.moments[measure].summary()
 
     def table(self) -> str:
         """Text to print: a row per measure with mean, standard deviation and number of images, and the protocol."""
@@ -127,9 +180,10 @@ class Report:
         return json.dumps(values, indent=2, allow_nan=False) + "\n"
 
 
-def evaluate_folders(pred_dir: Path, target_dir: Path | None, csv_path: Path | None = None,
-                     json_path: Path | None = None, progress: bool = True, input_dir: Path | None = None,
-                     target_border_px: int = 0, brisque: bool = False) -> Report:
+def evaluate_folders(pred_dir: AnyPath, target_dir: AnyPath | None, csv_path: AnyPath | None = None,
+                     json_path: AnyPath | None = None, progress: bool = True, input_dir: AnyPath | None = None,
+                     target_border_px: int = 0, brisque: bool = False,
+                     score: Callable[[list[Comparison], Measuring], Scored] | None = None) -> Report:
     """Measures every image of `pred_dir`; the module's docstring says how files are paired.
 
     Names, sizes and output folders are checked before the first metric is computed.
@@ -143,6 +197,7 @@ def evaluate_folders(pred_dir: Path, target_dir: Path | None, csv_path: Path | N
       input_dir: folder of the predictions' inputs, or None: no measure without a target then.
       target_border_px: pixels to cut off each side of the targets, which must have the predictions' size then.
       brisque: whether BRISQUE of predictions and inputs is measured too, which takes about a second a picture.
+      score: what scores all comparisons, or raises InputError for the whole of them; `score_here` if None.
 
     Returns:
       The report; both files are written by then, each atomically.
@@ -153,27 +208,26 @@ def evaluate_folders(pred_dir: Path, target_dir: Path | None, csv_path: Path | N
         cannot be written, or BRISQUE is asked for and its package is not installed.
     """
     _check_arguments(target_dir, input_dir, csv_path, json_path, target_border_px)
-    quality = brisque_scorer() if brisque else None
+    measuring = Measuring(target_border_px, brisque)
+    measuring.scorer()  # a missing package is found before the files are listed
     predictions = list_images(pred_dir)
-    none: list[Path | None] = [None] * len(predictions)
+    none: list[AnyPath | None] = [None] * len(predictions)
     targets, sources, unpaired = none, none, 0
     if target_dir is not None:
         files = list_images(target_dir)
         targets = pair_files(predictions, files, shorten=True)
         unpaired = len(files) - len(set(targets))
-        check_sizes(predictions, targets, "target", target_border_px, WINDOW_PX)
     if input_dir is not None:
         sources = pair_files(predictions, list_images(input_dir), shorten=False)
-        check_sizes(predictions, sources, "input")
-    scores = [_score(prediction, target, source, target_border_px, quality) for prediction, target, source in
-              with_progress(zip(predictions, targets, sources), len(predictions), "compared", progress)]
-    report = Report(tuple(scores), unpaired, target_border_px)
+    comparisons = [Comparison(*files) for files in zip(predictions, targets, sources)]
+    scored = score(comparisons, measuring) if score else score_here(comparisons, measuring, progress)
+    report = Report(tuple(scored.images), unpaired, target_border_px, scored.moments)
     write_report(report, csv_path, json_path)
     return report
 
 
-def _check_arguments(target_dir: Path | None, input_dir: Path | None, csv_path: Path | None, json_path: Path | None,
-                     target_border_px: int) -> None:
+def _check_arguments(target_dir: AnyPath | None, input_dir: AnyPath | None, csv_path: AnyPath | None,
+                     json_path: AnyPath | None, target_border_px: int) -> None:
     if target_dir is None and input_dir is None:
         raise InputError("--target or --input must be a folder, found neither")
     if target_border_px < 0 or (target_border_px and target_dir is None):
@@ -182,8 +236,8 @@ def _check_arguments(target_dir: Path | None, input_dir: Path | None, csv_path: 
     check_report_files(csv_path, json_path)
 
 
-def _score(prediction_file: Path, target_file: Path | None, source_file: Path | None, border_px: int,
-           quality: Callable[[np.ndarray], float] | None) -> ImageScore:
+def _score(comparison: Comparison, border_px: int, quality: Callable[[np.ndarray], float] | None) -> ImageScore:
+    prediction_file, target_file, source_file = comparison
     prediction, values = read_image(prediction_file), {}
     height, width = prediction.shape[:2]
     if target_file is not None:
