@@ -20,10 +20,12 @@ from absl import flags
 
 from cut_tf import batch, command_line
 from cut_tf.baselines import BASELINES
-from cut_tf.batch.translation import RUN_METHOD, Translate, TranslatorChoice, failure, result_path
+from cut_tf.batch.translation import RUN_METHOD, TranslatorChoice, failure, result_path
 from cut_tf.common import places
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import check_results
+from cut_tf.common.images import Translate
+from cut_tf.common.strength import FLAG_HELP, FULL
 from cut_tf.data.image_files import pictures_at, read_image, write_image
 from cut_tf.metrics.temporal import TemporalChange
 from cut_tf.settings.training import TF32_HELP
@@ -50,6 +52,7 @@ _WEIGHTS = flags.DEFINE_enum("weights", "", ["", *WEIGHTS], command_line.choices
     "weights of the run; ema if it has them, else last", WEIGHTS))
 _SIZE = flags.DEFINE_enum("size", "native", tuple(SIZES), "native: translate at the picture's own size; train: resize "
                           "as in training, or to the size of the .tflite file, and back")
+_STRENGTH = flags.DEFINE_float("strength", FULL, FLAG_HELP)
 _COMPARE = flags.DEFINE_bool("compare", False, "also write input | output side by side to OUTPUT/compare")
 _TEMPORAL = flags.DEFINE_bool("temporal", False, "for frames of a video: print how much outputs and inputs change from "
                               "picture to picture, in the order of names")
@@ -93,7 +96,7 @@ def _choice() -> TranslatorChoice:
                              f"found --model={_MODEL.value}, --{others[0].name}={others[0].value}")
         saved_model = str(shipped_model(_MODEL.value))
     return TranslatorChoice(_METHOD.value, _RUN.value, saved_model, _TFLITE.value, _WEIGHTS.value, _SIZE.value,
-                            _TF32.value)
+                            _TF32.value, _STRENGTH.value)
 
 
 def _translation(choice: TranslatorChoice) -> Translate:

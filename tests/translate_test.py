@@ -148,6 +148,21 @@ def test_the_dark_channel_prior_needs_no_run(tmp_path):
     assert again.returncode == 2 and "give --overwrite" in again.stderr
 
 
+def test_a_strength_lies_between_input_and_output(tmp_path):
+    picture = _picture(20, 30)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    output = BASELINES["dark_channel_prior"](picture).astype(float)
+    for strength in (0, 0.5, 1):
+        done = _translate("--method=dark_channel_prior", f"--input={tmp_path / 'a.png'}", f"--strength={strength}",
+                          f"--output={tmp_path / str(strength)}", "--compare")
+        assert done.returncode == 0, done.stderr
+        expected = np.rint(picture + strength * (output - picture))
+        found = np.asarray(Image.open(tmp_path / str(strength) / "a.png"))
+        np.testing.assert_array_equal(found, expected)
+        side_by_side = np.asarray(Image.open(tmp_path / str(strength) / "compare" / "a.png"))
+        np.testing.assert_array_equal(side_by_side[:, 30:], found)
+
+
 @pytest.mark.parametrize("given, message", [
     ([], "one of --run, --model, --saved_model, --tflite and --method must say what translates, found none"),
     (["--run=a", "--tflite=b"], "one of --run, .* must say what translates, found --run=a, --tflite=b"),
@@ -159,6 +174,8 @@ def test_the_dark_channel_prior_needs_no_run(tmp_path):
     (["--tflite=somewhere", "--weights=ema"], "--weights must not be given without --run, found 'ema'"),
     (["--method=dark_channel_prior", "--weights=ema"], "--weights must not be given .* found 'ema'"),
     (["--method=dark_channel_prior", "--size=train"], "--size must not be given .* found 'train'"),
+    *((["--model=dehaze_mobile", f"--strength={wrong}"], f"--strength must be from 0, the input, to 1, the output, "
+       f"found {wrong}") for wrong in (-0.1, 1.5, "nan")),
 ])
 def test_flags_that_do_not_go_with_the_method(tmp_path, given, message):
     Image.fromarray(_picture(20, 20)).save(tmp_path / "a.png")

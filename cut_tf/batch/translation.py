@@ -8,20 +8,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-
-import numpy as np
 
 from cut_tf.baselines import BASELINES
 from cut_tf.common import places
 from cut_tf.common.errors import InputError
+from cut_tf.common.images import Translate
+from cut_tf.common.strength import FULL, at_strength, check_strength
 from cut_tf.data.image_files import WRITABLE_SUFFIXES
 
 RUN_METHOD = "run"
-
-# (uint8 [H, W, 3], its name for messages) to uint8 [H, W, 3].
-Translate = Callable[[np.ndarray, str], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +32,7 @@ class TranslatorChoice:
       weights: of the run, one of `translators.WEIGHTS`, or empty.
       size: one of `translators.SIZES`.
       tf32: see `devices.set_up`.
+      strength: from 0, the input, to 1, the output; see `common.strength`.
     """
 
     method: str = RUN_METHOD
@@ -45,9 +42,11 @@ class TranslatorChoice:
     weights: str = ""
     size: str = "native"
     tf32: bool = False
+    strength: float = FULL
 
     def check(self) -> None:
         """Raises InputError unless there is one source of translations, and nothing that it does not use."""
+        check_strength(self.strength)
         sources = [name for name in ("run", "saved_model", "tflite") if getattr(self, name)]
         if self.method != RUN_METHOD:
             if sources:
@@ -69,7 +68,10 @@ class TranslatorChoice:
         return bool(self.run or self.saved_model)
 
     def open(self) -> Translate:
-        """Loads the translator. Raises InputError if it cannot be loaded."""
+        """Loads the translator, which works at the strength. Raises InputError if it cannot be loaded."""
+        return at_strength(self._open(), self.strength)
+
+    def _open(self) -> Translate:
         if self.method != RUN_METHOD:
             baseline = BASELINES[self.method]
             return lambda picture, _: baseline(picture)
@@ -116,7 +118,10 @@ class TranslatorChoice:
         digest = hashlib.sha256()
         for place in self._files():
             digest.update(places.read_bytes(place))
-        return {**dataclasses.asdict(self), "files": digest.hexdigest()}
+        values = {**dataclasses.asdict(self), "files": digest.hexdigest()}
+        if self.strength == FULL:
+            del values["strength"]  # plans of earlier versions have none
+        return values
 
     def _files(self) -> list[str]:
         if self.tflite:

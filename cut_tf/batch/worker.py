@@ -19,9 +19,10 @@ import numpy as np
 
 from cut_tf.batch.inputs import FILES, is_safe
 from cut_tf.batch.records import SUFFIX_OF, WRITERS, FilesWriter, Picture, Result, Sample, Writer
-from cut_tf.batch.translation import Translate, failure, result_name
+from cut_tf.batch.translation import failure, result_name
 from cut_tf.common import places
 from cut_tf.common.errors import InputError
+from cut_tf.common.images import Translate
 from cut_tf.data.image_files import decode_image, encode_image, size_of
 
 _LOG = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ from cut_tf.client.grpc_client import GrpcClient
 from cut_tf.client.picture_files import Job, encoded_picture, plan_jobs, write_answer
 from cut_tf.client.rest_client import RestClient
 from cut_tf.common.errors import InputError
+from cut_tf.common.strength import FLAG_HELP, FULL, check_strength
 
 _PROTOCOLS = {"grpc": GrpcClient, "rest": RestClient}
 
@@ -37,6 +38,7 @@ _MAX_MESSAGE_MB = flags.DEFINE_integer("max_message_mb", 64, "largest request an
                                        upper_bound=2_000)
 _TLS = flags.DEFINE_bool("tls", False, "encrypt. The server's certificate must be of a public authority, or of one in "
                           "the file that GRPC_DEFAULT_SSL_ROOTS_FILE_PATH (grpc) or REQUESTS_CA_BUNDLE (rest) names")
+_STRENGTH = flags.DEFINE_float("strength", FULL, f"{FLAG_HELP}. By the server if its model takes it, else here")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace results that are there already")
 
 
@@ -45,14 +47,21 @@ def translate_all() -> tuple[list[str], int]:
     endpoint = Endpoint(_SERVER.value, _MODEL.value, _MODEL_VERSION.value, _DEADLINE_SEC.value, _RETRIES.value,
                         _MAX_MESSAGE_MB.value, _TLS.value)
     endpoint.check()
+    strength = _STRENGTH.value
+    check_strength(strength)
     folder = Path(_OUTPUT.value)
     jobs = plan_jobs(Path(_INPUT.value), folder, _OVERWRITE.value)
     client = _PROTOCOLS[_PROTOCOL.value](endpoint)
     try:
-        client.check()
+        # The strength is used once: by the server, or here if the server's model does not take it.
+        asked, kept = (strength, FULL) if client.check() else (FULL, strength)
         folder.mkdir(parents=True, exist_ok=True)
-        return _send_all(jobs, lambda job: write_answer(job, client.translate(encoded_picture(job.source),
-                                                                              str(job.source))))
+
+        def translate(job: Job) -> None:
+            picture = encoded_picture(job.source)
+            write_answer(job, client.translate(picture, str(job.source), asked), picture, kept)
+
+        return _send_all(jobs, translate)
     finally:
         client.close()
 

@@ -11,6 +11,9 @@ from typing import NamedTuple, TypeVar
 from cut_tf.common.errors import InputError
 
 SIGNATURE = "serving_default"
+# Has a second input, see `common.strength`. Models of earlier versions of cut_tf lack it.
+WITH_STRENGTH = "with_strength"
+STRENGTH = "strength"
 INPUT = "image_bytes"
 OUTPUT = "output_bytes"
 BYTES_PER_MB = 1_000_000
@@ -137,15 +140,23 @@ def too_large(num_bytes: int, what: str, endpoint: Endpoint) -> InputError:
                       f"{num_bytes / BYTES_PER_MB:.1f} MB or more; {_ADVICE[RESOURCE_EXHAUSTED]}")
 
 
-def check_signature(signatures: Mapping[str, tuple[set[str], set[str]]], endpoint: Endpoint) -> None:
-    """Raises NoServiceError unless the model's input and output are encoded pictures.
+def check_signature(signatures: Mapping[str, tuple[set[str], set[str]]], endpoint: Endpoint) -> bool:
+    """Looks whether the model is one that can be called.
 
     Args:
       signatures: name to (names of inputs, names of outputs).
       endpoint: for messages.
+
+    Returns:
+      Whether the model also takes a strength.
+
+    Raises:
+      NoServiceError: unless the model's input and output are encoded pictures.
     """
     inputs, outputs = signatures.get(SIGNATURE, (set(), set()))
     if inputs != {INPUT} or OUTPUT not in outputs:
         raise NoServiceError(f"--model must name a model that python -m cut_tf.export wrote, with {INPUT} to {OUTPUT} "
                              f"as {SIGNATURE}; found {endpoint} with {sorted(inputs)} to {sorted(outputs)}, signatures "
                              f"{sorted(signatures)}")
+    inputs, outputs = signatures.get(WITH_STRENGTH, (set(), set()))
+    return inputs == {INPUT, STRENGTH} and OUTPUT in outputs

@@ -7,6 +7,7 @@ from types import ModuleType
 from cut_tf.client import calls
 from cut_tf.client.calls import Endpoint
 from cut_tf.common.errors import InputError
+from cut_tf.common.strength import FULL
 
 # Room for the other fields of a message, in addition to the picture.
 _ENVELOPE_BYTES = 65_536
@@ -43,22 +44,28 @@ class GrpcClient:
             self._channel = self._grpc.insecure_channel(endpoint.server, options)
         self._service = stubs.PredictionServiceStub(self._channel)
 
-    def check(self) -> None:
-        """Raises NoServiceError unless the server has the model, loaded and with the signature that is called."""
+    def check(self) -> bool:
+        """Whether the model takes a strength.
+
+        Raises:
+          NoServiceError: unless the server has the model, loaded and with the signature that is called.
+        """
         request = self._apis["get_model_metadata"].GetModelMetadataRequest(metadata_field=["signature_def"])
         self._name_model(request.model_spec)
         answer = self._call(self._service.GetModelMetadata, request, f"asking for {self._endpoint}")
         found = self._apis["get_model_metadata"].SignatureDefMap()
         answer.metadata["signature_def"].Unpack(found)
-        calls.check_signature({name: (set(signature.inputs), set(signature.outputs))
-                               for name, signature in found.signature_def.items()}, self._endpoint)
+        return calls.check_signature({name: (set(signature.inputs), set(signature.outputs))
+                                      for name, signature in found.signature_def.items()}, self._endpoint)
 
-    def translate(self, picture: bytes, what: str) -> bytes:
+    def translate(self, picture: bytes, what: str, strength: float = FULL) -> bytes:
         """Sends one encoded picture.
 
         Args:
           picture: JPEG, PNG, BMP or GIF.
           what: its name, for messages.
+          strength: from 0, the picture, to 1, the translation; below 1 only for models of which `check` says that they
+            take it.
 
         Returns:
           The server's answer, which should be a PNG.
@@ -71,11 +78,16 @@ class GrpcClient:
             raise calls.too_large(len(picture), what, self._endpoint)
         request = self._apis["predict"].PredictRequest(output_filter=[calls.OUTPUT])
         self._name_model(request.model_spec)
-        request.model_spec.signature_name = calls.SIGNATURE
+        request.model_spec.signature_name = calls.SIGNATURE if strength == FULL else calls.WITH_STRENGTH
         tensor = request.inputs[calls.INPUT]
         tensor.dtype = self._apis["types"].DT_STRING
         tensor.tensor_shape.dim.add(size=1)
         tensor.string_val.append(picture)
+        if strength != FULL:
+            tensor = request.inputs[calls.STRENGTH]
+            tensor.dtype = self._apis["types"].DT_FLOAT
+            tensor.tensor_shape.dim.add(size=1)
+            tensor.float_val.append(strength)
         answer = self._call(self._service.Predict, request, f"{what} ({len(picture)} bytes)")
         values = answer.outputs[calls.OUTPUT].string_val
         if len(values) != 1:

@@ -6,10 +6,12 @@ import io
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import check_results, replace_file
+from cut_tf.common.strength import FULL, blend
 from cut_tf.data.image_files import decode_image, is_upright, pictures_at, read_bytes
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -55,13 +57,17 @@ def encoded_picture(path: Path) -> bytes:
     small = not data.startswith(_GIF) or len(data) <= _MOST_GIF_BYTES
     if data.startswith(_SENT_AS_THEY_ARE) and small and upright:
         return data
-    encoded = io.BytesIO()
-    Image.fromarray(decode_image(data, str(path))).save(encoded, "PNG")
-    return encoded.getvalue()
+    return _png(decode_image(data, str(path)))
 
 
-def write_answer(job: Job, answer: bytes) -> None:
-    """Writes the server's PNG, byte for byte, atomically.
+def write_answer(job: Job, answer: bytes, sent: bytes = b"", strength: float = FULL) -> None:
+    """Writes the server's PNG atomically: byte for byte, or blended with the picture that was sent.
+
+    Args:
+      job: where it goes.
+      answer: the server's.
+      sent: the picture as it was sent; not needed at full strength.
+      strength: of the answer, for models that do not take it themselves.
 
     Raises:
       InputError: if the answer is no complete PNG, or the result cannot be written.
@@ -69,5 +75,13 @@ def write_answer(job: Job, answer: bytes) -> None:
     if not answer.startswith(_PNG):
         raise InputError(f"{job.source}: the server must answer with a PNG, found {len(answer)} bytes starting with "
                          f"{answer[:8]!r}")
-    decode_image(answer, f"answer for {job.source}")
+    output = decode_image(answer, f"answer for {job.source}")
+    if strength != FULL:
+        answer = _png(blend(decode_image(sent, str(job.source)), output, strength, str(job.source)))
     replace_file(job.result, answer)
+
+
+def _png(picture: np.ndarray) -> bytes:
+    encoded = io.BytesIO()
+    Image.fromarray(picture).save(encoded, "PNG")
+    return encoded.getvalue()

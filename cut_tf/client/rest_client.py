@@ -13,6 +13,7 @@ from types import ModuleType
 from cut_tf.client import calls
 from cut_tf.client.calls import Endpoint
 from cut_tf.common.errors import InputError
+from cut_tf.common.strength import FULL
 
 # TF Serving's codes, and 413, which a proxy in front of it may answer.
 _STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND",
@@ -43,8 +44,12 @@ class RestClient:
         self._own = threading.local()
         self._sessions = []
 
-    def check(self) -> None:
-        """Raises NoServiceError unless the server has the model, loaded and with the signature that is called."""
+    def check(self) -> bool:
+        """Whether the model takes a strength.
+
+        Raises:
+          NoServiceError: unless the server has the model, loaded and with the signature that is called.
+        """
         what = f"asking for {self._endpoint}"
         answer = self._call(lambda session, **options: session.get(f"{self._url}/metadata", **options), what)
         try:
@@ -52,14 +57,16 @@ class RestClient:
             signatures = {name: (set(each["inputs"]), set(each["outputs"])) for name, each in found.items()}
         except (KeyError, TypeError, AttributeError) as error:
             raise self._strange(answer, what) from error
-        calls.check_signature(signatures, self._endpoint)
+        return calls.check_signature(signatures, self._endpoint)
 
-    def translate(self, picture: bytes, what: str) -> bytes:
+    def translate(self, picture: bytes, what: str, strength: float = FULL) -> bytes:
         """Sends one encoded picture.
 
         Args:
           picture: JPEG, PNG, BMP or GIF.
           what: its name, for messages.
+          strength: from 0, the picture, to 1, the translation; below 1 only for models of which `check` says that they
+            take it.
 
         Returns:
           The server's answer, which should be a PNG.
@@ -68,8 +75,10 @@ class RestClient:
           NoServiceError: if no picture would be answered.
           InputError: if this picture is not answered: too large, refused, too late.
         """
-        body = json.dumps({"signature_name": calls.SIGNATURE,
-                           "instances": [{"b64": base64.b64encode(picture).decode()}]}).encode()
+        signature, instance = calls.SIGNATURE, {"b64": base64.b64encode(picture).decode()}
+        if strength != FULL:
+            signature, instance = calls.WITH_STRENGTH, {calls.INPUT: instance, calls.STRENGTH: strength}
+        body = json.dumps({"signature_name": signature, "instances": [instance]}).encode()
         if len(body) > self._endpoint.max_message_mb * calls.BYTES_PER_MB:
             raise calls.too_large(len(body), what, self._endpoint)
         headers = {"Content-Type": "application/json"}

@@ -6,6 +6,7 @@ shape in [-1, 1] inside: value = byte / 127.5 - 1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,9 @@ from cut_tf.common.errors import InputError
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+# What translates pictures: (uint8 [H, W, 3], its name for messages) to uint8 [H, W, 3].
+Translate = Callable[[np.ndarray, str], np.ndarray]
 
 MIN_SIDE_PX = 16
 HALF_RANGE = 127.5

@@ -11,10 +11,11 @@ import numpy as np
 
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import replace_file
+from cut_tf.common.strength import blend
 from cut_tf.data.image_files import WRITABLE_SUFFIXES, encode_image
 from cut_tf.demo.batch import DONE, Progress, translate_files
 from cut_tf.demo.models import Models
-from cut_tf.demo.pictures import Limits, Translation, blend, read_picture, sentence
+from cut_tf.demo.pictures import Limits, Translation, read_picture, sentence
 
 ARCHIVE = "translated.zip"
 _NOTHING = "Drop a picture to begin."
@@ -74,7 +75,7 @@ class Answers:
             return Answer(_NOTHING)
         name, source, output, (width, height), seconds = translation
         try:
-            mixed = blend(source, output, strength)
+            mixed = blend(source, output, strength, name)
             suffix = Path(name).suffix if Path(name).suffix.lower() in WRITABLE_SUFFIXES else ".png"
             download = self._new_folder() / f"{Path(name).stem}_translated{suffix}"
             replace_file(download, encode_image(mixed, download.name))

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cut_tf.common.errors import InputError
+from cut_tf.common.strength import blend
 from cut_tf.data.image_files import WRITABLE_SUFFIXES, encode_image
 from cut_tf.demo.models import Models
-from cut_tf.demo.pictures import Limits, blend, read_picture, sentence
+from cut_tf.demo.pictures import Limits, read_picture, sentence
 
 # Columns of the rows that `translate_files` returns.
 COLUMNS = ("file", "px", "seconds", "result")
@@ -49,7 +50,7 @@ def translate_files(paths: Sequence[Path], models: Models, model: str, strength:
                 picture, (width, height) = read_picture(path, limits, shrinks)
                 output, seconds = models.translate(model, picture, path.name)
                 name = _unused(path, names)
-                zipped.writestr(name, encode_image(blend(picture, output, strength), name))
+                zipped.writestr(name, encode_image(blend(picture, output, strength, path.name), name))
                 rows.append([path.name, f"{width}x{height}", f"{seconds:.2f}", DONE])
             except Exception as error:  # the next picture may well be fine
                 rows.append([path.name, "", "", sentence(path.name, error)])

@@ -13,10 +13,9 @@ import numpy as np
 
 from cut_tf.baselines import BASELINES
 from cut_tf.common.errors import InputError
+from cut_tf.common.images import Translate
 from cut_tf.translators.shipped import shipped_models
 
-# (uint8 [H, W, 3], its name for messages) to uint8 [H, W, 3].
-Translate = Callable[[np.ndarray, str], np.ndarray]
 Loaders = dict[str, Callable[[], Translate]]
 
 _WARM_UP_PX = 64

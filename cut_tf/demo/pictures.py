@@ -1,4 +1,4 @@
-"""Pictures that users of the demo bring: limits as in serving, read and blended."""
+"""Pictures that users of the demo bring: limits as in serving, read."""
 
 from __future__ import annotations
 
@@ -88,18 +88,6 @@ def _within(picture: np.ndarray, pixels: int) -> np.ndarray:
     scale = math.sqrt(pixels / (height * width))
     size = max(int(width * scale), 1), max(int(height * scale), 1)
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
-
-
-def blend(source: np.ndarray, output: np.ndarray, strength: float) -> np.ndarray:
-    """source + strength (output - source), rounded to the nearest level.
-
-    Args:
-      source: uint8 [H, W, 3].
-      output: uint8 of the same shape.
-      strength: from 0, the source, to 1, the output.
-    """
-    before = source.astype(np.float32)
-    return np.clip(np.rint(before + strength * (output.astype(np.float32) - before)), 0, 255).astype(np.uint8)
 
 
 def sentence(name: str, error: Exception) -> str:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from cut_tf.baselines import BASELINES
 from cut_tf.common.errors import InputError
+from cut_tf.common.strength import at_strength
 from cut_tf.translators.exported import SavedModelTranslator
 from tests.batch import jobs
 
@@ -38,21 +39,22 @@ def _run(*flags):
     return subprocess.run(_command(*flags), cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
-@pytest.mark.parametrize("runner, kind", [("direct", "files"), ("processes", "tar"), ("portable", "tfrecord")])
-def test_a_pipeline_gives_the_pixels_of_the_local_command(tmp_path, runner, kind):
+@pytest.mark.parametrize("runner, kind, strength", [("direct", "files", 1.0), ("processes", "tar", 0.25),
+                                                    ("portable", "tfrecord", 1.0)])
+def test_a_pipeline_gives_the_pixels_of_the_local_command(tmp_path, runner, kind, strength):
     pictures = jobs.save(tmp_path / "in", 5)
     (tmp_path / "in" / "bad.png").write_text("no picture")
     done = _run(f"--saved_model={MODEL}", f"--input={tmp_path / 'in'}", f"--output={tmp_path / 'out'}",
-                f"--output_format={kind}", "--pictures_per_shard=2", *RUNNERS[runner])
+                f"--output_format={kind}", "--pictures_per_shard=2", f"--strength={strength}", *RUNNERS[runner])
     assert done.returncode == 1, done.stderr
-    translate = SavedModelTranslator(MODEL)
+    translate = at_strength(SavedModelTranslator(MODEL), strength)
     jobs.assert_results(tmp_path / "out", {name: translate(pixels) for name, pixels in pictures.items()})
     pixels = sum(picture[..., 0].size for picture in pictures.values())
     for count in ("pictures 5", f"pixels {pixels}", "failed 1", "failed_refused 1", "milliseconds "):
         assert count in done.stdout, done.stdout
     assert f"error: {tmp_path / 'in' / 'bad.png'}: must be a complete JPEG" in done.stderr
     again = _run(f"--saved_model={MODEL}", f"--input={tmp_path / 'in'}", f"--output={tmp_path / 'out'}",
-                 f"--output_format={kind}", "--pictures_per_shard=2", *RUNNERS[runner])
+                 f"--output_format={kind}", "--pictures_per_shard=2", f"--strength={strength}", *RUNNERS[runner])
     assert again.returncode == 1 and "this start: nothing" in again.stdout and "5 pictures" in again.stdout
 
 

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from cut_tf.baselines import BASELINES
 from cut_tf.batch import plan as plans
 from cut_tf.batch.inputs import find_inputs
 from cut_tf.batch.translation import TranslatorChoice
@@ -163,9 +164,22 @@ def test_the_output_of_another_job_is_refused(tmp_path):
     jobs.save(tmp_path / "other", 2)
     with pytest.raises(InputError, match=r"found the result of .*in/000.png under the name of .*other/000.png"):
         jobs.settled(tmp_path / "other", tmp_path / "out")
-    with pytest.raises(InputError, match="another value of what translates"):
-        plans.settle(find_inputs(str(tmp_path / "in")), Target(str(tmp_path / "out"), "files"),
-                     TranslatorChoice(tflite=str(tmp_path / "in" / "000.png")), 2)
+    for choice in (TranslatorChoice(tflite=str(tmp_path / "in" / "000.png")),
+                   TranslatorChoice("dark_channel_prior", strength=0.5)):
+        with pytest.raises(InputError, match="another value of what translates"):
+            plans.settle(find_inputs(str(tmp_path / "in")), Target(str(tmp_path / "out"), "files"), choice, 2)
+
+
+def test_a_job_at_a_strength(tmp_path):
+    pictures = jobs.save(tmp_path / "in", 3)
+    half = TranslatorChoice("dark_channel_prior", strength=0.5)
+    # Jobs of versions without a strength can be continued.
+    assert half.fingerprint()["strength"] == 0.5 and "strength" not in jobs.PRIOR.fingerprint()
+    jobs.done(plans.settle(find_inputs(str(tmp_path / "in")), Target(str(tmp_path / "out"), "files"), half, 2),
+              half.open())
+    prior = BASELINES["dark_channel_prior"]
+    jobs.assert_results(tmp_path / "out", {
+        name: np.rint(0.5 * picture + 0.5 * prior(picture)).astype(np.uint8) for name, picture in pictures.items()})
 
 
 def test_files_that_no_plan_knows_are_not_replaced(tmp_path):

@@ -70,6 +70,18 @@ def test_pixels_are_the_translators(client, exported, kind):
         assert np.abs(found - translator(source)).max() <= 1 and found.std() > 5
 
 
+def test_a_strength_is_the_servers_work_where_it_can(client, exported):
+    picture = _picture(20, 33)
+    data = _encoded(picture)
+    output = exported.translators[0](picture).astype(int)
+    assert client().check() is True
+    np.testing.assert_array_equal(_decoded(client().translate(data, "a", 0.0)), picture)
+    found = _decoded(client().translate(data, "a", 0.3))
+    assert np.abs(found - (picture + 0.3 * (output - picture))).max() <= 1
+    assert client().translate(data, "a", 1.0) == client().translate(data, "a")
+    assert client("echo").check() is False
+
+
 def test_the_model_is_checked_before_anything_is_sent(client, servers):
     client().check()
     client(version=1).check()

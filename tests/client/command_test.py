@@ -73,6 +73,15 @@ def test_a_folder_of_all_formats(servers, exported, photos, tmp_path, protocol):
     assert Image.open(out / "f.png").size == (25, 35)  # turned by its EXIF orientation
 
 
+def test_a_model_that_takes_no_strength_is_blended_with_here(servers, tmp_path):
+    picture = np.asarray(_picture(20, 31))
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    done = _client(f"--server={servers.addresses['rest']}", "--protocol=rest", "--model=inverter", "--strength=0.25",
+                   f"--input={tmp_path / 'a.png'}", f"--output={tmp_path / 'out'}")
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "a.png")), np.rint(0.5 * picture + 63.75))
+
+
 def test_what_cannot_be_done_at_all_leaves_the_disk_alone(servers, photos, tmp_path):
     server, out = f"--server={servers.addresses['grpc']}", f"--output={tmp_path / 'out'}"
     with socket.socket() as closed:
@@ -80,6 +89,8 @@ def test_what_cannot_be_done_at_all_leaves_the_disk_alone(servers, photos, tmp_p
         nobody = f"127.0.0.1:{closed.getsockname()[1]}"
         for flags, message in (
                 (["--server=somewhere", "--model=tiny"], "--server must be HOST:PORT, such as localhost:8500, found"),
+                ([server, "--model=tiny", "--strength=nan"], "--strength must be from 0, the input, to 1, the output, "
+                                                             "found nan"),
                 ([server, "--model=nothing"], "NOT_FOUND: Servable not found for request: Latest(nothing)"),
                 ([f"--server={nobody}", "--model=tiny", "--retries=0"], "must be reachable and not overloaded")):
             done = _client(*flags, f"--input={photos}", out)

@@ -1,4 +1,4 @@
-"""A tiny generator in two versions, a model that gives back what it gets, and both kinds of server with them."""
+"""A tiny generator in two versions, models that give back what they get, or invert it, and both kinds of server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,12 @@ class Servers(NamedTuple):
 
 
 class Echo(tf.Module):
-    """Takes and gives encoded pictures, unchanged, or under another name."""
+    """Takes and gives encoded pictures, unchanged, inverted, or under another name."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+    def inverted(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """string [B] to string [B] of PNG; a model of before there was a strength."""
+        return {"output_bytes": tf.map_fn(lambda data: tf.io.encode_png(255 - tf.io.decode_png(data, 3)), image_bytes)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
     def same(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -66,7 +71,7 @@ def exported(tmp_path_factory, tiny_settings) -> Exported:
     export_saved_model(translators[0], folder / "models" / "tiny", options)
     second = export_saved_model(translators[1], folder / "staged" / "tiny", options)
     echo = Echo()
-    for name, signature in (("echo", echo.same), ("plain", echo.other)):
+    for name, signature in (("echo", echo.same), ("inverter", echo.inverted), ("plain", echo.other)):
         tf.saved_model.save(echo, str(folder / "models" / name / "3"), signatures={"serving_default": signature})
     return Exported(folder / "models", translators, second)
 
@@ -76,7 +81,8 @@ def served(exported) -> Iterator[Servers]:
     """Both servers, for all tests; `before_predict` is reset by `servers`."""
     import stand_in_servers
 
-    models = stand_in_servers.ModelFolders({name: exported.models / name for name in ("tiny", "echo", "plain")})
+    names = ("tiny", "echo", "inverter", "plain")
+    models = stand_in_servers.ModelFolders({name: exported.models / name for name in names})
     with stand_in_servers.grpc_server(models) as grpc, stand_in_servers.rest_server(models) as rest:
         yield Servers(models, {"grpc": grpc, "rest": rest})
     models.close()

@@ -121,6 +121,16 @@ def test_answers_are_written_as_they_came(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == png and [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
+def test_answers_are_blended_with_what_was_sent(tmp_path):
+    sent = Image.new("RGB", (20, 16), (100, 200, 0))
+    job = Job(tmp_path / "a.bmp", tmp_path / "a.png")
+    write_answer(job, _encoded(Image.new("RGB", (20, 16), (200, 100, 255)), "PNG"), _encoded(sent, "BMP"), 0.25)
+    assert Image.open(tmp_path / "a.png").getcolors() == [(320, (125, 175, 64))]
+    with pytest.raises(InputError, match=r"a.bmp: input and output must be uint8 of one shape .*\[16, 20, 3\] and "
+                                         r"uint8 \[16, 10, 3\]"):
+        write_answer(job, _encoded(Image.new("RGB", (10, 16)), "PNG"), _encoded(sent, "BMP"), 0.25)
+
+
 @pytest.mark.parametrize("answer, message", [
     (b"", "must answer with a PNG, found 0 bytes"), (_encoded(_picture(), "JPEG"), "must answer with a PNG, found"),
     (_encoded(_picture(), "PNG")[:200], "answer for .*a.jpg: must be a complete"),

@@ -92,6 +92,7 @@ class LoadedVersion:
     def run(self, name: str, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Runs a signature, its inputs checked as TF Serving does."""
         definition = self.signature(name)
+        inputs = {**{key: tf.constant(tf.make_ndarray(value)) for key, value in definition.defaults.items()}, **inputs}
         extra, missing = set(inputs) - set(definition.inputs), set(definition.inputs) - set(inputs)
         if extra or missing:
             raise StatusError("INVALID_ARGUMENT", "input size does not match signature. Sent extra: "
@@ -307,8 +308,7 @@ class _RestHandler(BaseHTTPRequestHandler):
             raise StatusError("INVALID_ARGUMENT", "Request must have either 'instances' or 'inputs'")
         rows = "instances" in request
         values = _columns(request["instances"], definition) if rows else _named(request["inputs"], definition)
-        inputs = {key: _tensor(value, definition.inputs[key].dtype) for key, value in values.items()
-                  if key in definition.inputs}
+        inputs = {key: _tensor(value, definition.inputs[key].dtype) for key, value in values.items()}
         outputs = {key: _listed(value.numpy(), key.endswith("_bytes"))
                    for key, value in self.models.predict(version, signature, inputs).items()}
         if not rows:
@@ -323,8 +323,15 @@ def _is_named(value: object) -> bool:
 
 
 def _named(value: object, definition: object) -> dict[str, object]:
-    """The column format: name to values; the name may be left out if there is one input."""
-    return value if _is_named(value) else {next(iter(definition.inputs)): value}
+    """The column format: name to values; the name may be left out if there is one input.
+
+    All inputs must be there: TF Serving's REST interface knows no defaults.
+    """
+    if not _is_named(value) and len(definition.inputs) == 1:
+        value = {next(iter(definition.inputs)): value}
+    if not _is_named(value) or set(value) != set(definition.inputs):
+        raise StatusError("INVALID_ARGUMENT", f"must only have keys: {','.join(sorted(definition.inputs))}")
+    return value
 
 
 def _columns(instances: object, definition: object) -> dict[str, list]:

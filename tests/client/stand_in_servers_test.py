@@ -48,7 +48,7 @@ def _predict(server: str, signature: str, **inputs: object) -> predict_pb2.Predi
         return prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=30)
 
 
-def test_grpc_has_all_three_signatures(servers, exported):
+def test_grpc_has_all_signatures(servers, exported):
     expected = exported.translators[0](PICTURE).astype(int)
     server = servers.addresses["grpc"]
     encoded = _predict(server, "serving_default", image_bytes=[_png(PICTURE), _png(PICTURE[:16])])
@@ -60,6 +60,11 @@ def test_grpc_has_all_three_signatures(servers, exported):
     floats = tf.make_ndarray(_predict(server, "image_float", image=PICTURE[None].astype(np.float32) / 127.5 - 1.0)
                              .outputs["image"])
     assert floats.dtype == np.float32 and np.abs((floats[0] + 1.0) * 127.5 - expected).max() <= 1.0
+    # What is left out has the default of the signature: all of the translation.
+    for inputs, share in (({}, 1.0), ({"strength": np.float32([0.0])}, 0.0), ({"strength": np.float32([0.5])}, 0.5)):
+        answer = _predict(server, "with_strength", image_bytes=[_png(PICTURE)], **inputs)
+        png, = answer.outputs["output_bytes"].string_val
+        assert np.abs(_pixels(png) - (PICTURE + share * (expected - PICTURE))).max() <= 1
 
 
 @pytest.mark.parametrize("signature, inputs, code", [
@@ -67,6 +72,11 @@ def test_grpc_has_all_three_signatures(servers, exported):
     ("image", {"picture": PICTURE[None]}, grpc.StatusCode.INVALID_ARGUMENT),
     ("image", {"image": PICTURE[None].astype(np.float32)}, grpc.StatusCode.INVALID_ARGUMENT),
     ("serving_default", {"image_bytes": [b"text"]}, grpc.StatusCode.INVALID_ARGUMENT),
+    ("serving_default", {"image_bytes": [_png(PICTURE)], "strength": np.float32([0.5])},
+     grpc.StatusCode.INVALID_ARGUMENT),
+    ("with_strength", {"strength": np.float32([0.5])}, grpc.StatusCode.INVALID_ARGUMENT),
+    ("with_strength", {"image_bytes": [_png(PICTURE)], "strength": np.float32([1.5])},
+     grpc.StatusCode.INVALID_ARGUMENT),
 ])
 def test_grpc_codes(servers, signature, inputs, code):
     with pytest.raises(grpc.RpcError) as caught:
@@ -92,6 +102,17 @@ def test_rest_formats_of_encoded_pictures(servers, exported, path, body):
     assert np.abs(_pixels(base64.b64decode(value["b64"])) - exported.translators[0](PICTURE)).max() <= 1
 
 
+@pytest.mark.parametrize("body", [
+    {"instances": [{"image_bytes": _b64(_png(PICTURE)), "strength": 0.25}]},
+    {"inputs": {"image_bytes": [_b64(_png(PICTURE))], "strength": [0.25]}}], ids=["row", "column"])
+def test_rest_takes_a_strength(servers, exported, body):
+    code, answer = _post(servers.addresses["rest"], "tiny:predict", {"signature_name": "with_strength", **body})
+    assert code == 200
+    (value,), = answer.values()
+    expected = PICTURE + 0.25 * (exported.translators[0](PICTURE).astype(int) - PICTURE)
+    assert np.abs(_pixels(base64.b64decode(value["b64"])) - expected).max() <= 1
+
+
 @pytest.mark.parametrize("key, answer_key", [("instances", "predictions"), ("inputs", "outputs")])
 def test_rest_takes_pixels(servers, exported, key, answer_key):
     code, answer = _post(servers.addresses["rest"], "tiny:predict",
@@ -114,6 +135,8 @@ def test_rest_names_several_outputs_and_writes_bytes_by_their_name(servers):
     ("tiny:predict", {"instances": ["a"], "inputs": ["a"]}, 400), ("tiny:predict", {}, 400),
     ("tiny:predict", {"instances": []}, 400), ("tiny:predict", {"instances": [_b64(b"text")]}, 400),
     ("tiny:classify", {"instances": ["a"]}, 400),
+    ("tiny:predict", {"signature_name": "with_strength", "instances": [_b64(_png(PICTURE))]}, 400),
+    ("tiny:predict", {"signature_name": "with_strength", "instances": [{"image_bytes": _b64(_png(PICTURE))}]}, 400),
 ])
 def test_rest_codes(servers, path, body, code):
     found, answer = _post(servers.addresses["rest"], path, body)
@@ -130,5 +153,5 @@ def test_status_and_warm_up(servers):
     assert answer["model_version_status"][0]["version"] == "1"
     assert answer["model_version_status"][0]["state"] == "AVAILABLE"
     assert requests.get(f"http://{servers.addresses['rest']}/v1/models/nothing", timeout=30).status_code == 404
-    # Four records for each of two sizes.
-    assert servers.models.find("tiny", None).num_warm_up == 8
+    # Five records for each of two sizes.
+    assert servers.models.find("tiny", None).num_warm_up == 10

@@ -1,4 +1,4 @@
-"""Users' pictures: limits before anything is decoded, shrinking, blending, sentences."""
+"""Users' pictures: limits before anything is decoded, shrinking, sentences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from cut_tf.common.errors import InputError
 from cut_tf.demo import pictures
-from cut_tf.demo.pictures import SHRINKS, Limits, blend, read_picture, sentence
+from cut_tf.demo.pictures import SHRINKS, Limits, read_picture, sentence
 from cut_tf.export.options import DEFAULT_PIXEL_LIMIT
 
 LIMITS = Limits(pixels=1200, file_bytes=40_000)
@@ -94,13 +94,6 @@ def test_a_picture_too_narrow_is_refused_also_if_shrinking_made_it_so(tmp_path):
         read_picture(_save(tmp_path / "a.png", 15, 20), LIMITS)
     with pytest.raises(InputError, match="b.png: sides must be at least 16 px"):
         read_picture(_save(tmp_path / "b.png", 500, 16), LIMITS, shrinks=True)
-
-
-@pytest.mark.parametrize(("strength", "expected"), [
-    (0.0, [100, 200, 0]), (1.0, [200, 100, 255]), (0.5, [150, 150, 128]), (0.25, [125, 175, 64])])
-def test_blending_by_hand(strength, expected):
-    source, output = (np.array(levels, np.uint8).reshape(1, 1, 3) for levels in ([100, 200, 0], [200, 100, 255]))
-    assert blend(source, output, strength).ravel().tolist() == expected  # 127.5 rounds to the even 128
 
 
 def test_sentences(caplog):

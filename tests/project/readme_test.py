@@ -100,6 +100,8 @@ def _arguments(command: str) -> list[str]:
         # There is no server image here: the file must be one that compose could read.
         folder = words[words.index("--project-directory") + 1]
         return [sys.executable, "-c", f"import yaml; yaml.safe_load(open('{folder}/docker-compose.yml'))['services']"]
+    if words[0] in ("printf", "curl"):
+        return [sys.executable, "-c", f"import subprocess; subprocess.run(['bash', '-ec', {command!r}], check=True)"]
     assert words[0] == "python", command
     if words[2] == "cut_tf.train" and "--version" not in words:
         # Datasets that would be downloaded are only checked, as far as that goes without a network.
@@ -188,27 +190,42 @@ def test_the_first_two_blocks_are_the_two_commands():
         assert "@" not in re.sub(r"@(\w+\.|STEP|\d+|litertjs/core)", "", text), f"a placeholder is left in {page}"
 
 
-def _stand_in(command: str, folder: Path, servers: contextlib.ExitStack) -> str:
-    """HOST:PORT of a server, for a client's command, that serves what was exported before."""
-    from tests.client import stand_in_servers  # needs the extra serving
+class _StandIns(contextlib.ExitStack):
+    """Servers, by gRPC and REST, of what was exported before; started when the first command needs them."""
 
-    models = stand_in_servers.ModelFolders({"quickstart": folder / "saved_models" / "quickstart"})
-    servers.callback(models.close)
-    server = stand_in_servers.grpc_server if "--protocol=grpc" in command else stand_in_servers.rest_server
-    return servers.enter_context(server(models))
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder, self._addresses = folder, {}
+
+    def arguments(self, command: str, arguments: list[str]) -> list[str]:
+        """A client's arguments, with HOST:PORT of one of the servers in them; others as they are."""
+        if command.startswith("curl"):
+            return [argument.replace("127.0.0.1:8501", self._server("rest")) for argument in arguments]
+        if "cut_tf.client" in command or "benchmark serving" in command:
+            protocol = "grpc" if "--protocol=grpc" in command else "rest"
+            return [*arguments, f"--server={self._server(protocol)}"]
+        return arguments
+
+    def _server(self, protocol: str) -> str:
+        if not self._addresses:
+            from tests.client import stand_in_servers  # needs the extra serving
+
+            models = stand_in_servers.ModelFolders({"quickstart": self._folder / "saved_models" / "quickstart"})
+            self.callback(models.close)
+            self._addresses = {"grpc": self.enter_context(stand_in_servers.grpc_server(models)),
+                               "rest": self.enter_context(stand_in_servers.rest_server(models))}
+        return self._addresses[protocol]
 
 
 # One test, since later commands use the results of earlier ones.
 def test_a_command_of_each_kind_runs_and_the_others_parse(workspace):
     outputs = {}
-    with contextlib.ExitStack() as servers:
+    with _StandIns(workspace) as servers:
         for command in _commands():
-            arguments = _arguments(command)[1:]
+            arguments = servers.arguments(command, _arguments(command)[1:])
             # Pipelines need the extra beam.
             walked = command.startswith(WALK) and not any(part in command for part in (
                 "--runner=", *(f"={folder}" for folder in SLOW_FOLDERS)))
-            if "cut_tf.client" in command or "benchmark serving" in command:
-                arguments.append(f"--server={_stand_in(command, workspace, servers)}")
             if walked or arguments[0] != "-m":
                 outputs[command] = _run_warm(arguments, workspace)
             elif arguments[1] != "pytest":
@@ -220,11 +237,9 @@ def test_a_command_of_each_kind_runs_and_the_others_parse(workspace):
 @pytest.mark.slow
 def test_every_command_runs(workspace):
     outputs = {}
-    with contextlib.ExitStack() as servers:
+    with _StandIns(workspace) as servers:
         for command in _commands():
-            arguments = _arguments(command)
-            if "cut_tf.client" in command or "benchmark serving" in command:
-                arguments.append(f"--server={_stand_in(command, workspace, servers)}")
+            arguments = servers.arguments(command, _arguments(command))
             no_beam = "--runner=" in command and not importlib.util.find_spec("apache_beam")
             if no_beam or command.startswith(PARSED):
                 _run_warm(arguments[1:], workspace, only_parse=True)
@@ -255,8 +270,9 @@ def _check_walk(outputs: dict[str, str], workspace: Path) -> None:
     assert "comparison.png" in first and "tensorboard --logdir=runs/quickstart" in first
     assert sorted(path.name for path in (workspace / "results").glob("*.png")) == [f"{index}.png" for index in range(4)]
     assert (workspace / "saved_models" / "quickstart" / "1" / "saved_model.pb").is_file()
-    for name in ("served", "served_rest", "from_phone"):
+    for name in ("served", "served_rest", "served_softer", "softer", "from_phone"):
         assert len(list((workspace / name).glob("*.png"))) == 4, name
+    assert (workspace / "request.json").is_file() and "predictions" in (workspace / "answer.json").read_text()
     assert (workspace / "clear" / "photo.jpg").is_file()
     assert (workspace / "results.metrics.csv").exists()
     assert (workspace / "runs" / "official" / "imported.json").is_file()

@@ -59,7 +59,8 @@ python -m cut_tf.translate --saved_model=. --input=photo.jpg --output=results
 ```
 
 With TensorFlow alone: `1/` is a SavedModel with the signatures `serving_default` (JPEG, PNG, BMP or GIF bytes to PNG
-bytes), `image` (uint8 [B, H, W, 3]) and `image_float` (float32 in [-1, 1]). TF Serving takes this folder as a model.
+bytes), `image` (uint8 [B, H, W, 3]), `image_float` (float32 in [-1, 1]) and `with_strength` (as `serving_default`, with
+`strength` from 0, the input, to 1, the output). TF Serving takes this folder as a model.
 
 ```python
 import tensorflow as tf

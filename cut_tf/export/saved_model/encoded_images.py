@@ -9,6 +9,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from cut_tf.common import images
+from cut_tf.common.strength import blend_tensors
 
 # Limit for GIFs, since all frames are decoded to take the first one.
 _MOST_GIF_BYTES = 262_144
@@ -120,3 +121,36 @@ def translate_encoded(encoded: tf.Tensor, translate: object, pixel_limit: int) -
 
     places = tf.range(tf.size(encoded))
     return tf.map_fn(one, (encoded, places), fn_output_signature=tf.TensorSpec([], tf.string), parallel_iterations=1)
+
+
+def blend_encoded(encoded: tf.Tensor, strength: tf.Tensor, translate: object, pixel_limit: int) -> tf.Tensor:
+    """Translates as `translate_encoded` does, and keeps a part of each translation.
+
+    Args:
+      encoded: string [B]; B may be 0.
+      strength: float32 [B], or [1] for all pictures, from 0, the decoded input, to 1, the output.
+      translate: uint8 [1, H, W, 3] to the same shape.
+      pixel_limit: of each picture.
+
+    Returns:
+      PNGs, string [B]. As a graph it raises InvalidArgumentError if there is another number of strengths, or one of
+      them is out of range or no number.
+    """
+    count = tf.size(encoded)
+    fits = tf.logical_or(tf.equal(tf.size(strength), 1), tf.equal(tf.size(strength), count))
+    found = tf.strings.join([tf.strings.as_string(tf.size(strength)), " for ", tf.strings.as_string(count)])
+    rule = tf.debugging.Assert(fits, [tf.strings.join(["strength must have 1 value, or one for each picture, found ",
+                                                       found])])
+    with tf.control_dependencies([rule]):
+        strengths = tf.broadcast_to(strength, [count])
+
+    def one(arguments: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        data, share, element = arguments
+        in_range = _require(tf.logical_and(share >= 0.0, share <= 1.0), element, "strength must be from 0, the input, "
+                            "to 1, the output, found ", tf.strings.as_string(share, shortest=True))
+        with tf.control_dependencies([in_range]):
+            source = decode_within(data, element, pixel_limit)
+        return tf.io.encode_png(blend_tensors(source, translate(source[None])[0], share))
+
+    return tf.map_fn(one, (encoded, strengths, tf.range(count)), fn_output_signature=tf.TensorSpec([], tf.string),
+                     parallel_iterations=1)

@@ -15,8 +15,9 @@ import tensorflow as tf
 
 from cut_tf.common import images
 from cut_tf.common.errors import InputError
+from cut_tf.common.strength import FULL
 from cut_tf.export.options import DEFAULT_PIXEL_LIMIT, DEFAULTS, ExportOptions
-from cut_tf.export.saved_model.encoded_images import translate_encoded
+from cut_tf.export.saved_model.encoded_images import blend_encoded, translate_encoded
 from cut_tf.export.saved_model.serving_files import model_name, write_serving_files
 from cut_tf.export.saved_model.warm_up import check_warm_up, write_warm_up
 from cut_tf.layers.padding import crop_to, repeat_to
@@ -52,19 +53,31 @@ class ServingModule(tf.Module):
     def _translate_bytes(self, pixels: tf.Tensor) -> tf.Tensor:
         return images.to_bytes(self._translate_floats(images.from_bytes(pixels)))
 
-    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
-        """The three ways to call the model.
+    def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
+        """The four ways to call the model.
 
         serving_default: `image_bytes`, string [B] of JPEG, PNG, BMP or GIF (first frame), sizes may differ, to
         `output_bytes`, string [B] of PNG. image: uint8 [B, H, W, 3] to the same, any H, W. image_float: float32 in
-        [-1, 1] to the same. Names of encoded pictures end in `_bytes`, which TF Serving's REST interface writes as
-        base64.
+        [-1, 1] to the same. with_strength: like serving_default, with a second input `strength`, float32 [B] or [1] in
+        [0, 1], see `common.strength`. Its default, 1, is in the signature, where TF Serving finds it for gRPC. Names of
+        encoded pictures end in `_bytes`, which TF Serving's REST interface writes as base64.
+
+        `strength` is no input of serving_default, since TF Serving's REST interface wants all inputs of a signature by
+        name, those with a default too: requests of one unnamed picture would fail.
         """
         shape = [None, None, None, 3]
+        # One graph for both signatures of encoded pictures, so that they draw the same pictures to the bit.
+        one = tf.function(self._translate_bytes, input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)])
+        translate, full = one.get_concrete_function(), tf.constant([FULL])
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
         def encoded(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"output_bytes": translate_encoded(image_bytes, self._translate_bytes, self._pixel_limit)}
+            return {"output_bytes": translate_encoded(image_bytes, translate, self._pixel_limit)}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes"),
+                                      tf.TensorSpec([None], tf.float32, "strength")])
+        def with_strength(image_bytes: tf.Tensor, strength: tf.Tensor = full) -> dict[str, tf.Tensor]:
+            return {"output_bytes": blend_encoded(image_bytes, strength, translate, self._pixel_limit)}
 
         @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8, "image")])
         def image(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -74,8 +87,9 @@ class ServingModule(tf.Module):
         def image_float(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
             return {"image": self._translate_floats(pixels)}
 
+        # A concrete function has no defaults, so with_strength is given to tf.saved_model.save as it is.
         return {"serving_default": encoded.get_concrete_function(), "image": image.get_concrete_function(),
-                "image_float": image_float.get_concrete_function()}
+                "image_float": image_float.get_concrete_function(), "with_strength": with_strength}
 
 
 def next_version(folder: Path) -> int:

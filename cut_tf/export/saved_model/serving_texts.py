@@ -208,9 +208,18 @@ curl --fail-with-body --silent --data @request.json http://127.0.0.1:8501/v1/mod
 python3 -c "import json; print(json.load(open('answer.json'))['predictions'][0]['b64'])" | base64 -d > result.png
 ```
 
-Signatures: `serving_default` (encoded pictures in, PNG out), `image` (uint8 [B, H, W, 3]) and `image_float` (float32 in
-[-1, 1]). Python gRPC clients of your own refuse answers above 4 MB unless the channel is made with
-`("grpc.max_receive_message_length", BYTES)`.
+Signatures: `serving_default` (encoded pictures in, PNG out), `image` (uint8 [B, H, W, 3]), `image_float` (float32 in
+[-1, 1]), and `with_strength`, which keeps a part of the translation, `strength` from 0, the input, to 1, all of it:
+
+```bash
+printf '{"signature_name": "with_strength", "instances": [{"image_bytes": {"b64": "%s"}, "strength": 0.5}]}' \\
+  "$(base64 < photo.jpg | tr -d '\\n')" > request.json
+curl --fail-with-body --silent --data @request.json http://127.0.0.1:8501/v1/models/MODEL:predict > answer.json
+python3 -c "import json; print(json.load(open('answer.json'))['predictions'][0]['b64'])" | base64 -d > half.png
+```
+
+By REST `strength` must be given; by gRPC it is 1 if it is left out. Python gRPC clients of your own refuse answers
+above 4 MB unless the channel is made with `("grpc.max_receive_message_length", BYTES)`.
 
 ## Roll back
 

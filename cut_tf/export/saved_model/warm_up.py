@@ -23,8 +23,8 @@ WARM_UP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 # TF Serving refuses a model with more records than this.
 MOST_RECORDS = 1_000
 _FORMATS = ("PNG", "JPEG")
-# One of each encoded format, one for `image`, one for `image_float`.
-_RECORDS_PER_SIZE = len(_FORMATS) + 2
+# One of each encoded format, one for each of `with_strength`, `image` and `image_float`.
+_RECORDS_PER_SIZE = len(_FORMATS) + 3
 _NOISE_LEVELS = 16
 
 
@@ -74,23 +74,25 @@ def _records(model: str, sizes: Sequence[Size]) -> Iterator[bytes]:
     """Serialised PredictionLog messages, one at a time, since many large pictures would fill the memory."""
     predict_pb2, prediction_log_pb2 = _serving_messages()
     for size in sizes:
-        for signature, name, value in _inputs(warm_up_picture(size)):
+        for signature, inputs in _inputs(warm_up_picture(size)):
             request = predict_pb2.PredictRequest()
             request.model_spec.name = model
             request.model_spec.signature_name = signature
-            request.inputs[name].CopyFrom(value)
+            for name, value in inputs.items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
             log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
             yield log.SerializeToString()
 
 
-def _inputs(picture: np.ndarray) -> Iterator[tuple[str, str, object]]:
-    """(signature, name of its input, TensorProto) of every way to send a picture, uint8 [H, W, 3]."""
+def _inputs(picture: np.ndarray) -> Iterator[tuple[str, dict[str, object]]]:
+    """(signature, its inputs by name) of every way to send a picture, uint8 [H, W, 3]."""
     for kind in _FORMATS:
         encoded = io.BytesIO()
         Image.fromarray(picture).save(encoded, kind)
-        yield "serving_default", "image_bytes", tf.make_tensor_proto([encoded.getvalue()], tf.string)
-    yield "image", "image", tf.make_tensor_proto(picture[None])
-    yield "image_float", "image", tf.make_tensor_proto(images.from_bytes(picture[None]).numpy())
+        yield "serving_default", {"image_bytes": [encoded.getvalue()]}
+    yield "with_strength", {"image_bytes": [encoded.getvalue()], "strength": np.array([0.5], np.float32)}
+    yield "image", {"image": picture[None]}
+    yield "image_float", {"image": images.from_bytes(picture[None]).numpy()}
 
 
 def warm_up_picture(size: Size) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from cut_tf.common.errors import InputError
 from cut_tf.export import FORMATS
@@ -66,6 +67,34 @@ def test_encoded_pictures_of_any_mix_of_sizes(run, tmp_path):
         serve(image_bytes=tf.constant([tf.io.encode_png(_picture(42, 50)).numpy()]))
 
 
+def test_a_strength_is_an_optional_input_of_a_signature_of_its_own(run, tmp_path):
+    path = export.export_saved_model(Translator(run), tmp_path / "model")
+    graph, = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs
+    definition = graph.signature_def["with_strength"]
+    assert set(definition.inputs) == {"image_bytes", "strength"} and set(definition.outputs) == {"output_bytes"}
+    assert {name: tf.make_ndarray(value).tolist() for name, value in definition.defaults.items()} == {"strength": [1.0]}
+    # REST clients send pictures without a name, which only one input allows.
+    assert set(graph.signature_def["serving_default"].inputs) == {"image_bytes"}
+    signatures = tf.saved_model.load(str(path)).signatures
+    sources = [_picture(17, 41), _picture(20, 20), _picture(33, 18)]
+    encoded = tf.constant([tf.io.encode_png(source).numpy() for source in sources])
+
+    def decoded(name: str, **inputs: tf.Tensor) -> list[np.ndarray]:
+        pngs = signatures[name](image_bytes=encoded, **inputs)["output_bytes"]
+        return [tf.io.decode_png(png).numpy() for png in pngs]
+
+    outputs = decoded("serving_default")
+    for strengths in ([0.0], [0.5], [1.0], [0.0, 0.25, 1.0]):
+        for found, source, output, share in zip(decoded("with_strength", strength=tf.constant(strengths)), sources,
+                                                outputs, strengths * 3 if len(strengths) == 1 else strengths):
+            np.testing.assert_array_equal(found, np.rint(source + share * (output.astype(float) - source)))
+    for wrong, message in (([0.5, float("nan"), 2.0], "element 1: strength must be from 0, .* found nan"),
+                           ([-0.1], "element 0: strength must be from 0, the input, to 1, the output, found -0.1"),
+                           ([0.1, 0.2], "strength must have 1 value, or one for each picture, found 2 for 3")):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            decoded("with_strength", strength=tf.constant(wrong))
+
+
 @pytest.mark.parametrize("size", [(1, 1), pytest.param((3, 20), marks=pytest.mark.slow),
                                   pytest.param((15, 15), marks=pytest.mark.slow)])
 def test_pictures_below_the_least_side_keep_their_size(run, tmp_path, size):
@@ -79,7 +108,7 @@ def test_signatures_take_any_size(run, tmp_path):
     path = export.export_saved_model(Translator(run), tmp_path / "model")
     for name, signature in tf.saved_model.load(str(path)).signatures.items():
         _, inputs = signature.structured_input_signature
-        if name == "serving_default":
+        if "image_bytes" in inputs:
             assert inputs["image_bytes"].shape.as_list() == [None] and inputs["image_bytes"].dtype == tf.string
         else:
             assert inputs["image"].shape.as_list() == [None, None, None, 3], name

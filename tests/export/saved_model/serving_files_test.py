@@ -191,6 +191,9 @@ def test_the_readme_calls_a_server_with_curl(models):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             found, = body["instances"]
+            if body.get("signature_name") == "with_strength":
+                assert found.pop("strength") == 0.5
+                found, = found.values()
             assert self.path == "/v1/models/tiny:predict" and base64.b64decode(found["b64"]) == file.getvalue()
             self.send_response(200)
             self.end_headers()
@@ -202,13 +205,15 @@ def test_the_readme_calls_a_server_with_curl(models):
     server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     blocks = re.findall(r"```bash\n(.*?)```", (models / "README.md").read_text(), re.DOTALL)
-    script, = (block for block in blocks if "base64" in block)
-    done = subprocess.run(["bash", "-e", "-c", script.replace(":8501/", f":{server.server_address[1]}/")], cwd=models,
-                          capture_output=True, text=True, timeout=900, env={**os.environ, "NO_PROXY": "127.0.0.1"})
+    scripts = [block for block in blocks if "base64" in block]
+    done = [subprocess.run(["bash", "-e", "-c", script.replace(":8501/", f":{server.server_address[1]}/")], cwd=models,
+                           capture_output=True, text=True, timeout=900, env={**os.environ, "NO_PROXY": "127.0.0.1"})
+            for script in scripts]
     server.shutdown()
     server.server_close()
-    assert done.returncode == 0, done.stderr
-    assert (models / "result.png").read_bytes() == file.getvalue()
+    assert [each.returncode for each in done] == [0, 0], [each.stderr for each in done]
+    for name in ("result.png", "half.png"):
+        assert (models / name).read_bytes() == file.getvalue()
 
 
 def test_the_first_line_holds_the_digest_of_the_rest(models):

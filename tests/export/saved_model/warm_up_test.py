@@ -51,13 +51,15 @@ def _requests(path):
 
 def test_every_signature_is_warmed_up_in_every_size(version):
     requests = _requests(version)
-    assert len(requests) == 8 and {request.model_spec.name for request in requests} == {"tiny"}
+    assert len(requests) == 10 and {request.model_spec.name for request in requests} == {"tiny"}
     sizes, formats = {}, []
     for request in requests:
-        (name, value), = request.inputs.items()
-        array = tf.make_ndarray(value)
-        if request.model_spec.signature_name == "serving_default":
-            assert name == "image_bytes" and array.shape == (1,)
+        inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+        if request.model_spec.signature_name == "with_strength":
+            assert inputs.pop("strength").tolist() == [0.5]
+        (name, array), = inputs.items()
+        if name == "image_bytes":
+            assert array.shape == (1,)
             picture = Image.open(io.BytesIO(array[0]))
             formats.append(picture.format)
             shape = (picture.height, picture.width)
@@ -65,9 +67,9 @@ def test_every_signature_is_warmed_up_in_every_size(version):
             assert name == "image" and array.shape[0] == 1 and array.shape[3] == 3
             shape = array.shape[1:3]
         sizes.setdefault(request.model_spec.signature_name, []).append(shape)
-    assert sizes == {"serving_default": [(16, 24)] * 2 + [(33, 20)] * 2, "image": [(16, 24), (33, 20)],
-                     "image_float": [(16, 24), (33, 20)]}
-    assert formats == ["PNG", "JPEG"] * 2
+    assert sizes == {"serving_default": [(16, 24)] * 2 + [(33, 20)] * 2, "with_strength": [(16, 24), (33, 20)],
+                     "image": [(16, 24), (33, 20)], "image_float": [(16, 24), (33, 20)]}
+    assert formats == ["PNG", "JPEG", "JPEG"] * 2
     assert set(sizes) == set(tf.saved_model.load(str(version), tags=["serve"]).signatures)
 
 
@@ -113,7 +115,7 @@ def test_sizes_without_the_serving_api_are_refused_before_anything_is_written(tr
 
 @pytest.mark.parametrize("sizes, limit, message", [
     ((Size(16, 16), Size(40, 50)), 1999, "--size must have at most --pixel_limit=1999 pixels, found 40x50 with 2000"),
-    (tuple(Size(16, 16 + number) for number in range(251)), 10**6, "--size must name at most 250 sizes, .*found 251"),
+    (tuple(Size(16, 16 + number) for number in range(201)), 10**6, "--size must name at most 200 sizes, .*found 201"),
 ])
 def test_sizes_that_the_model_or_the_server_would_refuse(translator, tmp_path, sizes, limit, message):
     with pytest.raises(InputError, match=message):
