@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from cut_tf.common.errors import InputError
-from tools import update_build
+from tools.update_build import __main__ as update_build
 
 ROOT = Path(__file__).parents[2]
 # The BUILD files of this repository are about all files in these.

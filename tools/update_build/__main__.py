@@ -24,7 +24,7 @@ from cut_tf.common.errors import InputError
 
 _CHECK = flags.DEFINE_bool("check", False, "write nothing; exit code 1 if a BUILD file is not up to date")
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LOCK = "requirements_lock.txt"
 _HEAD = "# Written by python -m tools.update_build."
 _TESTS = "tests"

@@ -1,0 +1,1 @@
+"""Writes the BUILD files: python -m tools.update_build"""
