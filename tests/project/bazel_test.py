@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("cut_tf", "tools", "tests", "docs")
+FOLDERS = ("cut_tf", "tools", "tests", "docs", "saved_models")
 FIRST_WITH_MODULES = 7
 TIMEOUT_SEC = 900
 RULES = {

@@ -1,6 +1,6 @@
-"""The BUILD files declare what is there: every file once, every import as a dependency, no label that leads nowhere.
+"""The BUILD files declare what is there: every file once, a way to every import, no label that leads nowhere.
 
-Reads them on its own, not as tools/update_build.py writes them. BUILD files are Starlark, which is Python syntax.
+Looks at the targets on its own, not as tools/update_build writes them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).parents[2]
-FOLDERS = ("cut_tf", "tools", "tests")
+from tests.rules.build_targets import FOLDERS, LIBRARIES, ROOT, absolute, file_of, read_targets
+
 LOCK = ROOT / "requirements_lock.txt"
 PYTHON = re.search(r"--python-version (\S+)", LOCK.read_text())[1]
-LIBRARIES = ("py_library", "pytest_test")
-RULES = (*LIBRARIES, "py_binary", "filegroup", "alias")
+PUBLIC = ["//visibility:public"]
+OPTIONS = "//:pyproject.toml"
+OTHER_FOLDERS = ("docs", "saved_models")
 # Imported only beside TensorFlow 2.15, which is not that of the lock, or with extras that the lock leaves out.
 NOT_LOCKED = {"tensorflow_addons", "apache_beam", "gradio", "selenium", "starlette", "brisque", "cv2"}
 
@@ -31,59 +32,7 @@ def _normalised(name: str) -> str:
     return re.sub(r"[-.]", "_", name.lower())
 
 
-def _absolute(label: str, package: str) -> str:
-    if label.startswith("@"):
-        return label
-    if label.startswith(":"):
-        return f"//{package}{label}"
-    if not label.startswith("//"):
-        return f"//{package}:{label}"
-    return label if ":" in label else f"{label}:{label.rpartition('/')[2]}"
-
-
-def _value(node: ast.expr, folder: Path) -> object:
-    """A literal, or a glob and what is added to it."""
-    if isinstance(node, ast.BinOp):
-        return [*_value(node.left, folder), *_value(node.right, folder)]
-    if isinstance(node, ast.Call):
-        assert node.func.id == "glob"
-        found = [path.relative_to(folder).as_posix() for pattern in ast.literal_eval(node.args[0])
-                 for path in folder.glob(f"{pattern}/*" if pattern.endswith("**") else pattern) if path.is_file()]
-        assert found, f"{folder}: nothing matches {ast.unparse(node)}"
-        return [] if node.keywords else found
-    return ast.literal_eval(node)
-
-
 @functools.cache
-def _read() -> dict[str, dict]:
-    """Every target by its label; labels in it are absolute. Loaded files and exported ones are targets as well."""
-    targets = {}
-    for path in [ROOT / "BUILD", *(path for name in FOLDERS for path in (ROOT / name).rglob("BUILD"))]:
-        package = path.parent.relative_to(ROOT).as_posix().replace(".", "")
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            rule = node.value.func.id
-            if rule == "exports_files":
-                for name in ast.literal_eval(node.value.args[0]):
-                    targets[f"//{package}:{name}"] = {"rule": "file"}
-            elif rule == "load" and not node.value.args[0].value.startswith("@"):
-                targets[f"load in //{package}"] = {"rule": "load", "deps": [node.value.args[0].value]}
-            if rule in RULES:
-                values = {keyword.arg: _value(keyword.value, path.parent) for keyword in node.value.keywords}
-                for name in ("srcs", "data", "deps"):
-                    values[name] = [_absolute(label, package) for label in values.get(name, [])]
-                values["deps"] += [_absolute(values["actual"], package)] if rule == "alias" else []
-                label = f"//{package}:{values['name']}"
-                assert label not in targets, f"two targets are called {label}"
-                targets[label] = {**values, "rule": rule}
-            else:
-                assert rule in ("load", "package", "exports_files"), f"{path}: what is {rule}?"
-    return targets
-
-
-def _file(label: str) -> Path:
-    return ROOT / label[2:].replace(":", "/").lstrip("/")
-
-
 def _label(path: Path) -> str:
     """Of a file: that of the next folder above that has a BUILD file."""
     package = next(folder for folder in path.parents if (folder / "BUILD").is_file())
@@ -110,6 +59,7 @@ def _installed() -> dict[str, set[str]]:
     return found
 
 
+@functools.cache
 def _module_file(name: str, importer: Path) -> Path | None:
     """The file of this repository that a dotted name, or the longest part of it, leads to."""
     parts = name.split(".")
@@ -134,6 +84,29 @@ def _imports(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
+@functools.cache
+def _texts_and_slow(path: Path) -> tuple[set[str], bool]:
+    """The strings in a test file, and whether all its tests are marked as slow."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    tests = [node for node in nodes if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+    slow = [any(ast.unparse(mark) == "pytest.mark.slow" for mark in test.decorator_list) for test in tests]
+    return texts, bool(slow) and all(slow)
+
+
+@functools.cache
+def _optional(path: Path) -> set[str]:
+    """Modules without which a test is skipped."""
+    return NOT_LOCKED | (set(re.findall(r'importorskip\("(\w+)', path.read_text(encoding="utf-8"))) - set(_locked()))
+
+
+@functools.cache
+def _groups() -> dict[str, str]:
+    """Labels of the groups of files, by what tests name."""
+    return {**{path.name: "//:root_files" for path in ROOT.iterdir() if path.is_file()}, "pyproject.toml": OPTIONS,
+            **{name: f"//:{name}" for name in OTHER_FOLDERS}, **{name: f"//{name}:all_files" for name in FOLDERS}}
+
+
 def _reachable(label: str, targets: dict[str, dict]) -> set[str]:
     seen, left = set(), [label]
     while left:
@@ -145,26 +118,26 @@ def _reachable(label: str, targets: dict[str, dict]) -> set[str]:
 
 
 def _missing_dependencies(label: str, targets: dict[str, dict]) -> Iterator[str]:
-    """What the sources of a target import, and it does not depend on."""
+    """What the sources of a target import, and it does not reach."""
     homes = {source: home for home, target in targets.items() if target["rule"] in LIBRARIES
              for source in target["srcs"]}
-    direct = {label, *targets[label]["deps"]}
+    reached = _reachable(label, targets)
     for source in targets[label]["srcs"]:
-        path = _file(source)
-        # Without these, a test is skipped.
-        optional = NOT_LOCKED | (set(re.findall(r'importorskip\("(\w+)', path.read_text())) - set(_locked()))
+        path = file_of(source)
         for name in _imports(path):
             top = name.split(".")[0]
             file = _module_file(name, path)
             if file is not None:
                 home = homes.get(_label(file), _label(file))
-                # The whole package stands for the names that it loads when they are used.
-                if not direct & {home, *([f"//{top}:{top}"] if home == f"//{top}:package" else [])}:
+                # The package loads names when they are used. Only the whole of it has them all.
+                if home == f"//{top}:package" and not path.is_relative_to(ROOT / top):
+                    home = f"//{top}:{top}"
+                if home not in reached:
                     yield f"{label}: {source} imports {name}, so it needs {home}"
-            elif top in optional:
+            elif top in _optional(path):
                 continue
             elif top in _installed():
-                if not direct & {f"@pypi//{package}" for package in _installed()[top]}:
+                if not reached & {f"@pypi//{package}" for package in _installed()[top]}:
                     yield f"{label}: {source} imports {name}, so it needs one of {sorted(_installed()[top])}"
             elif importlib.util.find_spec(top) is None:
                 yield f"{label}: {source} imports {name}, which is not there"
@@ -174,11 +147,22 @@ def _unreachable_packages(label: str, targets: dict[str, dict]) -> Iterator[str]
     """What runs before a module is imported, or before a test: __init__.py and conftest.py above it."""
     reached = {source for each in _reachable(label, targets) for source in targets.get(each, {}).get("srcs", [])}
     for source in targets[label]["srcs"]:
-        folders = [folder for folder in _file(source).parents if folder.is_relative_to(ROOT) and folder != ROOT]
-        names = ["__init__.py", *(["conftest.py"] if targets[label]["rule"] == "pytest_test" else [])]
+        folders = [folder for folder in file_of(source).parents if folder.is_relative_to(ROOT) and folder != ROOT]
+        names = ["__init__.py", *(["conftest.py"] if targets[label]["rule"] == "py_test" else [])]
         for path in (folder / name for folder in folders for name in names):
             if path.is_file() and _label(path) not in reached:
                 yield f"{label} does not reach {path.relative_to(ROOT)}"
+
+
+def _wrong_test(label: str, target: dict) -> Iterator[str]:
+    """Files that a test names and does not get, and whether it is run by default."""
+    for source in target["srcs"]:
+        texts, slow = _texts_and_slow(file_of(source))
+        for text in sorted(texts & set(_groups())):
+            if _groups()[text] not in target["data"]:
+                yield f"{label} names {text}, so it needs {_groups()[text]} as data"
+        if target["args"][:2] != ["-m", "slow" if slow else "'not slow'"] or target["tags"] != ["manual"] * slow:
+            yield f"{label} must be manual if all its tests are slow, and only then"
 
 
 def _wrong_sources(targets: dict[str, dict]) -> Iterator[str]:
@@ -188,12 +172,12 @@ def _wrong_sources(targets: dict[str, dict]) -> Iterator[str]:
     listed = [source for target in targets.values() if target["rule"] in LIBRARIES for source in target["srcs"]]
     yield from (f"{source} is in no library" for source in sorted(present - set(listed)))
     yield from (f"{source} is in several libraries" for source in sorted(set(listed)) if listed.count(source) > 1)
-    tests = {source for target in targets.values() if target["rule"] == "pytest_test" for source in target["srcs"]}
+    tests = {source for target in targets.values() if target["rule"] == "py_test" for source in target["srcs"]}
     yield from (f"{source} is a test or is declared as one, not both" for source in sorted(
         tests ^ {source for source in present if source.endswith("_test.py")}))
     mains = {_label(path) for name in ("cut_tf", "tools") for path in (ROOT / name).rglob("*.py")
              if "\nif __name__ ==" in path.read_text(encoding="utf-8")}
-    binaries = {_absolute(target["main"], label[2:].partition(":")[0]): target for label, target in targets.items()
+    binaries = {absolute(target["main"], label[2:].partition(":")[0]): target for label, target in targets.items()
                 if target["rule"] == "py_binary"}
     yield from (f"{main} is a program or is declared as one, not both" for main in sorted(mains ^ set(binaries)))
     for main, target in binaries.items():
@@ -210,23 +194,32 @@ def _problems(targets: dict[str, dict]) -> list[str]:
                 exists = other.rpartition("/")[2] in locked
             else:
                 # A file of another package must be exported.
-                exists = other in targets or (_file(other).is_file() and (
-                    target["rule"] == "load" or other.startswith(label.partition(":")[0] + ":")))
+                exists = other in targets or (
+                    file_of(other).is_file() and other.startswith(label.partition(":")[0] + ":"))
             found += [] if exists else [f"{label}: there is no {other}"]
         if label in {dep for own in target.get("deps", []) for dep in _reachable(own, targets)}:
             found.append(f"{label} depends on itself")
+        if target["rule"] != "file" and (target["visibility"] != PUBLIC or (
+                label.startswith("//tests") and not target.get("testonly", target["rule"] == "py_test"))):
+            found.append(f"{label} must be public, and only for tests if it is below //tests")
         if target["rule"] in LIBRARIES:
             found += [*_missing_dependencies(label, targets), *_unreachable_packages(label, targets)]
+        if target["rule"] == "py_test":
+            found += _wrong_test(label, target)
     return found
 
 
 def test_build_files_declare_what_is_there():
-    assert _problems(_read()) == []
+    assert _problems(read_targets()) == []
 
 
 @pytest.mark.parametrize("attribute, label, value, problem", [
     ("deps", "//cut_tf:compat", "@pypi//numpy", "imports numpy"),
     ("deps", "//cut_tf/translators:translators", "//cut_tf/networks:networks", "needs //cut_tf/networks:networks"),
+    ("data", "//tests/project:bazel_test", "//:root_files", "names requirements_lock.txt, so it needs //:root_files"),
+    ("data", "//tests:command_line_test", "//tools:all_files", "names tools, so it needs //tools:all_files"),
+    ("tags", "//tests/project:bazel_test", "manual", "//tests/project:bazel_test must be manual"),
+    ("visibility", "//cut_tf:compat", "//visibility:public", "//cut_tf:compat must be public"),
     ("deps", "//cut_tf:compat", "//cut_tf:package", "//cut_tf:compat does not reach cut_tf/__init__.py"),
     ("deps", "//tests/methods:cut_test", "//tests/methods:conftest", "does not reach tests/methods/conftest.py"),
     ("deps", "//cut_tf:train", "//cut_tf:train_lib", "does not depend on the library"),
@@ -235,9 +228,22 @@ def test_build_files_declare_what_is_there():
     ("srcs", "//tests:flags_test", "//tests:flags_test.py", "//tests:flags_test.py is a test or is declared"),
 ], ids=str)
 def test_what_is_missing_is_found(attribute, label, value, problem):
-    targets = copy.deepcopy(_read())
+    targets = copy.deepcopy(read_targets())
     targets[label][attribute].remove(value)
-    assert any(problem in each for each in _problems(targets)), _problems(targets)
+    found = _problems(targets)
+    assert any(problem in each for each in found), found
+
+
+def test_every_dependency_of_a_library_is_needed():
+    targets = read_targets()
+    libraries = {label: target for label, target in targets.items() if target["rule"] == "py_library"
+                 and target["srcs"] and not label.startswith("//tests")}
+    assert len(libraries) > 40
+    for label, target in libraries.items():
+        # TensorFlow and TensorFlow Datasets import these two without asking for them.
+        for dep in set(target["deps"]) - {"@pypi//tensorboard", "@pypi//importlib_resources"}:
+            less = {**targets, label: {**target, "deps": [other for other in target["deps"] if other != dep]}}
+            assert [*_missing_dependencies(label, less), *_unreachable_packages(label, less)], f"{label} without {dep}"
 
 
 @pytest.mark.parametrize("attribute, label, value, problem", [
@@ -248,9 +254,10 @@ def test_what_is_missing_is_found(attribute, label, value, problem):
     ("srcs", "//cut_tf:compat", "//cut_tf:devices.py", "//cut_tf:devices.py is in several libraries"),
 ], ids=str)
 def test_what_is_too_much_is_found(attribute, label, value, problem):
-    targets = copy.deepcopy(_read())
+    targets = copy.deepcopy(read_targets())
     targets[label][attribute].append(value)
-    assert any(problem in each for each in _problems(targets)), _problems(targets)
+    found = _problems(targets)
+    assert any(problem in each for each in found), found
 
 
 def _required() -> list[Requirement]:

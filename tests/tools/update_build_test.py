@@ -18,6 +18,7 @@ FOLDERS = ("cut_tf", "tools", "tests")
 FILES = {
     "requirements_lock.txt": "numpy==2.0.0 \\\n    --hash=sha256:00\npillow==11.0.0\nabsl-py==2.1.0\npytest==8.0.0\n",
     "guide.txt": "",
+    "docs/guide.md": "",
     "animals/__init__.py": "",
     "animals/names.txt": "",
     "animals/sounds/loud.txt": "",
@@ -27,6 +28,7 @@ FILES = {
     "animals/zoo/__init__.py": "",
     "animals/zoo/gate.py": "from animals.fish import swim\nimport tensorflow_addons\n",
     "animals/zoo/__main__.py": 'from . import gate\nif __name__ == "__main__":\n    gate\n',
+    "animals/zoo/keeper.py": 'if __name__ == "__main__":\n    pass\n',
     "tests/conftest.py": "import pytest\n",
     "tests/zoo/helpers.py": "import numpy\npytest.importorskip('wool.soft')\npytest.importorskip('PIL')\nimport wool\n",
     "tests/zoo/samples/food.csv": "",
@@ -37,106 +39,94 @@ ROOT_BUILD = '''# Written by python -m tools.update_build.
 
 package(default_visibility = ["//visibility:public"])
 
-exports_files(["guide.txt"])
+exports_files(["pyproject.toml"])
 
 alias(
     name = "animals",
     actual = "//animals",
 )
+
+filegroup(
+    name = "root_files",
+    srcs = glob(["*"]),
+)
+
+filegroup(
+    name = "docs",
+    srcs = glob(["docs/**"]),
+)
+'''
+# animals/feed.py: zoo brings :fish and :package along. bird.py: fish brings numpy.
+ANIMALS_BUILD = '''# Written by python -m tools.update_build.
+
+load("//tools:python.bzl", "python_root")
+
+python_root(
+    folders = ["zoo"],
+    modules = {
+        "bird": [
+            ":fish",
+            "@pypi//pillow",
+        ],
+        "feed_lib": [
+            "//animals/zoo",
+            "@pypi//absl_py",
+        ],
+        "fish": [
+            ":package",
+            "@pypi//numpy",
+        ],
+        "package": [],
+    },
+)
 '''
 ZOO_BUILD = '''# Written by python -m tools.update_build.
 
-load("@rules_python//python:defs.bzl", "py_binary", "py_library")
+load("//tools:python.bzl", "python_folder")
 
-package(default_visibility = ["//visibility:public"])
-
-filegroup(
-    name = "all_files",
-    srcs = glob(
-        ["**"],
-        exclude = ["**/__pycache__/**"],
-    ),
-)
-
-py_library(
-    name = "zoo",
-    srcs = [
-        "__init__.py",
-        "__main__.py",
-        "gate.py",
-    ],
-    deps = [
-        "//animals:fish",
-        "//animals:package",
-    ],
-)
-
-py_binary(
-    name = "zoo_bin",
-    srcs = ["__main__.py"],
-    main = "__main__.py",
-    deps = [":zoo"],
+python_folder(
+    programs = ["keeper"],
+    deps = ["//animals:fish"],
 )
 '''
 TESTS_BUILD = '''# Written by python -m tools.update_build.
 
 load("@rules_python//python:defs.bzl", "py_library")
-load("//tests:pytest_test.bzl", "pytest_test")
+load("//tests:pytest_test.bzl", "pytest_folder")
 
-package(
-    default_testonly = True,
-    default_visibility = ["//visibility:public"],
-)
+exports_files(["pytest_main.py"])
 
-filegroup(
-    name = "package_data",
-    srcs = glob(["samples/**"]),
-)
-
-filegroup(
-    name = "all_files",
-    srcs = glob(
-        ["**"],
-        exclude = ["**/__pycache__/**"],
-    ),
-)
-
-pytest_test(
-    name = "feed_test",
-    srcs = ["feed_test.py"],
-    data = [
-        ":package_data",
-        "//:guide.txt",
-    ],
-    slow = True,
-    deps = [
-        "//animals:feed_lib",
-        "//tests:conftest",
-        "@pypi//pytest",
-    ],
-)
-
-pytest_test(
-    name = "gate_test",
-    srcs = ["gate_test.py"],
-    data = [":package_data"],
-    deps = [
-        ":helpers",
-        "//animals",
-        "//animals:fish",
-        "//animals/zoo",
-        "//tests:conftest",
-    ],
+pytest_folder(
+    folders = ["zoo"],
+    modules = {
+        "conftest": ["@pypi//pytest"],
+    },
 )
 
 py_library(
-    name = "helpers",
-    srcs = ["helpers.py"],
-    data = [":package_data"],
+    name = "tests",
+    testonly = True,
+    visibility = ["//visibility:public"],
     deps = [
-        "@pypi//numpy",
-        "@pypi//pillow",
+        ":conftest",
+        "//tests/zoo:helpers",
     ],
+)
+'''
+ZOO_TESTS_BUILD = '''# Written by python -m tools.update_build.
+
+load("//tests:pytest_test.bzl", "pytest_folder")
+
+pytest_folder(
+    data = ["//:root_files"],
+    modules = {
+        "helpers": [
+            "@pypi//numpy",
+            "@pypi//pillow",
+        ],
+    },
+    slow = ["feed_test"],
+    deps = ["//animals"],
 )
 '''
 
@@ -155,30 +145,34 @@ def _write(tree: Path) -> None:
         path.write_text(text)
 
 
-def _target(tree: Path, file: str, name: str) -> str:
-    return next(call for call in (tree / file).read_text().split("\n\n") if f'name = "{name}"' in call)
-
-
 def test_build_files_are_those_recorded(tree):
     _write(tree)
     assert (tree / "BUILD").read_text() == ROOT_BUILD
+    assert (tree / "animals/BUILD").read_text() == ANIMALS_BUILD
     assert (tree / "animals/zoo/BUILD").read_text() == ZOO_BUILD
-    assert (tree / "tests/zoo/BUILD").read_text() == TESTS_BUILD
+    assert (tree / "tests/BUILD").read_text() == TESTS_BUILD
+    assert (tree / "tests/zoo/BUILD").read_text() == ZOO_TESTS_BUILD
     assert sorted(path.relative_to(tree).as_posix() for path in tree.rglob("BUILD")) == [
         "BUILD", "animals/BUILD", "animals/zoo/BUILD", "tests/BUILD", "tests/zoo/BUILD"]
 
 
-def test_every_module_of_the_package_is_a_library(tree):
+def test_tests_get_the_groups_of_files_that_they_name(tree):
+    (tree / "tests/zoo/feed_test.py").write_text("'docs', 'pyproject.toml', 'animals'\n")
+    (tree / "pyproject.toml").touch()  # every test has it
     _write(tree)
-    assert '"@pypi//pillow"' in _target(tree, "animals/BUILD", "bird")
-    assert '":fish"' in _target(tree, "animals/BUILD", "bird")
-    assert '"@pypi//numpy"' in _target(tree, "animals/BUILD", "fish")
-    assert '"//animals/zoo"' in _target(tree, "animals/BUILD", "feed_lib")
-    assert 'srcs = glob(["sounds/**"]) + ["names.txt"]' in _target(tree, "animals/BUILD", "package_data")
-    assert 'data = [":package_data"]' in _target(tree, "animals/BUILD", "package")
-    assert 'deps = [":feed_lib"]' in _target(tree, "animals/BUILD", "feed")
-    for label in (":bird", ":feed_lib", ":fish", ":package", "//animals/zoo"):
-        assert f'"{label}"' in _target(tree, "animals/BUILD", "animals")
+    assert '    data = [\n        "//:docs",\n        "//animals:all_files",\n    ],\n' in (
+        tree / "tests/zoo/BUILD").read_text()
+    (tree / "tests/zoo/feed_test.py").write_text("'tests'\n")
+    _write(tree)
+    text = (tree / "tests/zoo/BUILD").read_text()
+    for label in ("//:docs", "//:root_files", "//tests:all_files", "//tests"):
+        assert f'"{label}"' in text, "who reads the tests reads what they name"
+
+
+def test_libraries_in_a_circle_are_refused(tree):
+    (tree / "animals/fish.py").write_text("import animals.bird\n")
+    with pytest.raises(InputError, match="need each other, found //animals:fish -> //animals:bird -> //animals:fish"):
+        update_build.build_files(tree)
 
 
 def test_only_changes_are_out_of_date(tree):
@@ -187,7 +181,8 @@ def test_only_changes_are_out_of_date(tree):
     (tree / "animals/fish.py").write_text("import absl\n")
     assert list(update_build.out_of_date(tree)) == [tree / "animals/BUILD"]
     _write(tree)
-    assert '"@pypi//absl_py"' in _target(tree, "animals/BUILD", "fish")
+    assert '        "fish": [\n            ":package",\n            "@pypi//absl_py",\n        ],\n' in (
+        tree / "animals/BUILD").read_text()
 
 
 def test_a_build_file_without_python_files_must_go(tree):

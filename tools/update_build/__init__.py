@@ -1,1 +1,1 @@
-"""Writes the BUILD files: python -m tools.update_build"""
+"""Writes the BUILD files from the Python files and their imports: python -m tools.update_build"""
