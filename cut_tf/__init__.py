@@ -41,7 +41,9 @@ def __dir__() -> list[str]:
 
 
 def _register_generators() -> None:
-    importlib.import_module("cut_tf.networks.registration").register_generators()
+    # Bazel gives a target no more of the package than it asks for.
+    if importlib.util.find_spec("cut_tf.networks") is not None:
+        importlib.import_module("cut_tf.networks.registration").register_generators()
 
 
 class _KerasWatch(importlib.abc.MetaPathFinder):

@@ -1,6 +1,7 @@
 """Every line has its room: which module may import which, sizes, and who may read flags."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -150,6 +151,16 @@ def test_importing_the_package_does_no_work():
     loaded = "import sys, cut_tf; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, text=True, capture_output=True, check=True)
     assert not {"keras", "tensorflow", "numpy", "absl", "PIL"} & set(done.stdout.split())
+
+
+def test_a_part_of_the_package_is_imported_beside_keras(tmp_path):
+    (tmp_path / "cut_tf").mkdir()
+    (tmp_path / "cut_tf" / "__init__.py").write_bytes((PACKAGE / "__init__.py").read_bytes())
+    (tmp_path / "keras.py").touch()
+    for code in ("import keras, cut_tf", "import cut_tf, keras"):
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True, timeout=300,
+                              env={**os.environ, "PYTHONPATH": str(tmp_path)})
+        assert done.returncode == 0, done.stderr
 
 
 def test_every_public_name_can_be_loaded():
