@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ from cut_tf.translators.run import Translator
 
 pytest.importorskip("ai_edge_litert", reason="the extra mobile (ai-edge-litert) is not installed")
 
-from cut_tf.export.hub import export
+from cut_tf.export.hub import export, texts
+from cut_tf.export.hub.measured import Measured
 
 _LICENSE = "CC-BY-4.0"
 
@@ -96,6 +98,24 @@ def test_the_head_of_the_card_is_what_hugging_face_reads(hub, typical):
         assert f"](examples/{number}.jpg)" in card
     for heading in ("Use", "Files", "Measured", "Made from", "Limits", "Licence"):
         assert f"\n## {heading}\n" in card
+
+
+def test_hugging_faces_own_reader_takes_the_card(hub):
+    library = pytest.importorskip("huggingface_hub", reason="pip install huggingface_hub, or the extra demo")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = library.ModelCard.load(hub / "README.md").data
+    assert (found.license, found.pipeline_tag, found.model_name) == ("cc-by-4.0", "image-to-image", "clear_view")
+    assert {result.metric_type for result in found.eval_results} == set(_head(hub)["metrics"])
+
+
+@pytest.mark.parametrize("dataset, dehazes", [("scenes+rooms+hazed:a,b", True), ("rooms", True),
+                                              ("folders:a,b", False)])
+def test_the_card_says_whether_haze_is_removed(dataset, dehazes):
+    facts = texts.Facts("x", Settings.of(dataset=dataset), 1, 2, _LICENSE, Measured("photos", 0, {}, []), {}, "", [])
+    card = texts.card(facts)
+    assert ("dehazing" in yaml.safe_load(card.split("---\n")[1])["tags"]) is dehazes
+    assert ("Removes haze from photographs." in card) is dehazes
 
 
 def test_the_numbers_are_those_of_the_saved_model_on_the_test_pairs(hub, typical):

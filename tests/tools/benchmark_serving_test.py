@@ -11,6 +11,7 @@ import pytest
 from cut_tf.common.errors import InputError
 from tests import warm_process
 from tools.benchmark import serving
+from tools.plots.results import Load, read_rows
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,6 +59,22 @@ def test_a_server_that_never_answers_has_no_percentiles():
 
     row = {"size_px": "16", "parallel": 1, **serving.measure(Silent(), [b"a"], 1, 2)}
     assert row["p50_ms"] is None and row["images_per_sec"] == 0 and "no answer" in serving.line(row)
+
+
+def test_rows_are_recorded_for_the_plots(tmp_path):
+    rows = list(serving.rows(_Server(), [16], [1, 2], requests=5))
+    silent = {"size_px": "16", "parallel": 4, "requests": 2, "errors": 2, "first_error": "", "images_per_sec": 0.0,
+              "p50_ms": None, "p90_ms": None, "p99_ms": None}
+    path = tmp_path / "new" / "load.csv"
+    path.parent.mkdir()
+    assert list(serving.recorded([*rows, silent], path)) == [*rows, silent]
+    found = read_rows(path, Load)
+    assert [(load.size_px, load.parallel, load.requests, load.errors) for load in found] == [
+        ("16", 1, 5, rows[0]["errors"]), ("16", 2, 5, rows[1]["errors"])]
+    assert [load.p99_ms for load in found] == pytest.approx([row["p99_ms"] for row in rows], abs=1e-4)
+    with pytest.raises(InputError, match="--csv=.*none.csv must hold what was answered, found that all requests"):
+        list(serving.recorded([silent], tmp_path / "none.csv"))
+    assert not (tmp_path / "none.csv").exists()
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from cut_tf.common.errors import InputError
 from cut_tf.settings import Settings
 from tests import warm_process
 from tools.plots import record
-from tools.plots.results import Evaluation, Latency, Share, read_rows, to_csv
+from tools.plots.results import Evaluation, Latency, Load, Share, read_rows, to_csv
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
@@ -63,13 +63,19 @@ def test_figures_show_the_numbers():
     bars, dots = axes.collections
     np.testing.assert_allclose(bars.get_segments(), [[[4, 40], [8, 40]]])
     np.testing.assert_allclose(dots.get_offsets(), [[5, 40]])
+    axes = figures.latency_over_parallelism([Load("64", 1, 9, 0, 5.0, 20.0, 30.0, 40.0),
+                                             Load("64", 4, 9, 1, 9.0, 60.0, 80.0, 100.0),
+                                             Load("mixed", 1, 9, 0, 4.0, 30.0, 50.0, 50.0)]).axes[0]
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    assert lines == {"64x64 px": [[1, 1], [4, 3]], "both sizes in turns": [[1, 1.5]]}
+    assert axes.collections[0].get_paths()[0].vertices.max(0).tolist() == [4, 5]
 
 
 def test_all_pictures_are_drawn_from_the_results_of_the_documentation(tmp_path):
     pytest.importorskip("matplotlib", reason="pip install '.[plots]'")
     ended = warm_process.run(["-m", "tools.plots", f"--results={RESULTS}", "--output=pictures"], tmp_path)
     assert ended.returncode == 0, ended.stderr
-    for name in ("quickstart_psnr", "phones", "ceiling"):
+    for name in ("quickstart_psnr", "phones", "ceiling", "serving"):
         with Image.open(io.BytesIO((tmp_path / "pictures" / f"{name}.png").read_bytes())) as picture:
             assert picture.size == (1050, 570) and len(picture.convert("RGB").getcolors(1 << 20)) > 10
 

@@ -148,8 +148,9 @@ def serving() -> Iterator[dict]:
     endpoint.check()
     client = benchmark_serving.PROTOCOLS[asked.PROTOCOL.value](endpoint)
     client.check()
-    return benchmark_serving.rows(client, _numbers(asked.SIZES.value, "sizes_px"),
+    rows = benchmark_serving.rows(client, _numbers(asked.SIZES.value, "sizes_px"),
                                   _numbers(asked.PARALLEL.value, "parallel"), asked.REQUESTS.value)
+    return benchmark_serving.recorded(rows, Path(asked.CSV.value)) if asked.CSV.value else rows
 
 
 def layers() -> Iterator[dict]:

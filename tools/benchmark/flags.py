@@ -35,6 +35,7 @@ PROTOCOL = flags.DEFINE_enum("protocol", "grpc", ("grpc", "rest"), "serving: how
 MODEL = flags.DEFINE_string("model", "dehaze_mobile", "serving: name of the model on the server")
 PARALLEL = flags.DEFINE_string("parallel", "1,4,16", "serving: requests under way at the same time")
 REQUESTS = flags.DEFINE_integer("requests", 100, "serving: requests of a row", lower_bound=1)
+CSV = flags.DEFINE_string("csv", "", "serving: also write the rows to this CSV file, which tools.plots draws")
 JSON = flags.DEFINE_bool("json", False, "print one JSON object per row")
 flags.DEFINE_alias("size", "size_px")
 flags.DEFINE_alias("batch", "batch_size")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,8 +15,10 @@ from PIL import Image
 from cut_tf.client.grpc_client import GrpcClient
 from cut_tf.client.rest_client import RestClient
 from cut_tf.common.errors import InputError
+from cut_tf.common.files import replace_file
 from cut_tf.export.options import Size
 from cut_tf.export.saved_model.warm_up import warm_up_picture
+from tools.plots.results import Load, to_csv
 
 PROTOCOLS = {"grpc": GrpcClient, "rest": RestClient}
 _PERCENTILES = (50, 90, 99)
@@ -83,6 +86,22 @@ def _jpeg(size_px: int) -> bytes:
     encoded = io.BytesIO()
     Image.fromarray(warm_up_picture(Size(size_px, size_px))).save(encoded, "JPEG")
     return encoded.getvalue()
+
+
+def recorded(rows: Iterable[dict[str, Any]], path: Path) -> Iterator[dict[str, Any]]:
+    """The same rows. After the last one they are in a CSV file of `tools.plots.results.Load`, without the unanswered.
+
+    Raises:
+      InputError: if nothing was answered at all, or the file cannot be written.
+    """
+    answered = []
+    for row in rows:
+        if row["p50_ms"] is not None:
+            answered.append(Load(**{name: row[name] for name in Load._fields}))
+        yield row
+    if not answered:
+        raise InputError(f"--csv={path} must hold what was answered, found that all requests failed")
+    replace_file(path, to_csv(answered).encode())
 
 
 def line(row: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from cut_tf.common.errors import InputError
-from tools.plots.results import Evaluation, Latency, Share
+from tools.plots.results import Evaluation, Latency, Load, Share
 
 _SIZE_INCHES = (7.0, 3.8)
 # Okabe and Ito's colours, which people with colour blindness can tell apart.
@@ -94,6 +94,31 @@ def shares_of_the_ceiling(rows: Sequence[Share]) -> plt.Figure:
     axes.set_ylim(0, 125)
     axes.set_title("Training step at 256 px, two CPU cores: share of the rate of matrix products")
     axes.legend(loc="upper right", ncols=len(precisions), frameon=False)
+    return figure
+
+
+def latency_over_parallelism(rows: Sequence[Load]) -> plt.Figure:
+    """Latencies over requests at a time, a line for each size from median to 99th percentile.
+
+    They are multiples of the first row's median, which depend less on the machine and its load than milliseconds do.
+    """
+    unit_ms = rows[0].p50_ms
+    figure, axes = _axes("requests at a time (log scale)", "latency, in multiples (log scale)")
+    for number, size in enumerate(dict.fromkeys(row.size_px for row in rows)):
+        chosen = sorted((row for row in rows if row.size_px == size), key=lambda row: row.parallel)
+        median, high = ([getattr(row, name) / unit_ms for row in chosen] for name in ("p50_ms", "p99_ms"))
+        parallel = [row.parallel for row in chosen]
+        label = f"{size}x{size} px" if size.isdigit() else "both sizes in turns"
+        axes.fill_between(parallel, median, high, color=_COLOURS[number], alpha=0.2, linewidth=0)
+        axes.plot(parallel, median, color=_COLOURS[number], marker="o", label=label)
+    ticks = sorted({row.parallel for row in rows})
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_yticks(multiples := [1, 2, 5, 10, 20, 50, 100], [str(multiple) for multiple in multiples])
+    axes.minorticks_off()
+    axes.set_title(f"Server under load: 1 is one {rows[0].size_px}-px picture at a time, bands end at p99")
+    axes.legend(loc="upper left", frameon=False)
     return figure
 
 

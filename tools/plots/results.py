@@ -43,6 +43,22 @@ class Share(NamedTuple):
     percent: float
 
 
+class Load(NamedTuple):
+    """A server under load: so many requests at a time of square JPEG pictures of a side, or of all in turns (mixed).
+
+    `errors` of `requests` were not answered; the rest is about those that were.
+    """
+
+    size_px: str
+    parallel: int
+    requests: int
+    errors: int
+    images_per_sec: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+
+
 def read_rows(path: Path, row_type: type) -> list:
     """Reads a CSV file whose columns are the fields of `row_type`.
 

@@ -13,7 +13,8 @@ from cut_tf.export.hub.measured import Measured
 from cut_tf.metrics import METRICS
 from cut_tf.settings import Settings
 
-_OF_HAZE = {"scenes", "haze", "hazed"}
+# Kinds of --dataset whose sources are hazy.
+_OF_HAZE = {"scenes", "rooms", "haze", "hazed"}
 
 
 class Facts(NamedTuple):
