@@ -22,7 +22,7 @@ FLAGFILES = ROOT / "cut_tf" / "flagfiles"
 COMMANDS = ["cut_tf.train", "cut_tf.translate", "cut_tf.evaluate", "cut_tf.export", "cut_tf.client", "cut_tf.demo",
             "cut_tf.import_weights", "tools.picture_tensorboard", "tools.make_haze", "tools.live_page",
             "tools.benchmark", "tools.check_parity", "tools.evaluate_dehazing", "tools.make_dehaze_mobile",
-            "tools.record_stack",
+            "tools.make_records", "tools.record_stack",
             "tools.fetch_clear_photographs", "tools.plots", "tools.plots.record", "tools.repeat_tests",
             "tools.reproduce", "tools.style_distance", "tools.update_build"]
 

@@ -17,7 +17,7 @@ CHANGEABLE = [name for name in FIELDS if name not in ("teacher", "discriminator"
 FREE = {"cache_mb", "data_workers", "test_images", "test_pairs", "crop_border_px", "run", "checkpoint_steps",
         "keep_checkpoints", "log_steps", "image_steps", "eval_steps", "best_metric", "distribution_metric",
         "feature_extractor", "inception_weights", "recompute_blocks", "plain_kernels", "tf32",
-        "allow_changed_data"}
+        "allow_changed_data", "records_check"}
 
 
 def _changed(name: str) -> Settings:

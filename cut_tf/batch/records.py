@@ -18,9 +18,8 @@ from typing import BinaryIO, Protocol
 from cut_tf.batch.inputs import FILES, TAR, TFRECORD, kind_of
 from cut_tf.common import places
 from cut_tf.common.errors import InputError
+from cut_tf.data.records import ENCODED, FILENAME, FORMAT, HEIGHT, WIDTH
 
-ENCODED, FORMAT, FILENAME = "image/encoded", "image/format", "image/filename"
-HEIGHT, WIDTH = "image/height", "image/width"
 MOST_MEMBER_BYTES = 2**29
 SUFFIX_OF = {TFRECORD: ".tfrecord", TAR: ".tar"}
 # How the encoded bytes of a format begin, for records that do not tell a file name.

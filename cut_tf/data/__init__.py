@@ -38,6 +38,8 @@ DATASETS = {
                       form="single:SOURCE_FILE,TARGET_FILE"),
     "tfds": Dataset("cut_tf.data.kinds.tfds:open_tfds", "of TensorFlow Datasets, such as cycle_gan/horse2zebra, or "
                     "haze_pairs, which cut_tf brings along", form="tfds:NAME"),
+    "records": Dataset("cut_tf.data.kinds.records:open_records", "TFRecord shards of tools.make_records",
+                       ("records.*",), form="records:DIR"),
     "two_folders": Dataset("cut_tf.data.kinds.folders:open_two_folders", "two folders of training pictures",
                            form="SOURCE_DIR,TARGET_DIR"),
     "folder": Dataset("cut_tf.data.kinds.folders:open_folder", "a folder with trainA, trainB and, if any, testA, testB",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+
+from cut_tf.data.image_files import as_png
 
 
 class Origin(NamedTuple):
@@ -35,6 +37,19 @@ class Domain(Protocol):
 
     def key(self, index: int) -> Hashable:
         """Equal for all indices with the same picture, so that a cache stores it once."""
+
+
+@runtime_checkable
+class StoredDomain(Protocol):
+    """A domain whose pictures exist as files, or that can make them."""
+
+    def encoded(self, index: int) -> bytes:
+        """The bytes of a file, of any format that is read, whose picture is that of `load`."""
+
+
+def encoded_picture(domain: Domain, index: int) -> bytes:
+    """A picture as the bytes of a file: its own, or else a PNG. Raises InputError like `Domain.load`."""
+    return domain.encoded(index) if isinstance(domain, StoredDomain) else as_png(domain.load(index))
 
 
 class TranslationData(NamedTuple):
@@ -75,6 +90,9 @@ class JoinedDomain:
     def origin(self, index: int) -> Origin:
         domain, place = self._find(index)
         return domain.origin(place)
+
+    def encoded(self, index: int) -> bytes:
+        return encoded_picture(*self._find(index))
 
     def key(self, index: int) -> Hashable:
         domain, place = self._find(index)

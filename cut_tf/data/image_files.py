@@ -226,6 +226,11 @@ def encode_image(image: np.ndarray, name: str) -> bytes:
     return encoded.getvalue()
 
 
+def as_png(image: np.ndarray) -> bytes:
+    """`encode_image` as a PNG."""
+    return encode_image(image, "picture.png")
+
+
 def write_image(path: Path, image: np.ndarray) -> None:
     """Writes a picture so that `path` holds, at any moment, either what it held before or the whole new picture.
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cut_tf.common.errors import InputError
-from cut_tf.settings.data import DataSettings, HazedSettings, HazeSettings, ScenesSettings
+from cut_tf.settings.data import DataSettings, HazedSettings, HazeSettings, RecordsSettings, ScenesSettings
 from cut_tf.settings.fields import require
 from cut_tf.settings.haze import HazeRecipeSettings
 from cut_tf.settings.losses import (
@@ -59,6 +59,7 @@ class Settings:
     scenes: ScenesSettings = ScenesSettings()
     haze: HazeSettings = HazeSettings()
     hazed: HazedSettings = HazedSettings()
+    records: RecordsSettings = RecordsSettings()
     haze_recipe: HazeRecipeSettings = HazeRecipeSettings()
     generator: GeneratorSettings = GeneratorSettings()
     resnet: ResnetSettings = ResnetSettings()

@@ -67,6 +67,15 @@ class HazeSettings(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
+class RecordsSettings(Checked):
+    """TFRecord shards: `--dataset=records:DIR`."""
+
+    records_check: bool = setting(
+        True, "read all shards of --dataset=records:DIR before the first step, and compare their checksums; without "
+        "it, only their lengths, and each picture's checksum when it is read", free=True)
+
+
+@dataclasses.dataclass(frozen=True)
 class HazedSettings(Checked):
     """Clear photographs that get haze as they are read: `--dataset=hazed:...`."""
 

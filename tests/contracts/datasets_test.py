@@ -11,8 +11,10 @@ from PIL import Image
 
 from cut_tf.common.errors import InputError
 from cut_tf.data import DATASETS, open_dataset
-from cut_tf.data.domain import Domain, TranslationData
+from cut_tf.data.domain import Domain, TranslationData, encoded_picture
+from cut_tf.data.image_files import decode_image, image_size
 from cut_tf.data.pipeline import TrainingStream
+from cut_tf.data.record_writing import splits_of, write_records
 from cut_tf.settings import Settings
 
 
@@ -55,10 +57,17 @@ def _single(folder: Path) -> str:
     return f"single:{folder / 'painting.png'},{folder / 'photo.png'}"
 
 
+def _records(folder: Path) -> str:
+    pictures = _folder(folder.with_name("pictures"))
+    splits = splits_of(open_dataset(Settings.of(dataset=pictures, preprocess="none")), False)
+    write_records(splits, str(folder), pictures, 2, 0, 1)
+    return f"records:{folder}"
+
+
 # How to make one of each form; tfds: is opened with the made-up data of TensorFlow Datasets, see `_opened`.
 _MADE: dict[str, Callable[[Path], str]] = {
     "scenes": _scenes, "rooms": lambda folder: "rooms", "folder": _folder, "two_folders": _two_folders,
-    "haze": _haze, "hazed": _hazed,
+    "haze": _haze, "hazed": _hazed, "records": _records,
     "single": _single, "tfds": lambda folder: "tfds:cycle_gan/horse2zebra"}
 
 
@@ -91,6 +100,14 @@ def test_every_picture_has_a_name_a_place_and_the_size_that_its_header_tells(ope
             place, file_bytes = domain.origin(index)
             assert domain.name(index) and place and file_bytes >= 0
             np.testing.assert_array_equal(domain.load(index), picture)
+
+
+def test_every_picture_can_be_stored_as_a_file(opened):
+    for domain in _domains(opened[1]):
+        for index in range(min(len(domain), 4)):
+            data = encoded_picture(domain, index)
+            np.testing.assert_array_equal(decode_image(data, "stored"), domain.load(index))
+            assert image_size(data, "stored") == domain.size(index)
 
 
 def test_equal_keys_are_equal_pictures(opened):

@@ -1,18 +1,18 @@
-"""Datasets in folders: PATH with trainA, trainB, testA, testB, or two folders A,B of any names."""
+"""Datasets in folders: PATH with trainA, trainB, testA, testB, or two folders A,B of any names. All may be URLs."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
-from cut_tf.common import images
+from cut_tf.common import images, places
 from cut_tf.common.errors import InputError
+from cut_tf.common.places import AnyPath
 from cut_tf.data.checks import NAMED_AT_MOST
 from cut_tf.data.domain import Origin, TranslationData
-from cut_tf.data.image_files import list_images, read_image, read_size
+from cut_tf.data.image_files import list_images, read_bytes, read_image, read_size
 from cut_tf.data.transforms import Preprocessing
 from cut_tf.settings import DataSettings, Settings
 
@@ -20,7 +20,7 @@ from cut_tf.settings import DataSettings, Settings
 class FolderDomain:
     """The image files of one folder, sorted by name."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[AnyPath]) -> None:
         self.paths = list(paths)
 
     def __len__(self) -> int:
@@ -32,11 +32,16 @@ class FolderDomain:
     def load(self, index: int) -> np.ndarray:
         return read_image(self.paths[index])
 
+    def encoded(self, index: int) -> bytes:
+        """The file. Raises InputError like `load`."""
+        return read_bytes(self.paths[index])
+
     def size(self, index: int) -> tuple[int, int]:
         return read_size(self.paths[index])
 
     def origin(self, index: int) -> Origin:
-        return Origin(str(self.paths[index]), self.paths[index].stat().st_size)
+        place = str(self.paths[index])
+        return Origin(place, places.size_bytes(place))
 
     def key(self, index: int) -> Hashable:
         return self.paths[index]
@@ -47,7 +52,7 @@ def open_folder(settings: Settings) -> TranslationData:
 
     A training or test split counts as paired if A and B have files of the same stems.
     """
-    root = Path(settings.data.dataset)
+    root = places.path_of(settings.data.dataset)
     if not root.is_dir():
         raise InputError(f"--dataset must be a folder with trainA and trainB, found no folder {root}")
     source, target = _domain(root / "trainA", settings.data), _domain(root / "trainB", settings.data)
@@ -63,7 +68,7 @@ def open_folder(settings: Settings) -> TranslationData:
 
 def open_two_folders(settings: Settings) -> TranslationData:
     """`--dataset=A,B`: two folders for training, no test split."""
-    parts = [Path(part) for part in settings.data.dataset.split(",")]
+    parts = [places.path_of(part) for part in settings.data.dataset.split(",")]
     if len(parts) != 2:
         raise InputError(f"--dataset must be one folder or two separated by a comma, found {settings.data.dataset!r}")
     source, target = (_domain(part, settings.data) for part in parts)
@@ -71,7 +76,7 @@ def open_two_folders(settings: Settings) -> TranslationData:
     return TranslationData(source, target, None, None, False, description)
 
 
-def check_headers(folder: Path, paths: Sequence[Path], settings: DataSettings, training: bool = True) -> None:
+def check_headers(folder: AnyPath, paths: Sequence[AnyPath], settings: DataSettings, training: bool = True) -> None:
     """Checks the headers of image files of one folder; decodes nothing.
 
     Args:
@@ -92,22 +97,34 @@ def check_headers(folder: Path, paths: Sequence[Path], settings: DataSettings, t
                          + "\n  ".join(problems[:NAMED_AT_MOST]) + more)
 
 
-def _domain(folder: Path, settings: DataSettings, training: bool = True) -> FolderDomain:
+def _domain(folder: AnyPath, settings: DataSettings, training: bool = True) -> FolderDomain:
     paths = list_images(folder)
     check_headers(folder, paths, settings, training)
     return FolderDomain(paths)
 
 
-def _problem(path: Path, preprocessing: Preprocessing | None) -> str:
+def _problem(path: AnyPath, preprocessing: Preprocessing | None) -> str:
     """What is wrong with a file as far as its header tells, or an empty string. Nothing is decoded."""
     try:
         width, height = read_size(path)
     except InputError as error:
         return str(error)
+    return size_problem(str(path), width, height, preprocessing)
+
+
+def size_problem(place: str, width: int, height: int, preprocessing: Preprocessing | None) -> str:
+    """What is wrong with the size of a picture, or an empty string.
+
+    Args:
+      place: of the picture, for the message.
+      width: in pixels.
+      height: in pixels.
+      preprocessing: of training, whose smallest size applies; None for test pictures.
+    """
     if min(width, height) < images.MIN_SIDE_PX:
-        return f"{path}: sides must be at least {images.MIN_SIDE_PX} px, found {width}x{height}"
+        return f"{place}: sides must be at least {images.MIN_SIDE_PX} px, found {width}x{height}"
     rule = preprocessing.too_small(width, height) if preprocessing else ""
-    return f"{path}: {rule}, found {width}x{height}" if rule else ""
+    return f"{place}: {rule}, found {width}x{height}" if rule else ""
 
 
 def _same_stems(source: FolderDomain, target: FolderDomain) -> bool:

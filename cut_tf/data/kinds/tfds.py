@@ -52,10 +52,10 @@ class EncodedDomain:
         return f"{self._name}_{index:05d}.jpg"
 
     def load(self, index: int) -> np.ndarray:
-        return decode_image(self._encoded(index), self._place(index))
+        return decode_image(self.encoded(index), self._place(index))
 
     def size(self, index: int) -> tuple[int, int]:
-        return image_size(self._encoded(index), self._place(index))
+        return image_size(self.encoded(index), self._place(index))
 
     def origin(self, index: int) -> Origin:
         return Origin(self._place(index), self._ends[index + 1] - self._ends[index])
@@ -66,7 +66,8 @@ class EncodedDomain:
     def _place(self, index: int) -> str:
         return f"tfds:{self._name} image {index}"
 
-    def _encoded(self, index: int) -> bytes:
+    def encoded(self, index: int) -> bytes:
+        """The picture's file."""
         start, end = self._ends[index], self._ends[index + 1]
         with self._lock:  # no other thread may seek between this seek and its read
             self._file.seek(start)
