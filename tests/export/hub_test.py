@@ -24,6 +24,7 @@ from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator
 from cut_tf.translators.run import Translator
 
 pytest.importorskip("ai_edge_litert", reason="the extra mobile (ai-edge-litert) is not installed")
+pytest.importorskip("tensorflow_serving.apis", reason="the extra serving (tensorflow-serving-api) is not installed")
 
 from cut_tf.export.hub import export, texts
 from cut_tf.export.hub.measured import Measured
