@@ -3,8 +3,8 @@
     import cut_tf
     model = cut_tf.CUT(cut_tf.Settings())
 
-Importing this package does no work: names are loaded when they are first used. Once Keras is imported, by whomever, it
-is told the names of the generators, so that `keras.models.load_model` reads their .keras files.
+Importing this package does no work: names are loaded when they are first used. As soon as Keras is imported, the
+generators are registered with it by name, so that `keras.models.load_model` reads their .keras files.
 """
 
 from __future__ import annotations

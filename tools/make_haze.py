@@ -143,7 +143,7 @@ def _plan(source: Path, split: str, recipe: HazeRecipe, limit: int, workers: int
     if not clear:
         raise InputError(f"--split=train must get two photographs or more, one for each domain, found {len(hazy)}")
     if recipe.depth:
-        # Where the sky is, which an overcast day changes in clear pictures too, is told by their depths.
+        # An overcast day changes the sky of clear pictures too, and depths say where the sky is.
         needed = [*hazy, *clear] if recipe.overcast_probability > 0 else hazy
         find_depth_maps(Path(recipe.depth), dict.fromkeys(path.stem for path in needed), recipe.depth_form)
     names = "\n".join(path.name for path in photographs).encode("utf-8", "surrogateescape")

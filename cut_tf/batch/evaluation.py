@@ -11,10 +11,11 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from cut_tf.batch.plan import json_bytes
 from cut_tf.batch.translation import failure
 from cut_tf.batch.worker import PixelBudget
 from cut_tf.common import places
@@ -180,7 +181,7 @@ class EvaluatorChoice:
 def save_rows(folder: str, outcome: Outcome) -> None:
     """Writes scores and failures of a part, atomically; again, the same."""
     rows = {"scores": [dataclasses.asdict(score) for score in outcome.scores], "failures": outcome.failures}
-    places.write_bytes(places.join(folder, f"{_ROWS}{outcome.first:012d}.json"), _json(rows))
+    places.write_bytes(places.join(folder, f"{_ROWS}{outcome.first:012d}.json"), json_bytes(rows))
 
 
 def load_rows(folder: str) -> tuple[list[ImageScore], list[dict[str, str]]]:
@@ -197,7 +198,7 @@ def load_rows(folder: str) -> tuple[list[ImageScore], list[dict[str, str]]]:
 def save_moments(folder: str, moments: dict[str, ExactMoments]) -> None:
     """Writes the moments of all parts, exactly."""
     values = {name: [found.count, str(found.total), str(found.squares)] for name, found in moments.items()}
-    places.write_bytes(places.join(folder, _MOMENTS), _json(values))
+    places.write_bytes(places.join(folder, _MOMENTS), json_bytes(values))
 
 
 def load_moments(folder: str) -> dict[str, ExactMoments]:
@@ -205,7 +206,3 @@ def load_moments(folder: str) -> dict[str, ExactMoments]:
     values = json.loads(places.read_bytes(places.join(folder, _MOMENTS)))
     return {name: ExactMoments(count, Fraction(total), Fraction(squares))
             for name, (count, total, squares) in values.items()}
-
-
-def _json(values: Any) -> bytes:
-    return json.dumps(values, ensure_ascii=False).encode("utf-8", errors="surrogatepass")

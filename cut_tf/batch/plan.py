@@ -139,7 +139,7 @@ def settle(inputs: Inputs, target: Target, choice: TranslatorChoice, pictures_pe
     if added:
         new = _units(added, inputs.kind, pictures_per_shard, len(units))
         values = {**head, "pinned": dataclasses.asdict(pinned), "units": [unit._asdict() for unit in new]}
-        places.write_bytes(_place(target.folder, len(earlier)), _json(values))
+        places.write_bytes(_place(target.folder, len(earlier)), json_bytes(values))
         units += new
     plan = Plan(target, pinned, tuple(units))
     for unit in plan.pending()[0]:
@@ -147,7 +147,8 @@ def settle(inputs: Inputs, target: Target, choice: TranslatorChoice, pictures_pe
     return plan
 
 
-def _json(values: object) -> bytes:
+def json_bytes(values: object) -> bytes:
+    """One line of JSON. Names of files that are not UTF-8 keep their bytes."""
     return json.dumps(values, ensure_ascii=False).encode("utf-8", errors="surrogatepass")
 
 
@@ -285,11 +286,11 @@ def conclude(plan: Plan) -> Totals:
                     sum(report.seconds for report in reports), failed, len(plan.pending()[0]))
     place = places.join(folder, FAILURES)
     if failed:
-        places.write_bytes(place, b"".join(_json(failure) + b"\n" for failure in failed))
+        places.write_bytes(place, b"".join(json_bytes(failure) + b"\n" for failure in failed))
     else:
         places.remove(place)
     counts = Counter(failure["kind"] for failure in failed)
-    places.write_bytes(places.join(folder, SUMMARY), _json({
+    places.write_bytes(places.join(folder, SUMMARY), json_bytes({
         "pictures": totals.pictures, "pixels": totals.pixels, "seconds": round(totals.seconds, 3),
         "failed": len(failed), "failed_by_kind": dict(sorted(counts.items())), "unfinished_units": totals.unfinished,
         "translator": dataclasses.asdict(plan.choice)}) + b"\n")

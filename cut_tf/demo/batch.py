@@ -21,7 +21,7 @@ Progress = Callable[[int, int, str], None]
 
 def translate_files(paths: Sequence[Path], models: Models, model: str, strength: float, shrinks: bool, limits: Limits,
                     archive: Path, progress: Progress) -> list[list[str]]:
-    """Translates every picture it can into a zip, in the order given; those that it cannot are told, the rest goes on.
+    """Translates pictures into a zip, in the order given. One that cannot be translated gets a row that says why.
 
     Args:
       paths: of the users' files.

@@ -128,7 +128,7 @@ def offered(chosen: Loaders, box: Loaders) -> Models:
 
 
 def _add(loaders: Loaders, name: str, loader: Callable[[], Translate]) -> None:
-    """Adds a generator; two of one name are told apart by a number."""
+    """Adds a generator. If the name is taken, it gets a number."""
     count = 1
     unique = name
     while unique in loaders:

@@ -30,7 +30,7 @@ _POLICY = b"default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'"
 
 
 def import_gradio() -> ModuleType:
-    """Gradio, told before its import to report nothing to anybody.
+    """Gradio, with its reports of usage switched off before its import.
 
     Raises:
       InputError: with advice, if it is not installed.

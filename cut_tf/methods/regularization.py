@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import keras
 import tensorflow as tf
 
 from cut_tf.common.errors import InputError
@@ -129,7 +128,7 @@ def run_features(run: str) -> Features:
     except InputError as error:
         raise InputError(f"{flag}: {error}") from error
     generator, asked = translator.generator, translator.settings.patch_nce.layers()
-    layers = [layer for layer in asked if layer and _has_layer(generator, layer)]
+    layers = [layer for layer in asked if layer and generator.has_layer(layer)]
     if not layers:
         raise InputError(f"{flag} must be a run whose --nce_layers names stages of its generator besides the input, "
                          f"found {translator.settings.patch_nce.nce_layers} with "
@@ -137,14 +136,6 @@ def run_features(run: str) -> Features:
     generator.trainable = False
     return Features(lambda pictures: generator.encode(pictures, layers, training=False),
                     generator.feature_names(layers), depth_weights(len(layers)))
-
-
-def _has_layer(generator: keras.Model, layer: int) -> bool:
-    try:
-        generator.check_layers([layer])
-    except InputError:
-        return False
-    return True
 
 
 # Features by the part of --contrastive_features before the colon.

@@ -211,7 +211,8 @@ def _run_encoder(run: str) -> FeatureExtractor:
     except InputError as error:
         raise InputError(f"--feature_extractor={_RUN_PREFIX}{run}: {error}") from error
     generator, settings = translator.generator, translator.settings
-    layer = max(layer for layer in (0, *settings.patch_nce.layers()) if _has_layer(generator, layer))
+    # Methods without PatchNCE take any --nce_layers.
+    layer = max(layer for layer in (0, *settings.patch_nce.layers()) if generator.has_layer(layer))
 
     def network(levels: tf.Tensor) -> tf.Tensor:
         # In float32 on both stacks, also if the run was trained in 16 bits.
@@ -225,14 +226,6 @@ def _run_encoder(run: str) -> FeatureExtractor:
     return FeatureExtractor(f"encoder of a run of {settings.train.method}, step {translator.step}",
                             f"{generator.feature_names([layer])[0]}, mean and standard deviation",
                             _compiled(network), (side_px, side_px), digest)
-
-
-def _has_layer(generator: keras.Model, layer: int) -> bool:
-    try:
-        generator.check_layers([layer])
-    except InputError:  # methods without PatchNCE take any --nce_layers
-        return False
-    return True
 
 
 def _compiled(network: Network) -> Network:

@@ -15,6 +15,7 @@ from cut_tf.common.errors import InputError
 from cut_tf.losses.contrastive_ratio import channel_means, contrastive_ratio
 from cut_tf.methods import build_method, regularization
 from cut_tf.methods.regularization import ContrastiveRegularization, load_features
+from cut_tf.networks.generators.base import Generator
 from cut_tf.networks.vgg_features import depth_weights, random_features
 from cut_tf.settings import Settings
 from cut_tf.training import trainer
@@ -194,7 +195,7 @@ def test_settings_without_a_meaning_are_refused(tiny_settings, overrides, messag
 
 def test_a_run_without_such_layers_is_refused(teacher, monkeypatch):
     _, folder = teacher
-    monkeypatch.setattr(regularization, "_has_layer", lambda generator, layer: False)
+    monkeypatch.setattr(Generator, "has_layer", lambda generator, layer: False)
     with pytest.raises(InputError, match=r"--contrastive_features=run:.* must be a run whose --nce_layers names stages "
                                          "of its generator besides the input, found 0,1,2,5,8,12 with "
                                          "--generator=mobile"):

@@ -102,6 +102,6 @@ def test_everything_builds(bazel):
 
 @pytest.mark.slow
 def test_tests_run(bazel):
-    printed = bazel("test", "//tests/layers/...", "//tests/losses/...", "//tests/rules/...",
+    printed = bazel("test", "//tests/common/...", "//tests/layers/...", "//tests/losses/...", "//tests/rules/...",
                     "//tests/tools:update_build_test", "--local_test_jobs=1")
     assert re.search(r"Executed \d+ out of \d+ tests: \d+ tests pass\.", printed), printed[-5000:]

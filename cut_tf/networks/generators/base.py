@@ -148,10 +148,13 @@ class Generator(keras.Model):
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raises InputError if a layer number is not that of a stage."""
-        stages = len(self.numbered_stages())
-        if layers[-1] >= stages:
-            raise InputError(f"--nce_layers must be below {stages}, the number of stages of this generator, found "
-                             f"{layers[-1]}")
+        if not self.has_layer(layers[-1]):
+            raise InputError(f"--nce_layers must be below {len(self.numbered_stages())}, the number of stages of this "
+                             f"generator, found {layers[-1]}")
+
+    def has_layer(self, layer: int) -> bool:
+        """Whether there is a stage with that number."""
+        return layer < len(self.numbered_stages())
 
     def feature_names(self, layers: Sequence[int]) -> list[str]:
         """Readable names of features, such as `04_down1`, for TensorBoard and messages."""
