@@ -86,7 +86,7 @@ class IdentitySettings(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class ContrastiveSettings(Checked):
-    """Contrastive regularization (AECR-Net paper, eq. 5 and 6), which any method can add."""
+    """Contrastive regularization (AECR-Net paper, eq. 4 and 5), which any method can add."""
 
     contrastive_weight: float = setting(0.0, "weight of contrastive regularization (AECR-Net: 0.1); 0 leaves it out")
     contrastive_features: str = setting(
