@@ -23,7 +23,7 @@ GENERATORS = {
     "aecrnet": Row("cut_tf.networks.generators.aecrnet:AECRNet", "that of AECR-Net, without norms",
                    ("ngf", "aecrnet.*")),
     "gunet": Row("cut_tf.networks.generators.gunet:GUNet", "for dehazing: gated depthwise convolutions, no norms",
-                 ("ngf", "generator_blocks")),
+                 ("ngf", "generator_blocks", "gunet.*")),
 }
 DISCRIMINATORS = {
     "patch": Row("cut_tf.networks.discriminators.patch:PatchDiscriminator", "the PatchGAN",

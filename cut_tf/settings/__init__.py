@@ -37,6 +37,7 @@ from cut_tf.settings.networks import (
     AntialiasSettings,
     DiscriminatorSettings,
     GeneratorSettings,
+    GUNetSettings,
     MobileSettings,
     PatchGANSettings,
     ProjectorSettings,
@@ -66,6 +67,7 @@ class Settings:
     sizes: SizesSettings = SizesSettings()
     antialias: AntialiasSettings = AntialiasSettings()
     mobile: MobileSettings = MobileSettings()
+    gunet: GUNetSettings = GUNetSettings()
     aecrnet: AECRNetSettings = AECRNetSettings()
     stylegan2: StyleGAN2Settings = StyleGAN2Settings()
     discriminator: DiscriminatorSettings = DiscriminatorSettings()

@@ -42,6 +42,15 @@ class MobileSettings(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
+class GUNetSettings(Checked):
+    """The gated U-Net for dehazing."""
+
+    gunet_maps: str = setting(
+        "pixels", "gunet: its maps K and B of the haze model. pixels: a value for each pixel; smooth: at half of the "
+        "resolution and enlarged, so that adversarial training draws no grid of pixels", ("pixels", "smooth"))
+
+
+@dataclasses.dataclass(frozen=True)
 class SizesSettings(Checked):
     """Pictures whose sides the resnet and stylegan2 generators cannot halve evenly."""
 

@@ -6,7 +6,8 @@ resolution, where a CPU needs half of the time; upsampling is bilinear, which le
 norms, whose place small branches take; borders are repeated.
 
 The output is the soft reconstruction K x - B + x: haze is I = J t + A (1 - t), so that J = K I - B + I with
-K = 1 / t - 1 and B = A (1 / t - 1). Both are 0 in the beginning, where the output is the input.
+K = 1 / t - 1 and B = A (1 / t - 1). Both are 0 in the beginning, where the output is the input. With
+--gunet_maps=smooth they have half of the resolution and are enlarged: a discriminator then finds no grid of pixels.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ _MULTIPLE_PX = 2**_LEVELS
 _DEPTHWISE_PX = 5
 # Channels of the hidden layer of a fusion, as a share of those that it weighs.
 _FUSION_REDUCTION = 8
-# K and B of four pixels: one value and three.
-_HEAD_CHANNELS = 16
+# K and B of a pixel: one value and three.
+_MAPS = 4
 # Of a block's branch: without norms, branches that are added start small.
 _BRANCH_GAIN = 0.5
 
@@ -128,7 +129,8 @@ class GUNet(Generator):
             self.fusions.append(Fusion(filters, seeds, f"fusion{level}", dtype))
             self.decoder.append(blocks(f"decoder{level}", filters, count))
         self.enlarge = BlurUp(name="enlarge", dtype=dtype)
-        self.head = Convolution(_HEAD_CHANNELS, 3, seed=next(seeds), name="head", dtype=dtype)
+        self._smooth = settings.gunet.gunet_maps == "smooth"
+        self.head = Convolution(_MAPS * (1 if self._smooth else 4), 3, seed=next(seeds), name="head", dtype=dtype)
         self._widths = widths
 
     def build(self, input_shape: tuple) -> None:
@@ -184,7 +186,8 @@ class GUNet(Generator):
 
     def _reconstruct(self, padded: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:
         """K x - B + x of the picture x [B, H, W, 3]; K has one channel, B three."""
-        maps = tf.nn.depth_to_space(tf.cast(self.head(repeat_borders(hidden, 1)), tf.float32), 2)
+        maps = tf.cast(self.head(repeat_borders(hidden, 1)), tf.float32)
+        maps = self.enlarge(maps) if self._smooth else tf.nn.depth_to_space(maps, 2)
         gain, offset = maps[..., :1], maps[..., 1:]
         return gain * padded - offset + padded
 

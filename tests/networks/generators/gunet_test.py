@@ -51,6 +51,20 @@ def test_output_is_the_haze_model_turned_round():
     np.testing.assert_array_equal(generator(np.full_like(clear, -1.0), training=True), np.full_like(clear, -1.0))
 
 
+def test_smooth_maps_are_enlarged_between_the_pixels_of_the_head():
+    """Of a black picture the reconstruction is -B: 3/4 of the nearer value of the head and 1/4 of the farther."""
+    generator = _disturbed(build_generator(_TINY.having(gunet_maps="smooth")))
+    hidden = np.random.default_rng(0).normal(size=[1, 12, 10, 4]).astype(np.float32)
+    offset = -generator._reconstruct(tf.zeros([1, 24, 20, 3]), hidden).numpy()
+    kernel, bias = (compat.named_weights(generator)[f"head/{name}"].numpy() for name in ("kernel", "bias"))
+    # The head in the middle of the picture, 3x3 around the pixels 4 and 5 of column 5.
+    above, below = (np.einsum("ijc,ijcf->f", hidden[0, row - 1:row + 2, 4:7], kernel) + bias for row in (4, 5))
+    right = np.einsum("ijc,ijcf->f", hidden[0, 3:6, 5:8], kernel) + bias
+    far = np.einsum("ijc,ijcf->f", hidden[0, 4:7, 5:8], kernel) + bias
+    expected = (9 * above + 3 * below + 3 * right + far)[1:] / 16
+    np.testing.assert_allclose(offset[0, 9, 11], expected, atol=1e-5)
+
+
 def test_a_block_adds_what_its_gate_lets_through():
     """x + P(D(V x) * sigmoid(G x)), computed again with NumPy in the middle of the picture."""
     block = GatedBlock(3, iter(range(9)), "block", "float32")
