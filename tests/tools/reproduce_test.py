@@ -199,7 +199,7 @@ def test_without_steps_and_budget_those_of_the_base_are_taken(fakes, tmp_path):
     assert _main(f"--output={tmp_path / 'out'}", "--rows=cut", "--seeds=0", *TINY) == 0
     (_, *arguments), = fakes.trained
     assert "--steps_per_epoch=100" in arguments and "--dataset=scenes" in arguments
-    assert [text for text in arguments if text.startswith("--flagfile=")][0].endswith("quickstart.flags")
+    assert [text for text in arguments if text.startswith("--flagfile=")][0].endswith("cut_scenes.flags")
 
 
 @pytest.mark.parametrize("stopped", ["calibration_odcr", "cut_seed0", "odcr_seed1"])
@@ -232,7 +232,7 @@ def test_a_failed_run_stops_the_suite(fakes, tmp_path, capsys):
     (["--seeds=0,1"], r"seeds \[0\] against \[0, 1\]"), (["--steps=16"], "steps 8 against 16"),
     (["--budget_minutes=5", "--steps=0"], r"steps 8 against 0; budget_minutes 0.0 against 5.0"),
     (["--rows=cut,fastcut"], "rows.fastcut None against '--method=cut .*'"),
-    (["--set=ngf=8"], "settings.ngf 4 against 8"), (["--base=cut_folder"], "base 'quickstart' against 'cut_folder'"),
+    (["--set=ngf=8"], "settings.ngf 4 against 8"), (["--base=cut_folder"], "base 'cut_scenes' against 'cut_folder'"),
 ])
 def test_other_flags_for_the_same_folder_are_refused(fakes, tmp_path, capsys, change, message):
     out = tmp_path / "out"

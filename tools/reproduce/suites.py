@@ -47,7 +47,7 @@ class Suite(NamedTuple):
     kind: str = "training"
     paper: tuple[str, ...] = ()
     source: str = ""
-    bases: tuple[str, str] = ("quickstart", "cut_dehaze_folder")
+    bases: tuple[str, str] = ("cut_scenes", "cut_dehaze_folder")
     constant_epochs: int = CONSTANT_EPOCHS
     needs_pairs: bool = True
     feature_extractor: str = ""
@@ -122,7 +122,7 @@ _ABLATION = Suite((
     f"Rows: those of the ablation of {_CUT_PAPER}, with internal negatives and all layers where a row says nothing "
     "else; other than 15, the negatives of a query are --num_patches less one (255 in the paper). External negatives "
     "come from a queue without the paper's slowly moving encoder."),
-    bases=("quickstart", "cut_folder"), needs_pairs=False, feature_extractor="random")
+    bases=("cut_scenes", "cut_folder"), needs_pairs=False, feature_extractor="random")
 
 _UNPAIRED = Suite((
     Row("input", "source pictures", trained=False),
@@ -133,7 +133,7 @@ _UNPAIRED = Suite((
     Row("distancegan", "DistanceGAN", ("--method=distancegan", "--l1_identity_weight=0")),
 ), paper=("FID horse2zebra", "FID Cityscapes", "FID cat2dog"), source=(
     f"Each method with the weights of its paper. Paper: {_CUT_PAPER}, InceptionV3's features, 256 px."),
-    bases=("quickstart", "cut_folder"), needs_pairs=False, feature_extractor="random", checkpoints=True)
+    bases=("cut_scenes", "cut_folder"), needs_pairs=False, feature_extractor="random", checkpoints=True)
 
 
 def _aecr(name: str, label: str, paper: str, *flags: str, mixup: bool = True, dfe: bool = True,
