@@ -7,7 +7,7 @@ on the whole picture. Measured with CUT's generator in float32: 1.5 times the ti
 and of 1.4 GB for 2.4, where translation at once takes 1.7 GB a megapixel.
 
 Statistics of a copy of half the size would cost less, but they change the picture: by 4 levels in the mean and 98 at
-most, on 12 hazed photographs with the generator of the quickstart.
+most, on 12 hazed photographs with the generator of cut_scenes.
 """
 
 from __future__ import annotations

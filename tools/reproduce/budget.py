@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# Epochs of a run, whatever the number of steps, and those at its start with the full learning rate, as in the
-# quickstart; in the others it falls.
+# Epochs of a run, whatever the number of steps, and those at its start with the full learning rate, as in
+# cut_scenes; in the others it falls.
 EPOCHS = 8
 CONSTANT_EPOCHS = 5
 # Of the budget, for what no calibration foresees: other load on the machine, the report.
