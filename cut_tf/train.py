@@ -12,6 +12,7 @@ from absl import flags as absl_flags
 from cut_tf import command_line, flags
 from cut_tf.common.errors import InputError, LostProcessError, NonFiniteError
 from cut_tf.settings import Settings
+from cut_tf.training import early_signals
 
 flags.define()
 _DRY_RUN = absl_flags.DEFINE_bool("dry_run", False, "print the settings that the run would read, and stop")
@@ -27,6 +28,11 @@ def main(argv: list[str]) -> int:
     if len(sys.argv) == 1:
         print(*_first_lines(), sep="\n", file=sys.stderr)
         return 2
+    with early_signals.watched():
+        return _run(argv)
+
+
+def _run(argv: list[str]) -> int:
     try:
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")

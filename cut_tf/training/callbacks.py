@@ -17,7 +17,7 @@ from cut_tf.checkpoints import CheckpointStore
 from cut_tf.methods.base import TranslationMethod
 from cut_tf.metrics import IN_TRAINING
 from cut_tf.settings import Settings
-from cut_tf.training import evaluation
+from cut_tf.training import early_signals, evaluation
 from cut_tf.training.evaluation import Measure, TestSet, Translation
 
 _LOG = logging.getLogger(__name__)
@@ -220,6 +220,10 @@ class CheckpointSaver(StepCallback):
         """Handles the signals from here on. Not in `fit`: a run may need two, and a signal may come in between."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._previous_handlers[number] = signal.signal(number, self._request_stop)
+        early = early_signals.release()
+        self._previous_handlers.update(early.handlers)
+        for number in early.kept:
+            self._request_stop(number, None)
         return self
 
     def __exit__(self, *_: object) -> None:
