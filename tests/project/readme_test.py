@@ -248,7 +248,7 @@ def test_every_command_runs(workspace):
             outputs[command] = _run(arguments, ROOT if "tools.update_build" in command else workspace)
     trained = [command for command in outputs
                if "cut_tf.train" in command and not {"--dry_run", "--version"} & set(_arguments(command))]
-    assert len(trained) == 21
+    assert len(trained) == 22
     for command in trained:
         assert "step 1 of 1" in outputs[command], command
     _check_walk(outputs, workspace)
