@@ -58,7 +58,7 @@ def test_help_lists_the_settings_and_what_all_commands_share(tmp_path):
 def test_a_flagfile_is_found_by_name_from_any_folder(tmp_path):
     done = _run(tmp_path, "cut_tf.train", "--flagfile=quickstart", "--seed=5", "--dry_run")
     assert done.returncode == 0, done.stderr
-    assert '"scenes_images": 200' in done.stdout and '"ngf": 16' in done.stdout and '"seed": 5' in done.stdout
+    assert '"scenes_images": 200' in done.stdout and '"ngf": 24' in done.stdout and '"seed": 5' in done.stdout
 
 
 def test_an_unknown_flagfile_is_refused_with_the_names(tmp_path):

@@ -44,9 +44,15 @@ _PREFIXES = ("loss/", "metric/", "gradient_norm/", "learning_rate/", "non_finite
 _STEPS = 3
 
 every_method = pytest.mark.parametrize("trained", METHODS, indirect=True)
-two_methods = pytest.mark.parametrize(
-    "trained", [pytest.param(name, marks=() if name in _ALWAYS else pytest.mark.slow) for name in METHODS],
-    indirect=True)
+
+
+def _always(*names: str) -> pytest.MarkDecorator:
+    """These methods always, all others with -m slow."""
+    return pytest.mark.parametrize("trained", [
+        pytest.param(name, marks=() if name in names else pytest.mark.slow) for name in METHODS], indirect=True)
+
+
+two_methods = _always(*_ALWAYS)
 
 
 class Trained(NamedTuple):
@@ -164,7 +170,7 @@ def test_a_saved_method_is_restored_bit_for_bit_and_goes_on_as_if_never_stopped(
     _check_same_states(_state(again), trained.states[-1], 2e-5)
 
 
-@every_method
+@_always(*_ALWAYS, "odcr")
 def test_two_replicas_take_the_steps_of_one(trained, two_replicas):
     """From the checkpoint of one replica, with all that it remembers."""
     with two_replicas.scope():

@@ -144,6 +144,7 @@ def test_kaggles_files_have_its_fields_and_wait_for_an_owner(hub):
     assert variation["framework"] == "tensorFlow2" and "CC BY 4.0" in variation["licenseName"]
 
 
+@pytest.mark.slow
 def test_pictures_without_true_ones_make_examples_and_no_numbers(translator, tmp_path):
     (tmp_path / "photos").mkdir()
     for name, size in (("a", (40, 24)), ("b", (20, 30))):

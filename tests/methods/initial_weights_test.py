@@ -74,6 +74,7 @@ def test_a_run_of_other_networks_is_refused(trained, tmp_path, tiny_settings, ch
         build_method(tiny_settings(**{"init_from": run, **changes}))
 
 
+@pytest.mark.slow
 def test_a_begun_run_goes_on_without_the_one_that_it_began_with(tmp_path, tiny_settings):
     quick = tiny_settings(method="paired", generator="mobile", generator_norm="none", preprocess="crop")
     teacher = build_method(quick.having(seed=5))

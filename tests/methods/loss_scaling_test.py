@@ -67,6 +67,7 @@ def test_an_overflow_in_any_network_leaves_all_networks_as_they_were(tiny_settin
     assert np.any(method.state()["generator/stem/kernel"].numpy() != kept["generator/stem/kernel"])
 
 
+@pytest.mark.slow
 def test_replicas_put_back_the_same(tiny_settings, two_replicas, monkeypatch):
     """Also statistics that each replica moves by its own pictures."""
     with two_replicas.scope():

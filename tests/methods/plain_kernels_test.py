@@ -15,7 +15,7 @@ from cut_tf.networks.generators import resnet
 from cut_tf.settings import Settings
 
 
-@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("plain", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_setting_chooses_the_form_of_layers_in_a_step(plain, tiny_settings, monkeypatch):
     calls = []
     for module, name in ((padding, "_shown"), (tf.raw_ops, "FusedBatchNormGradV3")):
