@@ -57,8 +57,8 @@ def test_warm_up_requests_ask_every_signature_and_are_answered(version):
     prediction_log_pb2 = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2",
                                              reason="the extra serving (tensorflow-serving-api) is not installed")
     signatures = tf.saved_model.load(str(BOX / version)).signatures
-    asked = {}
-    for record in tf.data.TFRecordDataset(str(BOX / version / "assets.extra/tf_serving_warmup_requests")).as_numpy_iterator():
+    asked, path = {}, BOX / version / "assets.extra/tf_serving_warmup_requests"
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
         request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
         inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
         asked[request.model_spec.signature_name] = signatures[request.model_spec.signature_name](**inputs)

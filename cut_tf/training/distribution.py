@@ -14,6 +14,7 @@ from cut_tf import devices
 from cut_tf.common.errors import InputError
 from cut_tf.data.pipeline import replica_batch
 from cut_tf.settings import Settings
+from cut_tf.training import early_signals
 from cut_tf.training.cluster import Cluster, read_cluster
 
 _LOG = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ def set_up(settings: Settings) -> Devices:
         _LOG.info("%s at %s; training starts when all are ready: %s", cluster.names[worker], cluster.addresses[worker],
                   ", ".join(f"{name} at {address}" for name, address in zip(cluster.names, cluster.addresses)))
     strategy = _strategy(settings, workers)
+    if workers > 1:  # Before the line below tells anybody that the processes are joined.
+        early_signals.hold()
     replicas = strategy.num_replicas_in_sync
     per_replica = replica_batch(settings.data.batch_size, replicas)
     if asked.xla and replicas > 1:

@@ -29,7 +29,7 @@ from cut_tf.metrics.distances import MIN_IMAGES
 from cut_tf.metrics.features import FeatureExtractor, feature_extractor
 from cut_tf.settings import Settings
 from cut_tf.settings.fields import require
-from cut_tf.training import callbacks, distribution, early_signals, evaluation, lost_processes, overview, run_inputs
+from cut_tf.training import callbacks, distribution, evaluation, lost_processes, overview, run_inputs
 from cut_tf.training.evaluation import TestSet
 from cut_tf.translators.run import compile_generator
 
@@ -67,8 +67,6 @@ class Run:
         check_same_settings(self.folder, settings)
         # Before the data, since some datasets use TensorFlow, and devices can only be chosen before that.
         self.devices = distribution.set_up(settings)
-        if self.devices.workers > 1:
-            early_signals.hold()
         self.data = open_dataset(settings)
         _LOG.info("%s", self.data.description)
         self.stream = TrainingStream(self.data, settings.data, settings.train.seed, method.paired)
