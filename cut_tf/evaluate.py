@@ -8,7 +8,6 @@ of label maps. With --runner, on many machines with Apache Beam.
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from cut_tf import command_line
+from cut_tf import batch, command_line
 from cut_tf.common.errors import InputError, PipelineError
 from cut_tf.common.places import AnyPath, is_remote, path_of
 from cut_tf.settings.training import TF32_HELP
@@ -110,12 +109,9 @@ def _folder(flag: flags.FlagHolder) -> AnyPath | None:
 def _beam(arguments: Sequence[str], json_path: AnyPath) -> Evaluation:
     """What evaluates by pipelines, whose own flags are `arguments`."""
     command_line.log_to_stdout()
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)  # warns of every cloud whose extra is not installed
-    try:
-        from cut_tf.batch import beam, beam_evaluation
-    except ImportError as error:
-        raise InputError(f"--runner needs Apache Beam: pip install 'cut_tf[beam]' ({error})") from error
-    options = beam.pipeline_options(_RUNNER.value, arguments)
+    options = batch.beam_options(_RUNNER.value, arguments)
+    from cut_tf.batch import beam_evaluation
+
     place = json_path if is_remote(str(json_path)) else Path(os.path.abspath(json_path))
     return beam_evaluation.Evaluation(options, place, _PIXELS_IN_FLIGHT.value, _TF32.value)
 

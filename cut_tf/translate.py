@@ -7,7 +7,6 @@ many machines with Apache Beam.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections import deque
@@ -175,12 +174,9 @@ def _translate_with_beam(arguments: list[str]) -> int:
     from cut_tf.batch.worker import Target
 
     command_line.log_to_stdout()
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)  # warns of every cloud whose extra is not installed
-    try:
-        from cut_tf.batch import beam
-    except ImportError as error:
-        raise InputError(f"--runner needs Apache Beam: pip install 'cut_tf[beam]' ({error})") from error
-    options = beam.pipeline_options(_RUNNER.value, arguments)
+    options = batch.beam_options(_RUNNER.value, arguments)
+    from cut_tf.batch import beam
+
     found = inputs.find_inputs(_INPUT.value)
     folder = _OUTPUT.value if places.is_remote(_OUTPUT.value) else os.path.abspath(_OUTPUT.value)
     settled = plan.settle(found, Target(folder, _OUTPUT_FORMAT.value or found.kind), choice, _PICTURES_PER_SHARD.value,
