@@ -54,8 +54,12 @@ class _Watch:
             if select.select([self._read], [], [], _POLL_SEC)[0]:
                 for number in os.read(self._read, 64):
                     self._act(number)
-            for number, action in self._actions.items():
-                _LIBC.sigaction(number, action, None)
+            self.put_back()
+
+    def put_back(self) -> None:
+        """Python's handlers in the place of any others."""
+        for number, action in self._actions.items():
+            _LIBC.sigaction(number, action, None)
 
     def _act(self, number: int) -> None:
         if number not in _SIGNALS:
@@ -117,6 +121,7 @@ def hold() -> None:
     """From here on, signals are kept for `release`: the processes of the cluster are joined."""
     for watch in _watches:
         watch.holds = True
+        watch.put_back()  # at once: who is told that they are joined may send a signal before the thread looks again
 
 
 def release() -> Released:

@@ -57,6 +57,28 @@ def test_of_a_joined_cluster_a_signal_is_kept_and_later_ones_reach_the_handlers(
                                         "handler 15", "kept []"]
 
 
+_OTHERS_HANDLER = """
+import ctypes, os, signal, time
+from cut_tf.training import early_signals
+early_signals._POLL_SEC = 1e6  # the thread puts nothing back
+with early_signals.watched():
+    libc, other = ctypes.CDLL(None), ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _: None)
+    libc.signal(signal.SIGTERM, other)
+    early_signals.hold()
+    os.kill(os.getpid(), signal.SIGTERM)
+    while not early_signals._watches[0].kept:
+        time.sleep(0.01)
+    os._exit(0)
+"""
+
+
+def test_a_signal_is_kept_from_the_moment_that_the_cluster_is_joined():
+    done = subprocess.run([sys.executable, "-u", "-c", _OTHERS_HANDLER], cwd=ROOT, text=True, capture_output=True,
+                          timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["SIGTERM: stopping with all processes, after the first steps"]
+
+
 def test_handlers_are_those_of_before_afterwards():
     early_signals.hold()
     assert early_signals.release() == ([], {})
