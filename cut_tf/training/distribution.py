@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from typing import NamedTuple
 
 import keras
@@ -14,7 +13,7 @@ from cut_tf import devices
 from cut_tf.common.errors import InputError
 from cut_tf.data.pipeline import replica_batch
 from cut_tf.settings import Settings
-from cut_tf.training import early_signals
+from cut_tf.training import early_signals, rendezvous
 from cut_tf.training.cluster import Cluster, read_cluster
 
 _LOG = logging.getLogger(__name__)
@@ -54,9 +53,9 @@ def set_up(settings: Settings) -> Devices:
     if asked.num_virtual_devices:
         _split_cpu(asked.num_virtual_devices)
     if cluster and workers > 1:
-        _check_port(cluster)
         _LOG.info("%s at %s; training starts when all are ready: %s", cluster.names[worker], cluster.addresses[worker],
                   ", ".join(f"{name} at {address}" for name, address in zip(cluster.names, cluster.addresses)))
+        rendezvous.wait_for_all(cluster)
     strategy = _strategy(settings, workers)
     if workers > 1:  # Before the line below tells anybody that the processes are joined.
         early_signals.hold()
@@ -78,17 +77,6 @@ def _split_cpu(count: int) -> None:
         if existing < count:
             raise InputError(f"--num_virtual_devices must be set before TensorFlow starts, found {existing} devices "
                              f"already made, asked for {count}") from error
-
-
-def _check_port(cluster: Cluster) -> None:
-    """Raises InputError if another program listens on the port of this process, where TensorFlow's server will."""
-    port = int(cluster.addresses[cluster.index].rpartition(":")[2])
-    try:
-        with socket.create_server(("", port)):
-            pass
-    except OSError as error:
-        raise InputError(f"TF_CONFIG must give this process a free port, found {port}: {error.strerror}. Another "
-                         "program uses it, such as a process of an earlier start") from error
 
 
 def _strategy(settings: Settings, workers: int) -> tf.distribute.Strategy:

@@ -4,9 +4,9 @@ A process that is alone says so and ends with exit code 0. When all processes of
 alone: the signal is kept, and all stop after the first steps.
 
 A thread acts, since the main thread may be in a long call. In a cluster TensorFlow puts a handler of its own in the
-place of Python's, which only takes note; the thread puts Python's back. What this cannot reach is the call in which
-TensorFlow waits for the other processes: it lets no Python thread run. Imports no TensorFlow, since importing it is a
-part of the time meant.
+place of Python's, which only takes note; the thread puts Python's back. While TensorFlow joins the processes no Python
+thread runs; that is short, since `rendezvous` has waited for them before. Imports no TensorFlow, since importing it is
+a part of the time meant.
 """
 
 from __future__ import annotations

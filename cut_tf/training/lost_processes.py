@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ import tensorflow as tf
 
 from cut_tf.common.errors import LostProcessError
 from cut_tf.training.cluster import Cluster
+from cut_tf.training.rendezvous import answers_at
 
 # TensorFlow's default on both stacks.
 HEARTBEAT_SEC = 10
@@ -68,23 +68,13 @@ def lost_processes(cluster: Cluster, error: str, patience_sec: float) -> list[in
     until = time.monotonic() + patience_sec
     with ThreadPoolExecutor(len(others)) as threads:
         while True:
-            answers = threads.map(lambda place: _answers(cluster.addresses[place]), others)
+            answers = threads.map(lambda place: answers_at(cluster.addresses[place], _PROBE_SEC), others)
             lost = [place for place, answer in zip(others, answers) if not answer]
             if lost or time.monotonic() > until:
                 break
             time.sleep(_PAUSE_SEC)
     return lost or [place for place in others if cluster.names[place] in _tasks_in(error)
                     or place == 0 and _NO_HEARTBEAT in error]
-
-
-def _answers(address: str) -> bool:
-    """Whether the port of a process is open."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_SEC).close()
-    except OSError:
-        return False
-    return True
 
 
 def _tasks_in(error: str) -> set[str]:

@@ -105,6 +105,15 @@ def test_a_run_that_was_stopped_before_its_first_step_begins_again(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_process_that_waits_for_others_is_stopped(tmp_path):
+    process = Training(tmp_path / "run", *QUICK_FLAGS, environment=cluster_environments()[0])
+    process.wait_for("waiting for worker 1 at 127.0.0.1:")
+    process.send_signal(signal.SIGTERM)
+    code, output = process.end()
+    assert code == 0 and "SIGTERM: stopped before the first step" in output, output
+
+
+@pytest.mark.slow
 def test_all_processes_of_a_joined_cluster_stop_together_and_go_on(tmp_path):
     run = tmp_path / "run"
     processes = [Training(run, *QUICK_FLAGS, environment=environment) for environment in cluster_environments()]

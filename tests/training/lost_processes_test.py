@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cut_tf.common.errors import InputError, LostProcessError
-from cut_tf.training import distribution, lost_processes
+from cut_tf.common.errors import LostProcessError
+from cut_tf.training import lost_processes
 from cut_tf.training.cluster import Cluster
-from tests.training.processes import QUICK_FLAGS, Held, cluster_environments, free_addresses
+from tests.training.processes import QUICK_FLAGS, Held, cluster_environments
 
 # A process that is left has ended after this time, as the README says.
 PROMISED_SEC = 60
@@ -69,15 +69,15 @@ def test_closed_ports_are_lost_processes(servers):
 
 def test_a_process_that_takes_its_time_to_end_is_waited_for(servers, monkeypatch):
     addresses, sockets = servers
-    answers, asked = lost_processes._answers, []
+    answers, asked = lost_processes.answers_at, []
 
-    def close_at_the_third_question(address):
+    def close_at_the_third_question(address, timeout_sec):
         asked.append(address)
         if len(asked) == 3:
             sockets[1].close()
-        return answers(address)
+        return answers(address, timeout_sec)
 
-    monkeypatch.setattr(lost_processes, "_answers", close_at_the_third_question)
+    monkeypatch.setattr(lost_processes, "answers_at", close_at_the_third_question)
     assert lost_processes.lost_processes(_cluster(addresses[:2], 0), "nothing known", 200) == [1]
     assert len(asked) == 3
 
@@ -122,13 +122,6 @@ def test_other_errors_stay_what_they_are(error, message, processes, servers):
         _raise(error, message, _cluster(servers[0][:processes], 0))
     with pytest.raises(error):
         _raise(error, message, None)
-
-
-def test_a_port_that_is_taken_is_refused(servers):
-    with pytest.raises(InputError, match=f"TF_CONFIG must give this process a free port, found "
-                                         f"{servers[0][1].rpartition(':')[2]}: Address already in use"):
-        distribution._check_port(_cluster(servers[0], 1))
-    distribution._check_port(_cluster(free_addresses(2), 1))
 
 
 @pytest.mark.slow

@@ -1,0 +1,84 @@
+"""A process of a cluster waits for the others in Python, is seen by them meanwhile, and leaves its port free."""
+
+import contextlib
+import logging
+import socket
+import threading
+
+import pytest
+
+from cut_tf.common.errors import InputError
+from cut_tf.training import rendezvous
+from cut_tf.training.cluster import Cluster
+from tests.training.processes import TIMEOUT_SEC, free_addresses
+
+NAMES = ("worker 0", "worker 1", "worker 2")
+
+
+@contextlib.contextmanager
+def _opened(address):
+    host, _, port = address.rpartition(":")
+    with socket.create_server((host, int(port))):
+        yield
+
+
+def test_it_waits_for_the_last_one_and_is_seen_by_the_others(caplog):
+    caplog.set_level(logging.INFO)
+    addresses = free_addresses(3)
+    told, port = threading.Event(), int(addresses[1].rpartition(":")[2])
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            told.set()
+
+    listener = Listener()
+    logging.getLogger(rendezvous.__name__).addHandler(listener)
+    waiting = threading.Thread(target=rendezvous.wait_for_all, args=[Cluster(tuple(addresses), 1, NAMES)])
+    try:
+        with _opened(addresses[0]):
+            waiting.start()
+            assert told.wait(TIMEOUT_SEC)
+            assert caplog.messages == [f"waiting for worker 2 at {addresses[2]}"]
+            assert waiting.is_alive()
+            for name in ("127.0.0.1", "localhost"):
+                assert rendezvous.answers_at(f"{name}:{port}", TIMEOUT_SEC)
+            if socket.has_dualstack_ipv6():
+                assert rendezvous.answers_at(f"[::1]:{port}", TIMEOUT_SEC)
+        # Worker 0 was seen, and need not be there any more.
+        with _opened(addresses[2]):
+            waiting.join(TIMEOUT_SEC)
+            assert not waiting.is_alive()
+    finally:
+        logging.getLogger(rendezvous.__name__).removeHandler(listener)
+    assert not rendezvous.answers_at(addresses[1], TIMEOUT_SEC)
+    with _opened(addresses[1]):
+        assert rendezvous.answers_at(addresses[1], TIMEOUT_SEC)
+
+
+def test_all_meet_whoever_leaves_first():
+    addresses = free_addresses(3)
+    threads, servers = [], contextlib.ExitStack()
+
+    def start(place):
+        rendezvous.wait_for_all(Cluster(tuple(addresses), place, NAMES))
+        servers.enter_context(_opened(addresses[place]))  # as TensorFlow's server
+
+    with servers:
+        for place in range(3):
+            threads.append(threading.Thread(target=start, args=[place]))
+            threads[-1].start()
+        for thread in threads:
+            thread.join(TIMEOUT_SEC)
+            assert not thread.is_alive()
+
+
+def test_unknown_names_do_not_answer():
+    assert not rendezvous.answers_at("no-such-host.invalid:80", TIMEOUT_SEC)
+
+
+def test_a_port_that_is_taken_is_refused():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(InputError, match=f"TF_CONFIG must give this process a free port, found {port}: "
+                                             "Address already in use"):
+            rendezvous.wait_for_all(Cluster((f"127.0.0.1:{port}", "127.0.0.1:1"), 0, NAMES[:2]))
