@@ -20,7 +20,8 @@ class Format(Row):
 
 FORMATS = {
     "saved_model": Format("cut_tf.export.saved_model.export:export_saved_model", "for TF Serving and Python",
-                          options=("size", "pixel_limit")),
+                          options=("size", "pixel_limit", "precision", "serve_on", "representative",
+                                   "allow_quality_loss")),
     "tflite": Format("cut_tf.export.tflite.export:export_tflite", "for phones: TFLite, LiteRT",
                      options=("size", "quantize", "representative", "allow_quality_loss", "license", "unit_range")),
     "hub": Format("cut_tf.export.hub.export:export_hub", "a folder for Hugging Face and Kaggle: all forms and a card",

@@ -11,7 +11,7 @@ from cut_tf import command_line
 from cut_tf.common import images
 from cut_tf.common.errors import InputError
 from cut_tf.export import FORMATS
-from cut_tf.export.options import DEFAULTS, QUANTIZATIONS, ExportOptions, parse_sizes
+from cut_tf.export.options import DEFAULTS, HALF, PRECISIONS, QUANTIZATIONS, SERVE_ON, ExportOptions, parse_sizes
 from cut_tf.settings.training import TF32_HELP
 from cut_tf.translators import WEIGHTS
 
@@ -30,11 +30,17 @@ _PIXEL_LIMIT = flags.DEFINE_integer("pixel_limit", DEFAULTS.pixel_limit, "refuse
 _QUANTIZE = flags.DEFINE_enum("quantize", "none", tuple(QUANTIZATIONS), command_line.choices_help(
     "tflite, hub: numbers in the .tflite file", QUANTIZATIONS))
 _REPRESENTATIVE = flags.DEFINE_string(
-    "representative", DEFAULTS.representative, "tflite, hub: typical inputs: scenes, a folder, or a dataset such as "
-    "hazed:CLEAR_DIR; they decide on the quality and on the ranges of int8, and are the examples of a hub folder")
-_ALLOW_LOSS = flags.DEFINE_bool("allow_quality_loss", False, "tflite, hub: write files that lose too much quality, too")
+    "representative", DEFAULTS.representative, "tflite, hub, saved_model in bfloat16: typical inputs: scenes, a "
+    "folder, or a dataset such as hazed:CLEAR_DIR; they decide on the quality and on the ranges of int8, and are the "
+    "examples of a hub folder")
+_ALLOW_LOSS = flags.DEFINE_bool("allow_quality_loss", False, "tflite, hub, saved_model in bfloat16: write files that "
+                              "lose too much quality, too")
 _UNIT_RANGE = flags.DEFINE_bool("unit_range", False, "tflite, hub: float input and output of the .tflite files in "
                                 "[0, 1] instead of [-1, 1]")
+_PRECISION = flags.DEFINE_enum("precision", "", ["", *PRECISIONS], command_line.choices_help(
+    "saved_model: that of the training if empty", PRECISIONS))
+_SERVE_ON = flags.DEFINE_enum("serve_on", "", ["", *SERVE_ON], command_line.choices_help(
+    "saved_model: what the server has; what this machine has if empty", SERVE_ON))
 _TF32 = flags.DEFINE_bool("tf32", False, TF32_HELP)
 _LICENSE = flags.DEFINE_string("license", "not stated", "tflite, hub, space: licence of the weights, such as "
                               "apache-2.0, for metadata and card")
@@ -47,8 +53,13 @@ def _options() -> ExportOptions:
         if name not in FORMATS[_FORMAT.value].options and flag.value != flag.default:
             raise InputError(f"--{name} must not be given with --format={_FORMAT.value}, which does not use it, found "
                              f"{flag.value!r}")
+    if _FORMAT.value == "saved_model" and _PRECISION.value != HALF:
+        for name in ("representative", "allow_quality_loss"):
+            if flags.FLAGS[name].value != flags.FLAGS[name].default:
+                raise InputError(f"--{name} must be given with --precision={HALF} if --format=saved_model, which does "
+                                 f"not use it else, found {flags.FLAGS[name].value!r}")
     return ExportOptions(parse_sizes(_SIZE.value), _PIXEL_LIMIT.value, _QUANTIZE.value, _REPRESENTATIVE.value,
-                         _ALLOW_LOSS.value, _LICENSE.value, _UNIT_RANGE.value)
+                         _ALLOW_LOSS.value, _LICENSE.value, _UNIT_RANGE.value, _PRECISION.value, _SERVE_ON.value)
 
 
 def main(argv: list[str]) -> int:
@@ -63,7 +74,8 @@ def main(argv: list[str]) -> int:
         from cut_tf.translators.run import Translator
 
         devices.set_up(_TF32.value)
-        path = FORMATS[_FORMAT.value](Translator(_RUN.value, _WEIGHTS.value), Path(_OUTPUT.value), options)
+        translator = Translator(_RUN.value, _WEIGHTS.value, precision=options.precision)
+        path = FORMATS[_FORMAT.value](translator, Path(_OUTPUT.value), options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -15,6 +15,12 @@ DEFAULT_PIXEL_LIMIT = 1_048_576
 QUANTIZATIONS = {"none": "float32", "float16": "weights in float16", "dynamic": "weights in int8",
                  "int8": "convolutions in int8"}
 
+# --precision of SavedModels. The second one has a quality gate.
+HALF = "bfloat16"
+PRECISIONS = {"float32": "as exact as training in it", HALF: "half of the digits, less time"}
+# --serve_on.
+SERVE_ON = {"cpu": "forms that take less time on CPUs, picture by picture", "gpu": "TensorFlow's own operations"}
+
 
 class Size(NamedTuple):
     """Height and width of a picture, in pixels."""
@@ -34,11 +40,13 @@ class ExportOptions(NamedTuple):
         each; none makes one file that takes any size.
       pixel_limit: saved_model, hub, space: greatest height times width of an encoded picture.
       quantize: tflite, hub: a key of QUANTIZATIONS.
-      representative: tflite, hub: typical inputs, see `cut_tf.export.tflite.export`; what the quality gate and int8
-        look at, and what a hub folder shows.
-      allow_quality_loss: tflite, hub: write the file even if it misses the gate's PSNR.
+      representative: tflite, hub, saved_model in bfloat16: typical inputs, see `cut_tf.export.representative`; what
+        the quality gate and int8 look at, and what a hub folder shows.
+      allow_quality_loss: the same formats: write the model even if it misses the gate's PSNR.
       license: tflite, hub, space: of the weights, for the metadata inside the file, and for the card.
       unit_range: tflite, hub: input and output of .tflite files in [0, 1] instead of [-1, 1].
+      precision: saved_model: a key of PRECISIONS; that of the training if empty.
+      serve_on: saved_model: a key of SERVE_ON; the kind that this machine has if empty.
     """
 
     sizes: tuple[Size, ...] = ()
@@ -48,6 +56,8 @@ class ExportOptions(NamedTuple):
     allow_quality_loss: bool = False
     license: str = "not stated"
     unit_range: bool = False
+    precision: str = ""
+    serve_on: str = ""
 
 
 DEFAULTS = ExportOptions()

@@ -97,6 +97,10 @@ class Convolution(keras.layers.Layer):
             return winograd.convolution_3x3(padded, kernel, self._same, bias, recompute)
         if self._stride_px == 1 and not self._same and few_filters.is_faster(padded, kernel):
             output = few_filters.convolution(padded, kernel, recompute)
+        elif self._stride_px == 1 and winograd.is_faster_at_any_size(padded, kernel):
+            output = winograd.convolution_at_any_size(padded, tf.convert_to_tensor(kernel), self._same)
+        elif self._stride_px == 1 and not self._same and few_filters.is_faster_at_any_size(kernel):
+            output = few_filters.convolution_at_any_size(padded, kernel)
         else:
             output = self.convolution.convolution_op(padded, kernel)
         return output if bias is None else tf.nn.bias_add(output, bias)

@@ -38,7 +38,7 @@ class InstanceNorm(keras.layers.Layer):
         count = inputs.shape[0]
         if count and count <= _MOST_FUSED_IMAGES and kernels.are_fast():
             exact = inputs.dtype == tf.float32 and not kernels.on_gpu()
-            norm = _exact_norm if exact else _fused_norm
+            norm = _fused_norm if not exact else _inferred_norm if kernels.are_fast_at_any_size() else _exact_norm
             parts = [norm(image, relu) for image in tf.split(inputs, count)]
             return parts[0] if count == 1 else tf.concat(parts, 0)
         floats = tf.cast(inputs, tf.float32)
@@ -101,6 +101,16 @@ def _exact_norm(image: tf.Tensor, relu: bool) -> tf.Tensor:
         return tf.nn.relu(normed) if relu else normed, gradient
 
     return norm(image)
+
+
+def _inferred_norm(image: tf.Tensor, relu: bool) -> tf.Tensor:
+    """`_exact_norm` for inference: statistics that are as exact, and one pass over the pixels to apply them."""
+    mean = portable.mean_over_pixels(image)
+    variance = portable.mean_over_pixels(tf.math.squared_difference(image, mean))
+    normed = tf.raw_ops.FusedBatchNormV3(
+        x=image, scale=tf.ones([image.shape[-1]]), offset=tf.zeros([image.shape[-1]]), mean=mean[0, 0, 0],
+        variance=variance[0, 0, 0], epsilon=EPSILON, is_training=False).y
+    return tf.nn.relu(normed) if relu else normed
 
 
 class BatchNorm(keras.layers.BatchNormalization):

@@ -28,6 +28,8 @@ def mirror_borders(inputs: tf.Tensor, padding_px: int) -> tf.Tensor:
     """
     if portable.is_portable():
         return portable.mirror_pad(inputs, (padding_px,) * 2, (padding_px,) * 2)
+    if not inputs.shape.is_fully_defined() and kernels.are_fast_at_any_size():
+        return _gathered(inputs, padding_px)
     scatters = inputs.shape.is_fully_defined() and kernels.are_fast_on_cpu()
     if not scatters or min(inputs.shape[1:3]) <= padding_px:
         side = [padding_px, padding_px]
@@ -48,6 +50,16 @@ def mirror_borders(inputs: tf.Tensor, padding_px: int) -> tf.Tensor:
         return tf.reshape(padded, [batch, height + 2 * padding_px, width + 2 * padding_px, channels]), gradient
 
     return mirror(inputs)
+
+
+def _gathered(inputs: tf.Tensor, padding_px: int) -> tf.Tensor:
+    """`mirror_borders` of pictures whose size need not be known."""
+    batch, height, width, channels = kernels.sizes(inputs)
+    rows, columns = (side_px - 1 - abs(side_px - 1 - abs(tf.range(-padding_px, side_px + padding_px)))
+                     for side_px in (height, width))
+    shown = (tf.range(batch)[:, None, None] * height + rows[:, None]) * width + columns
+    padded = tf.gather(tf.reshape(inputs, [-1, channels]), tf.reshape(shown, [-1]))
+    return tf.reshape(padded, [batch, height + 2 * padding_px, width + 2 * padding_px, channels])
 
 
 def _mirrored(side_px: int, padding_px: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from cut_tf.common import images
 from cut_tf.common.errors import InputError
 from cut_tf.common.windows import row_bands
 from cut_tf.data.transforms import Preprocessing
+from cut_tf.layers.kernels import fast_at_any_size
 from cut_tf.networks.generators.resnet import ResnetGenerator
 from cut_tf.translators.tiles import ResnetTiles
 
@@ -41,12 +42,14 @@ class Translator:
         weights if the run kept them; last, the newest one's raw weights. ema if empty.
       size: native translates at the picture's own size; train resizes to the size that training saw first, and the
         result back to the picture's size.
+      precision: float32 or bfloat16; that of the training if empty.
 
     Raises:
       InputError: if the folder is no run, or has no such weights.
     """
 
-    def __init__(self, run: str | Path, weights: str = "", size: str = "native") -> None:
+    def __init__(self, run: str | Path, weights: str = "", size: str = "native",
+                 precision: str = "") -> None:
         run, step = run_and_step(run)
         self.settings = read_settings(run)
         keeps_means = self.settings.optimizer.ema_decay > 0
@@ -56,8 +59,8 @@ class Translator:
         if step is not None and weights == "best":
             raise InputError(f"--weights must be ema or last with --run=DIR@STEP, found best with {run}@{step}")
         self.step = store.find(weights or "ema") if step is None else store.check(step)
-        self.generator = networks.build_generator(self.settings,
-                                                  dtype=networks.POLICIES[self.settings.devices.precision])
+        policy = networks.POLICIES[precision or self.settings.devices.precision]
+        self.generator = networks.build_generator(self.settings, dtype=policy)
         prefix = "ema_generator" if keeps_means and weights != "last" else "generator"
         self.restore(self.generator, prefix)
         self._preprocessing = Preprocessing.of(self.settings.data) if size == "train" else None
@@ -144,6 +147,7 @@ def compile_generator(generator: keras.Model) -> tf.types.experimental.GenericFu
 
     @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)])
     def translate(picture: tf.Tensor) -> tf.Tensor:
-        return images.to_bytes(generator(images.from_bytes(picture), training=False))
+        with fast_at_any_size():
+            return images.to_bytes(generator(images.from_bytes(picture), training=False))
 
     return translate

@@ -21,6 +21,7 @@ import tensorflow as tf
 from cut_tf.common import images
 from cut_tf.common.windows import row_bands
 from cut_tf.layers.convolution import Convolution
+from cut_tf.layers.kernels import fast_at_any_size
 from cut_tf.layers.norm import EPSILON
 from cut_tf.networks.generators.resnet import MULTIPLE_PX, ResnetGenerator, Stage
 
@@ -106,7 +107,12 @@ class _Sums:
 
 def _compiled(function: Callable[..., tf.Tensor]) -> Callable[[tf.Tensor, list[Statistics]], tf.Tensor]:
     """The function, traced once for tiles of all sizes."""
-    traced = tf.function(function, reduce_retracing=True)
+
+    @tf.function(reduce_retracing=True)
+    def traced(hidden: tf.Tensor, *known: tf.Tensor) -> tf.Tensor:
+        with fast_at_any_size():
+            return function(hidden, *known)
+
     return lambda hidden, statistics: traced(hidden, *statistics)
 
 

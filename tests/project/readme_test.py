@@ -123,7 +123,7 @@ def _arguments(command: str) -> list[str]:
                   *(["--method=paired"] if words[3] in ("report", "scaling", "losses") else [])]
     if words[2] == "tools.make_dehaze_mobile":
         words += [f"--train_flag={flag}" for flag in _tiny(["--flagfile=dehaze_mobile", "--dataset=rooms+hazed:x"])]
-    if words[2] == "cut_tf.export" and {"--format=tflite", "--format=hub"} & set(words):
+    if words[2] == "cut_tf.export" and {"--format=tflite", "--format=hub", "--precision=bfloat16"} & set(words):
         words += ["--allow_quality_loss"]  # of a network that has learned nothing
     if words[2] == "tools.fetch_clear_photographs":
         words += ["--help"]  # tests download nothing

@@ -12,9 +12,9 @@ import numpy as np
 from cut_tf import networks
 from cut_tf.common import images
 from cut_tf.export.options import DEFAULTS, Size
+from cut_tf.export.representative import representative_pictures
 from cut_tf.export.saved_model.export import save_version
 from cut_tf.export.tflite.conversion import APPLIED, convert, psnr_db
-from cut_tf.export.tflite.export import representative_pictures
 from cut_tf.metrics.temporal import noise_gain
 from cut_tf.settings import Settings
 from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator

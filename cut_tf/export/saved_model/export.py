@@ -13,13 +13,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from cut_tf import networks
 from cut_tf.common import images
 from cut_tf.common.errors import InputError
 from cut_tf.common.strength import FULL
-from cut_tf.export.options import DEFAULT_PIXEL_LIMIT, DEFAULTS, ExportOptions
+from cut_tf.export.options import DEFAULT_PIXEL_LIMIT, DEFAULTS, HALF, ExportOptions
+from cut_tf.export.representative import psnr_db, representative_pictures
 from cut_tf.export.saved_model.encoded_images import blend_encoded, translate_encoded
 from cut_tf.export.saved_model.serving_files import model_name, write_serving_files
 from cut_tf.export.saved_model.warm_up import check_warm_up, write_warm_up
+from cut_tf.layers import kernels
 from cut_tf.layers.padding import crop_to, repeat_to
 from cut_tf.translators.exported import is_version
 from cut_tf.translators.pretrained import write_description
@@ -29,6 +32,10 @@ _LOG = logging.getLogger(__name__)
 # Height and width of the pictures on which the export is compared with the generator; not all are multiples of 4.
 _CHECKED_SIZES_PX = ((64, 64), (37, 50))
 _MOST_LEVELS = 1
+# PSNR of a model in bfloat16 against the generator in float32, as that of .tflite files with weights in int8.
+_LEAST_BFLOAT16_DB = 45.0
+# `on_cpu` of a ServingModule by --serve_on.
+_ON_CPU = {"cpu": True, "gpu": False}
 
 
 class ServingModule(tf.Module):
@@ -37,17 +44,25 @@ class ServingModule(tf.Module):
     Args:
       generator: float32 [B, H, W, 3] in [-1, 1] to the same.
       pixel_limit: greatest height times width of an encoded picture.
+      on_cpu: whether it is made for servers with a CPU alone, which translate the pictures of a batch one by one; if
+        None, it is if this machine has no GPU.
     """
 
-    def __init__(self, generator: keras.Model, pixel_limit: int = DEFAULT_PIXEL_LIMIT) -> None:
+    def __init__(self, generator: keras.Model, pixel_limit: int = DEFAULT_PIXEL_LIMIT,
+                 on_cpu: bool | None = None) -> None:
         super().__init__(name="generator")
         # The variables alone are tracked: that makes the smallest graph.
         self._weights = list(generator.variables)
         self._call = generator.call
         self._pixel_limit = pixel_limit
+        self._on_cpu = not kernels.on_gpu() if on_cpu is None else on_cpu
 
     def _translate_floats(self, pixels: tf.Tensor) -> tf.Tensor:
-        output = self._call(repeat_to(pixels, images.MIN_SIDE_PX), training=False)
+        if self._on_cpu and pixels.shape[0] is None:
+            return tf.cond(tf.size(pixels) > 0, lambda: tf.map_fn(
+                lambda one: self._translate_floats(one[None])[0], pixels, parallel_iterations=1), lambda: pixels)
+        with kernels.fast_at_any_size(self._on_cpu):
+            output = self._call(repeat_to(pixels, images.MIN_SIDE_PX), training=False)
         return crop_to(tf.cast(output, tf.float32), pixels)
 
     def _translate_bytes(self, pixels: tf.Tensor) -> tf.Tensor:
@@ -133,18 +148,22 @@ def save_version(translator: Translator, folder: Path, options: ExportOptions,
       The folder of the new version.
 
     Raises:
-      InputError: if the disk refuses, or the saved model draws other pictures; nothing is left in `folder`.
+      InputError: if the disk refuses, or the saved model draws other pictures, or in bfloat16 misses its gate; nothing
+        is left in `folder`.
     """
+    pictures = representative_pictures(options.representative, None)[1::2] if options.precision == HALF else []
     path = folder / str(next_version(folder))
     aside = folder / f".{path.name}.{uuid.uuid4().hex}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        module = ServingModule(translator.generator, options.pixel_limit)
+        module = ServingModule(translator.generator, options.pixel_limit, _ON_CPU.get(options.serve_on))
         tf.saved_model.save(module, str(aside), signatures=module.signatures())
         levels = largest_difference(aside, translator)
         if levels > _MOST_LEVELS:
             raise InputError(f"--output={folder}: the exported model must draw the generator's pictures within "
                              f"{_MOST_LEVELS} level, found {levels} levels of difference; nothing was written")
+        if pictures:
+            _check_quality(aside, translator, pictures, options)
         write_description(aside, translator.generator)
         write_warm_up(aside, model_name(folder), options.sizes)
         announce = before_publishing(folder) if before_publishing is not None else None
@@ -158,6 +177,23 @@ def save_version(translator: Translator, folder: Path, options: ExportOptions,
     sizes = " and ".join(f"{height}x{width}" for height, width in _CHECKED_SIZES_PX)
     _LOG.info("same pixels within %d level(s) of 255 as the generator, checked on noise of %s px", levels, sizes)
     return path
+
+
+def _check_quality(saved_model: Path, translator: Translator, pictures: list[np.ndarray],
+                   options: ExportOptions) -> None:
+    """Raises InputError if a model in bfloat16 is farther from the generator in float32 than its gate allows."""
+    exact = networks.build_generator(translator.settings)
+    for variable, value in zip(exact.variables, translator.generator.variables):
+        variable.assign(value)
+    image = tf.saved_model.load(str(saved_model)).signatures["image_float"]
+    psnr = psnr_db([exact(picture, training=False).numpy() for picture in pictures],
+                   [image(image=tf.constant(picture))["image"].numpy() for picture in pictures])
+    if psnr < _LEAST_BFLOAT16_DB and not options.allow_quality_loss:
+        raise InputError(f"--precision=bfloat16: PSNR against the generator in float32 must be at least "
+                         f"{_LEAST_BFLOAT16_DB:g} dB on {len(pictures)} pictures of {options.representative}, found "
+                         f"{psnr:.1f} dB; --allow_quality_loss writes it all the same; nothing was written")
+    _LOG.info("PSNR against the generator in float32: %.1f dB on %d pictures of %s", psnr, len(pictures),
+              options.representative)
 
 
 def largest_difference(saved_model: Path, translator: Translator) -> int:

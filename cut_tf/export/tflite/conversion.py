@@ -18,13 +18,12 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from cut_tf.common import images
 from cut_tf.common.errors import InputError
 from cut_tf.export.options import Size
+from cut_tf.export.representative import psnr_db
 from cut_tf.export.tflite import report
 from cut_tf.layers.padding import crop_to, repeat_to
 from cut_tf.layers.portable import portable_ops
 from cut_tf.translators.exported import IMAGE, SIGNATURE, UNIT_SIGNATURE, TFLiteTranslator
 
-# Below float32's rounding; JSON has no infinity for pictures that are equal.
-_LEAST_ERROR = 4e-20
 _INT8_LEAST_DB = 35.0
 # Margin for unseen pictures, in dB.
 _INT8_MARGIN_DB = 3.0
@@ -113,12 +112,6 @@ class _StaticInt8:
         """Of `quantized(names)` against the model, on the pictures that judge."""
         runner = TFLiteTranslator(self.quantized(names))
         return psnr_db(self._expected, [runner.translate_floats(picture) for picture in self._pictures])
-
-
-def psnr_db(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
-    """PSNR in dB over all pictures together, of float32 values in [-1, 1] with peak 2; 200 if all are equal."""
-    errors = [np.mean(np.square(one.astype(np.float64) - other)) for one, other in zip(expected, found)]
-    return 10 * float(np.log10(4 / max(np.mean(errors), _LEAST_ERROR)))
 
 
 # A key of `options.QUANTIZATIONS` to what it does and what it must keep.

@@ -11,25 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 import cut_tf
-from cut_tf.common import images
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import replace_file
-from cut_tf.data import open_dataset
-from cut_tf.data.image_files import list_images
-from cut_tf.data.kinds.folders import FolderDomain
 from cut_tf.export.options import DEFAULTS, ExportOptions, Size
+from cut_tf.export.representative import ANY_SIDE_PX, psnr_db, representative_pictures
 from cut_tf.export.tflite import report as tflite_report
-from cut_tf.export.tflite.conversion import APPLIED, convert, psnr_db
+from cut_tf.export.tflite.conversion import APPLIED, convert
 from cut_tf.export.tflite.metadata import Description, with_metadata
-from cut_tf.settings import Settings
 from cut_tf.translators.exported import TFLiteTranslator, interpreter_class
 from cut_tf.translators.run import Translator
-
-# Half of the representative pictures find the ranges of int8, the other half are for the gate.
-_PICTURES = 40
-# Of pictures for files that take any size.
-_ANY_SIDE_PX = 256
-SCENES = "scenes"
 
 
 def export_tflite(translator: Translator, folder: Path, options: ExportOptions = DEFAULTS) -> Path:
@@ -116,7 +106,7 @@ def _build(translator: Translator, size: Size | None, options: ExportOptions) ->
         "step": translator.step, "quantize": options.quantize, "bytes": len(described), "license": options.license,
         "psnr_db": round(psnr, 2), "least_psnr_db": least_db, "pictures": f"{len(gate)} of {options.representative}",
         "versions": {"cut_tf": cut_tf.__version__, "tensorflow": tf.__version__, "python": platform.python_version()},
-        **tflite_report.operations(described, None if size else (_ANY_SIDE_PX, _ANY_SIDE_PX)),
+        **tflite_report.operations(described, None if size else (ANY_SIDE_PX, ANY_SIDE_PX)),
         "compiled_model": tflite_report.compiled_model(described, gate, outputs) if size else {
             "largest_difference": None, "reason": "for files of one size"},
         "gpu_delegate": tflite_report.gpu_compatibility(described),
@@ -130,40 +120,3 @@ def _description(translator: Translator, options: ExportOptions) -> Description:
                        f"{settings.train.method} on {Path(settings.data.dataset).name or settings.data.dataset}, "
                        f"{translator.step} steps; quantisation {options.quantize}", str(translator.step),
                        options.license)
-
-
-def representative_pictures(source: str | Path, size: Size | None, count: int = _PICTURES) -> list[np.ndarray]:
-    """Typical inputs of one size, cut from the middle of pictures.
-
-    Args:
-      source: scenes for rendered hazy ones; a dataset as of --dataset, such as hazed:CLEAR_DIR, whose test or else
-        training inputs are taken; or a folder of pictures.
-      size: in pixels; 256x256 if None.
-      count: at most so many, spread over the pictures.
-
-    Returns:
-      float32 [1, H, W, 3] in [-1, 1] each.
-
-    Raises:
-      InputError: if there are fewer than two pictures, or one cannot be read.
-    """
-    size = size or Size(_ANY_SIDE_PX, _ANY_SIDE_PX)
-    if str(source) == SCENES or ":" in str(source):
-        data = open_dataset(Settings.of(dataset=str(source), preprocess="none", scenes_size_px=max(size)))
-        domain = data.test_source or data.source
-    else:
-        domain = FolderDomain(list_images(Path(source)))
-    if len(domain) < 2:
-        raise InputError(f"--representative must name two pictures or more, found {len(domain)} in {source}")
-    found = [domain.load(index) for index in np.linspace(0, len(domain) - 1, min(count, len(domain)), dtype=int)]
-    return [images.from_bytes(_cut(picture, size)[None]).numpy() for picture in found]
-
-
-def _cut(picture: np.ndarray, size: Size) -> np.ndarray:
-    """The middle of uint8 [h, w, 3]; enlarged first if it is smaller than `size`."""
-    scale = max(size.height_px / picture.shape[0], size.width_px / picture.shape[1], 1.0)
-    if scale > 1.0:
-        sides = [max(round(side * scale), least) for side, least in zip(picture.shape[:2], size)]
-        picture = tf.cast(tf.round(tf.image.resize(picture, sides, "bilinear")), tf.uint8).numpy()
-    top, left = (picture.shape[0] - size.height_px) // 2, (picture.shape[1] - size.width_px) // 2
-    return picture[top:top + size.height_px, left:left + size.width_px]

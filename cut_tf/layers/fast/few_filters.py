@@ -1,4 +1,4 @@
-"""Convolutions to or from pictures of three channels, for training on CPUs.
+"""Convolutions to or from pictures of three channels, on CPUs.
 
 TensorFlow's CPU kernels compute 16 filters at a time, so 3 filters take as long as 16. Here the columns of the kernel
 become additional filters, which are computed together and then added up. The kernel's gradient is computed by the
@@ -33,6 +33,16 @@ def is_faster(inputs: tf.Tensor, kernel: tf.Tensor) -> bool:
             and batch * height * width >= _LEAST_PIXELS)
 
 
+def is_faster_at_any_size(kernel: tf.Tensor) -> bool:
+    """Whether `convolution_at_any_size` computes convolutions with this kernel, [k, k, C, D], and should."""
+    return kernels.are_fast_at_any_size() and kernel.shape[3] <= _FEW and kernel.shape[2] >= _MANY
+
+
+def convolution_at_any_size(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """`convolution` to few filters of pictures whose size need not be known; its gradient is TensorFlow's."""
+    return _valid(inputs, tf.convert_to_tensor(kernel))
+
+
 def convolution(inputs: tf.Tensor, kernel: tf.Tensor, recompute: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
     """Convolution of stride 1 without padding: [B, H, W, C] with [k, k, C, D] to [B, H - k + 1, W - k + 1, D].
 
@@ -62,7 +72,7 @@ def _valid(pixels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     side, _, channels, filters = weights.shape
     of_columns = tf.reshape(tf.transpose(weights, [0, 2, 1, 3]), [side, 1, channels, side * filters])
     products = tf.cast(tf.nn.conv2d(pixels, of_columns, 1, "VALID"), tf.float32)
-    batch, height, width, _ = products.shape
+    batch, height, width, _ = kernels.sizes(products)
     products, kept = tf.reshape(products, [batch, height, width, side, filters]), width - side + 1
     return tf.cast(tf.add_n([products[:, :, column:column + kept, column] for column in range(side)]), pixels.dtype)
 

@@ -1,4 +1,4 @@
-"""3x3 convolution with two thirds of the multiplications, for training on CPUs.
+"""3x3 convolution with two thirds of the multiplications, on CPUs.
 
 Winograd's F(2, 3) over pairs of rows (Lavin & Gray, "Fast algorithms for convolutional neural networks", CVPR 2016,
 section 4.1): two output rows of a convolution with three kernel rows are sums of four products instead of six,
@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from cut_tf.layers.kernels import are_fast_on_cpu
+from cut_tf.layers.kernels import are_fast_at_any_size, are_fast_on_cpu, sizes
 
 # With fewer channels or pixels, the additional sums cost what the saved products gain. Measured on two cores with
 # `python -m tools.benchmark layers` at several --size_px and --ngf.
@@ -75,6 +75,34 @@ def convolution_3x3(inputs: tf.Tensor, kernel: tf.Tensor, same: bool, bias: tf.T
         return tf.nn.bias_add(output, offsets[0]) if offsets else output, gradient
 
     return convolve(inputs, *(tf.convert_to_tensor(weights) for weights in (kernel, bias) if weights is not None))
+
+
+def is_faster_at_any_size(inputs: tf.Tensor, kernel: tf.Tensor) -> bool:
+    """Whether `convolution_at_any_size` computes this convolution, and should: [B, H, W, C] with [k, k, C, D]."""
+    return (are_fast_at_any_size() and kernel.shape[:2] == (_KERNEL_ROWS, _KERNEL_ROWS)
+            and inputs.dtype in _LEAST_PIXELS_OF_FEW_CHANNELS and min(kernel.shape[-2:]) >= _LEAST_CHANNELS)
+
+
+def convolution_at_any_size(inputs: tf.Tensor, kernel: tf.Tensor, same: bool) -> tf.Tensor:
+    """The same convolution, whose gradient is TensorFlow's.
+
+    Args:
+      inputs: [B, H, W, C], float32 or bfloat16, of any height, known or not.
+      kernel: of the same dtype.
+      same: as for `convolution_3x3`.
+    """
+    height = sizes(inputs)[1]
+    border = 1 if same else 0
+    rows = [[0, 0], [border, border + height % 2], [0, 0], [0, 0]]
+    if same:
+        padded = tf.pad(inputs, rows)
+    else:
+        padded = tf.cond(height % 2 > 0, lambda: tf.pad(inputs, rows), lambda: inputs)
+        padded = tf.ensure_shape(padded, [*inputs.shape[:1], None, *inputs.shape[2:]])
+    kernels = _four_kernels(kernel)
+    output = _two_rows_of_four(padded, lambda four, number: tf.nn.conv2d(
+        four, kernels[number][None], 1, "SAME" if same else "VALID"))
+    return output[:, :height - _KERNEL_ROWS + 1 + 2 * border]
 
 
 def _sum_over_pixels(gradient: tf.Tensor) -> tf.Tensor:
@@ -156,7 +184,7 @@ def _four_kernels(weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, 
 
 
 def _pairs_of_rows(pictures: tf.Tensor) -> tf.Tensor:
-    batch, height, width, channels = pictures.shape
+    batch, height, width, channels = sizes(pictures)
     return tf.reshape(pictures, [batch, height // 2, 2, width, channels])
 
 
@@ -171,7 +199,7 @@ def _two_rows_of_four(pictures: tf.Tensor, product: Callable[[tf.Tensor, int], t
     """A^T m: [B, H - 2, W', D] of the four products m_i = product(rows, i)."""
     first, plus, minus, last = (product(rows, number) for number, rows in enumerate(_sums_of_four(pictures)))
     pairs = tf.stack([tf.add_n([first, plus, minus]), plus - minus - last], 2)
-    batch, half, _, width, channels = pairs.shape
+    batch, half, _, width, channels = sizes(pairs)
     return tf.reshape(pairs, [batch, 2 * half, width, channels])
 
 

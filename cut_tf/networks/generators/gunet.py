@@ -130,6 +130,7 @@ class GUNet(Generator):
             self.decoder.append(blocks(f"decoder{level}", filters, count))
         self.enlarge = BlurUp(name="enlarge", dtype=dtype)
         self._smooth = settings.gunet.gunet_maps == "smooth"
+        self._enlarge_maps = BlurUp(name="enlarge_maps", dtype="float32")
         self.head = Convolution(_MAPS * (1 if self._smooth else 4), 3, seed=next(seeds), name="head", dtype=dtype)
         self._widths = widths
 
@@ -187,7 +188,7 @@ class GUNet(Generator):
     def _reconstruct(self, padded: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:
         """K x - B + x of the picture x [B, H, W, 3]; K has one channel, B three."""
         maps = tf.cast(self.head(repeat_borders(hidden, 1)), tf.float32)
-        maps = self.enlarge(maps) if self._smooth else tf.nn.depth_to_space(maps, 2)
+        maps = self._enlarge_maps(maps) if self._smooth else tf.nn.depth_to_space(maps, 2)
         gain, offset = maps[..., :1], maps[..., 1:]
         return gain * padded - offset + padded
 

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
 from cut_tf.common.errors import InputError
 from cut_tf.export import FORMATS
 from cut_tf.export.options import ExportOptions
+from cut_tf.export.representative import representative_pictures
 from cut_tf.export.saved_model import export
 from cut_tf.methods import build_method
 from cut_tf.translators.run import Translator
@@ -95,6 +97,60 @@ def test_a_strength_is_an_optional_input_of_a_signature_of_its_own(run, tmp_path
             decoded("with_strength", strength=tf.constant(wrong))
 
 
+def _operations(version: Path) -> list[str]:
+    """Types of all operations, those of functions too."""
+    graph, = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes()).meta_graphs
+    functions = graph.graph_def.library.function
+    return [node.op for nodes in (graph.graph_def.node, *(one.node_def for one in functions)) for node in nodes]
+
+
+def test_models_for_cpus_and_for_gpus_draw_the_same_pictures(run, tmp_path):
+    translator, batch = Translator(run), np.stack([_picture(33, 46), _picture(34, 46)[:33]])
+    mirrors = {}
+    for serve_on in ("cpu", "gpu"):
+        path = export.export_saved_model(translator, tmp_path / serve_on, ExportOptions(serve_on=serve_on))
+        mirrors[serve_on] = _operations(path).count("MirrorPad")
+        found = tf.saved_model.load(str(path)).signatures["image"](image=tf.constant(batch))["image"].numpy()
+        for one, source in zip(found, batch):
+            assert np.abs(one.astype(int) - translator(source)).max() <= 1
+    # One for sizes that are no multiples of the generator's, in each of three graphs; on a GPU all others, too.
+    assert mirrors["cpu"] == 3 and mirrors["gpu"] > 12
+
+
+def test_no_pictures_give_no_pictures(run, tmp_path):
+    path = export.export_saved_model(Translator(run), tmp_path / "model", ExportOptions(serve_on="cpu"))
+    found = tf.saved_model.load(str(path)).signatures["image"](image=tf.zeros([0, 20, 30, 3], tf.uint8))["image"]
+    assert found.shape == (0, 20, 30, 3)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    for index in range(4):
+        Image.fromarray(_picture(40 + index, 50)).save(tmp_path / f"{index}.png")
+    return tmp_path
+
+
+def test_bfloat16_has_to_keep_the_quality(run, tmp_path, photographs, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    options = ExportOptions(precision="bfloat16", representative=photographs)
+    half, exact = Translator(run, precision="bfloat16"), Translator(run)
+    monkeypatch.setattr(export, "_LEAST_BFLOAT16_DB", 0.0)
+    path = export.export_saved_model(half, tmp_path / "model", options)
+    logged, = (float(text.split(": ")[1].split()[0]) for text in caplog.messages if text.startswith("PSNR against"))
+    image = tf.saved_model.load(str(path)).signatures["image_float"]
+    errors = []
+    for picture in representative_pictures(photographs, None)[1::2]:
+        expected = exact.generator(picture, training=False).numpy().astype(np.float64)
+        errors.append(np.mean((image(image=tf.constant(picture))["image"].numpy() - expected) ** 2))
+    assert 15 < logged < 60 and logged == pytest.approx(10 * np.log10(4 / np.mean(errors)), abs=0.06)
+    monkeypatch.setattr(export, "_LEAST_BFLOAT16_DB", logged + 1)
+    with pytest.raises(InputError, match=rf"in float32 must be at least .* dB on 2 pictures of .*, found {logged} dB"):
+        export.export_saved_model(half, tmp_path / "model", options)
+    assert [child.name for child in (tmp_path / "model").iterdir()] == ["1"]
+    allowed = options._replace(allow_quality_loss=True)
+    assert export.export_saved_model(half, tmp_path / "model", allowed).name == "2"
+
+
 @pytest.mark.parametrize("size", [(1, 1), pytest.param((3, 20), marks=pytest.mark.slow),
                                   pytest.param((15, 15), marks=pytest.mark.slow)])
 def test_pictures_below_the_least_side_keep_their_size(run, tmp_path, size):
@@ -127,8 +183,8 @@ def test_every_export_is_the_next_version(run, tmp_path):
 def test_a_model_that_draws_other_pictures_is_not_kept(run, tmp_path, monkeypatch):
     translator = Translator(run)
     other = Translator(run, "last")
-    monkeypatch.setattr(export, "ServingModule", lambda _, limit, real=export.ServingModule: real(
-        other.generator, limit))
+    monkeypatch.setattr(export, "ServingModule", lambda _, *rest, real=export.ServingModule: real(
+        other.generator, *rest))
     with pytest.raises(InputError, match=r"within 1 level, found \d+ levels of difference; nothing was written"):
         export.export_saved_model(translator, tmp_path / "model")
     assert list((tmp_path / "model").iterdir()) == []
@@ -162,6 +218,17 @@ def test_command_refuses_a_folder_that_is_no_run(tmp_path):
     assert done.returncode == 2
     assert f"error: --run must be the folder of a run, found no settings.json in {tmp_path}" in done.stderr
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["--representative=photos"], "--representative must be given with --precision=bfloat16 if --format=saved_model"),
+    (["--allow_quality_loss"], "--allow_quality_loss must be given with --precision=bfloat16"),
+    (["--format=tflite", "--precision=bfloat16"], "--precision must not be given with --format=tflite"),
+    (["--format=space", "--serve_on=gpu"], "--serve_on must not be given with --format=space"),
+])
+def test_command_refuses_flags_without_an_effect(flags, message, tmp_path):
+    done = _export("--run=nowhere", f"--output={tmp_path / 'model'}", *flags)
+    assert done.returncode == 2 and f"error: {message}" in done.stderr
 
 
 def test_every_format_has_its_function():

@@ -13,6 +13,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from cut_tf.common.errors import InputError
 from cut_tf.data import open_dataset
 from cut_tf.export.options import ExportOptions, Size, parse_sizes
+from cut_tf.export.representative import representative_pictures
 from cut_tf.methods import build_method
 from cut_tf.networks import build_generator
 from cut_tf.settings import Settings
@@ -224,12 +225,12 @@ def test_representative_pictures_are_cut_from_the_middle_or_enlarged(tmp_path):
     big[10:40, 10:60] = 255
     Image.fromarray(big).save(tmp_path / "a.png")
     Image.new("RGB", (20, 20), (255, 0, 0)).save(tmp_path / "b.png")
-    first, second = export.representative_pictures(tmp_path, Size(30, 50))
+    first, second = representative_pictures(tmp_path, Size(30, 50))
     np.testing.assert_array_equal(first, np.ones([1, 30, 50, 3]))
     np.testing.assert_array_equal(second[0, :, :, 0], np.ones([30, 50]))
     (tmp_path / "b.png").unlink()
     with pytest.raises(InputError, match="--representative must name two pictures or more, found 1 in"):
-        export.representative_pictures(tmp_path, Size(30, 50))
+        representative_pictures(tmp_path, Size(30, 50))
 
 
 def test_metadata_can_be_read_by_field_numbers(runs):

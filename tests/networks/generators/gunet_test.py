@@ -10,6 +10,7 @@ import tensorflow as tf
 from cut_tf import compat
 from cut_tf.common.errors import InputError
 from cut_tf.export.options import Size
+from cut_tf.export.representative import psnr_db
 from cut_tf.networks import build_generator
 from cut_tf.networks.generators.gunet import Fusion, GatedBlock
 from cut_tf.settings import Settings
@@ -49,6 +50,18 @@ def test_output_is_the_haze_model_turned_round():
     clear = np.random.default_rng(0).uniform(-0.9, 0.9, [1, 24, 16, 3]).astype(np.float32)
     np.testing.assert_allclose(generator(0.5 * clear + 0.5 * airlight, training=False), clear, atol=1e-6)
     np.testing.assert_array_equal(generator(np.full_like(clear, -1.0), training=True), np.full_like(clear, -1.0))
+
+
+@pytest.mark.parametrize("maps", ["pixels", "smooth"])
+def test_half_precision_draws_the_same_picture_within_its_rounding(maps):
+    settings = _TINY.having(gunet_maps=maps)
+    exact, half = (_disturbed(build_generator(settings, dtype=dtype)) for dtype in ("float32", "mixed_bfloat16"))
+    pictures = _pictures(24, 40)
+    expected = exact(pictures, training=False).numpy()
+    found = half(pictures, training=False).numpy()
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=0.1)
+    assert np.abs(found - expected).mean() < 2.0**-7 < expected.std()
 
 
 def test_smooth_maps_are_enlarged_between_the_pixels_of_the_head():
@@ -154,4 +167,4 @@ def test_in_8_bits_one_part_for_xnnpack_takes_all_of_it():
         found = report.operations(model)
         assert found["xnnpack_partitions"] == 1 and found["operations_outside_xnnpack"] == {}
         output = conversion.TFLiteTranslator(model).translate_floats(picture)
-        assert conversion.psnr_db([expected], [output]) > least_db
+        assert psnr_db([expected], [output]) > least_db
