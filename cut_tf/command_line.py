@@ -133,11 +133,20 @@ def report_results(folder: str, failures: Sequence[str], num_failed: int) -> int
     return 1 if failures else 0
 
 
+class _NoBar:
+    """Stands in for a progress bar."""
+
+    def add(self, count: int) -> None:
+        """Prints nothing."""
+
+
 def progress_bar(total: int, unit: str) -> object:
     """Keras' progress bar with its estimate of the time left; call `add(1)` after each of `total` units.
 
-    In a file or a pipe it prints one line at the end.
+    In a file or a pipe it prints one line at the end. For a single unit there is no bar, which would come too late.
     """
+    if total == 1:
+        return _NoBar()
     from keras.utils import Progbar  # here, since it imports TensorFlow, which takes seconds
 
     return Progbar(total, unit_name=unit, verbose=1 if sys.stdout.isatty() else 2)

@@ -99,10 +99,8 @@ def _choice() -> TranslatorChoice:
 
 
 def _translation(choice: TranslatorChoice) -> Translate:
-    if choice.method != RUN_METHOD:
-        return choice.open()
-    command_line.start_tensorflow()
     if choice.uses_tensorflow:
+        command_line.start_tensorflow()
         from cut_tf import devices
 
         devices.set_up(choice.tf32)

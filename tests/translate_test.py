@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from cut_tf.common.errors import InputError
 from cut_tf.export.saved_model.export import export_saved_model
 from cut_tf.export.tflite.export import export_tflite
 from cut_tf.methods import build_method
+from cut_tf.translators.exported import TFLiteTranslator
 from cut_tf.translators.run import Translator
 from tests import warm_process
 
@@ -300,3 +303,22 @@ def test_no_error_of_one_picture_ends_the_folder(tmp_path):
         f"error: {tmp_path / 'in' / '20.png'}: {too_large} (ResourceExhaustedError: OOM when allocating)",
         f"error: {tmp_path / 'in' / '21.png'}: {too_large} (MemoryError: )",
         f"error: {tmp_path / 'in' / '22.png'}: cannot be translated (ValueError: bad)"]
+
+
+_WITHOUT_TENSORFLOW = """
+import runpy, sys
+sys.modules["tensorflow"] = None  # importing it, as Keras does too, is an error
+sys.argv = ["translate", *sys.argv[1:]]
+runpy.run_module("cut_tf.translate", run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("ai_edge_litert"), reason="needs the extra mobile")
+def test_a_tflite_file_translates_a_picture_without_tensorflow(tmp_path):
+    model = ROOT / "saved_models/dehaze_mobile/dehaze_mobile_any_float16.tflite"
+    picture = _picture(40, 57)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    done = subprocess.run([sys.executable, "-c", _WITHOUT_TENSORFLOW, f"--tflite={model}", f"--input={tmp_path}/a.png",
+                           f"--output={tmp_path}/out"], cwd=ROOT, text=True, capture_output=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(Image.open(tmp_path / "out/a.png"), TFLiteTranslator(model)(picture))

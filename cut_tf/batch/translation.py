@@ -76,11 +76,11 @@ class TranslatorChoice:
             baseline = BASELINES[self.method]
             return lambda picture, _: baseline(picture)
         if self.tflite:
-            from cut_tf.translators.exported import TFLiteTranslator  # imports TensorFlow, like all below
+            from cut_tf.translators.exported import TFLiteTranslator
 
             with places.local_copy(self.tflite) as path:
                 return TFLiteTranslator(path, threads=os.cpu_count() or 1, resize=self.size == "train")
-        from cut_tf import devices
+        from cut_tf import devices  # imports TensorFlow, like all below
 
         devices.set_up(self.tf32)
         if self.saved_model:

@@ -38,6 +38,17 @@ def to_bytes(images: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.clip_by_value(tf.round(scaled), 0.0, 255.0), tf.uint8)
 
 
+def values_of(pixels: np.ndarray) -> np.ndarray:
+    """`from_bytes` without TensorFlow: uint8, any shape, to the same float32."""
+    return pixels.astype(np.float32) / np.float32(HALF_RANGE) - np.float32(1.0)
+
+
+def pixels_of(values: np.ndarray) -> np.ndarray:
+    """`to_bytes` without TensorFlow: float32, any shape, to the same uint8."""
+    scaled = np.rint((values + np.float32(1.0)) * np.float32(HALF_RANGE))
+    return np.clip(scaled, 0, 255).astype(np.uint8)
+
+
 def to_unit(values: np.ndarray) -> np.ndarray:
     """float32 in [-1, 1], any shape, to float32 in [0, 1], which phones' samples use."""
     return values * np.float32(0.5) + np.float32(0.5)

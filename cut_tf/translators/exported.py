@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
 from cut_tf.common import images
@@ -29,6 +28,8 @@ class SavedModelTranslator:
     """
 
     def __init__(self, path: str | Path) -> None:
+        import tensorflow as tf  # here, so that .tflite files need not wait for it
+
         self.path = newest_version(Path(path))
         try:
             # Kept, since its signatures use variables that live as long as this object.
@@ -38,18 +39,18 @@ class SavedModelTranslator:
         if IMAGE not in self._model.signatures:
             raise InputError(f"--saved_model={path} must have the signature {IMAGE!r}, as those of cut_tf.export have, "
                              f"found {sorted(self._model.signatures)}")
-        self._translate = self._model.signatures[IMAGE]
+        self._translate, self._tensor = self._model.signatures[IMAGE], tf.constant
 
     def __call__(self, picture: np.ndarray, where: str = "picture") -> np.ndarray:
         """uint8 [H, W, 3] to the same. Raises InputError, naming `where`, if a side is below images.MIN_SIDE_PX."""
         images.check_image(picture, where)
-        return self._translate(**{IMAGE: tf.constant(picture[None])})[IMAGE].numpy()[0]
+        return self._translate(**{IMAGE: self._tensor(picture[None])})[IMAGE].numpy()[0]
 
     def many(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Translates pictures of one size together. Raises InputError as for one, and OpError if memory is short."""
         for picture in pictures:
             images.check_image(picture, "picture")
-        return list(self._translate(**{IMAGE: tf.constant(np.stack(pictures))})[IMAGE].numpy())
+        return list(self._translate(**{IMAGE: self._tensor(np.stack(pictures))})[IMAGE].numpy())
 
 
 def newest_version(path: Path, flag: str = "--saved_model") -> Path:
@@ -129,7 +130,7 @@ class TFLiteTranslator:
         return _resized(output, picture.shape[1], picture.shape[0])
 
     def _translate(self, picture: np.ndarray) -> np.ndarray:
-        return images.to_bytes(self.translate_floats(images.from_bytes(picture[None]).numpy())).numpy()[0]
+        return images.pixels_of(self.translate_floats(images.values_of(picture[None])))[0]
 
     def translate_floats(self, pictures: np.ndarray) -> np.ndarray:
         """float32 [1, H, W, 3] in [-1, 1] to the same; H, W must fit the file (ValueError)."""

@@ -55,6 +55,21 @@ def test_to_bytes_computes_in_float32(dtype):
     np.testing.assert_array_equal(images.to_bytes(values)[clear], np.round(exact)[clear])
 
 
+def test_arrays_are_converted_to_the_bit_as_tensors_are():
+    every = np.arange(256, dtype=np.uint8)
+    values = images.values_of(every)
+    assert values.dtype == np.float32
+    np.testing.assert_array_equal(values, images.from_bytes(tf.constant(every)))
+    np.testing.assert_array_equal(images.pixels_of(values), every)
+    # Halves between two levels, too, and values out of range.
+    fine = np.linspace(-1.1, 1.1, 100_001, dtype=np.float32)
+    between = ((np.arange(255) + 0.5) / 127.5 - 1.0).astype(np.float32)
+    for floats in (fine, between):
+        found = images.pixels_of(floats)
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, images.to_bytes(tf.constant(floats)))
+
+
 def test_check_image():
     assert images.check_image(np.zeros((16, 17, 3), np.uint8), "x") is None
 

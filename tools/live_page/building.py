@@ -60,7 +60,7 @@ def build_page(tflite: Path, output: Path) -> None:
 
 def _model(path: Path) -> bytes:
     """The bytes of a .tflite file that the page can run."""
-    from cut_tf.translators.exported import TFLiteTranslator  # imports TensorFlow
+    from cut_tf.translators.exported import TFLiteTranslator
 
     model = TFLiteTranslator(path)
     if model.size_px is None:
