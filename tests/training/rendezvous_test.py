@@ -1,7 +1,8 @@
 """A process of a cluster waits for the others in Python, is seen by them meanwhile, and leaves its port free."""
 
 import contextlib
-import logging
+import logging.handlers
+import queue
 import socket
 import threading
 
@@ -22,23 +23,17 @@ def _opened(address):
         yield
 
 
-def test_it_waits_for_the_last_one_and_is_seen_by_the_others(caplog):
-    caplog.set_level(logging.INFO)
+def test_it_waits_for_the_last_one_and_is_seen_by_the_others():
     addresses = free_addresses(3)
-    told, port = threading.Event(), int(addresses[1].rpartition(":")[2])
-
-    class Listener(logging.Handler):
-        def emit(self, record):
-            told.set()
-
-    listener = Listener()
-    logging.getLogger(rendezvous.__name__).addHandler(listener)
+    told, port = queue.Queue(), int(addresses[1].rpartition(":")[2])
+    listener, logger = logging.handlers.QueueHandler(told), logging.getLogger(rendezvous.__name__)
+    logger.addHandler(listener)
+    logger.setLevel(logging.INFO)
     waiting = threading.Thread(target=rendezvous.wait_for_all, args=[Cluster(tuple(addresses), 1, NAMES)])
     try:
         with _opened(addresses[0]):
             waiting.start()
-            assert told.wait(TIMEOUT_SEC)
-            assert caplog.messages == [f"waiting for worker 2 at {addresses[2]}"]
+            assert told.get(timeout=TIMEOUT_SEC).getMessage() == f"waiting for worker 2 at {addresses[2]}"
             assert waiting.is_alive()
             for name in ("127.0.0.1", "localhost"):
                 assert rendezvous.answers_at(f"{name}:{port}", TIMEOUT_SEC)
@@ -49,7 +44,8 @@ def test_it_waits_for_the_last_one_and_is_seen_by_the_others(caplog):
             waiting.join(TIMEOUT_SEC)
             assert not waiting.is_alive()
     finally:
-        logging.getLogger(rendezvous.__name__).removeHandler(listener)
+        logger.removeHandler(listener)
+        logger.setLevel(logging.NOTSET)
     assert not rendezvous.answers_at(addresses[1], TIMEOUT_SEC)
     with _opened(addresses[1]):
         assert rendezvous.answers_at(addresses[1], TIMEOUT_SEC)
