@@ -23,7 +23,6 @@ from cut_tf.training.rendezvous import answers_at
 HEARTBEAT_SEC = 10
 # A process that ends with an error breaks the exchange first, and closes its port some seconds later.
 _PATIENCE_SEC = 15
-_PROBE_SEC = 5
 _PAUSE_SEC = 0.5
 _TASK = re.compile(r"/job:(chief|worker)/(?:replica:\d+/)?task:(\d+)")
 # Words in TensorFlow's messages about a failed exchange between processes, whatever the reason.
@@ -68,7 +67,7 @@ def lost_processes(cluster: Cluster, error: str, patience_sec: float) -> list[in
     until = time.monotonic() + patience_sec
     with ThreadPoolExecutor(len(others)) as threads:
         while True:
-            answers = threads.map(lambda place: answers_at(cluster.addresses[place], _PROBE_SEC), others)
+            answers = threads.map(lambda place: answers_at(cluster.addresses[place]), others)
             lost = [place for place, answer in zip(others, answers) if not answer]
             if lost or time.monotonic() > until:
                 break

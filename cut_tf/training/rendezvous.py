@@ -32,7 +32,7 @@ def wait_for_all(cluster: Cluster) -> None:
     with _own_port(cluster), ThreadPoolExecutor(len(missing)) as threads:
         told = -float("inf")
         while True:
-            answers = list(threads.map(lambda place: answers_at(cluster.addresses[place], _PROBE_SEC), missing))
+            answers = list(threads.map(lambda place: answers_at(cluster.addresses[place]), missing))
             missing = [place for place, answer in zip(missing, answers) if not answer]
             if not missing:
                 return
@@ -43,16 +43,11 @@ def wait_for_all(cluster: Cluster) -> None:
             time.sleep(_PAUSE_SEC)
 
 
-def answers_at(address: str, timeout_sec: float) -> bool:
-    """Whether the port of a process is open.
-
-    Args:
-      address: host:port.
-      timeout_sec: how long to try.
-    """
+def answers_at(address: str) -> bool:
+    """Whether the port of a process, host:port, is open."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_sec).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_SEC).close()
     except OSError:  # a name that is not known yet, too
         return False
     return True

@@ -71,11 +71,11 @@ def test_a_process_that_takes_its_time_to_end_is_waited_for(servers, monkeypatch
     addresses, sockets = servers
     answers, asked = lost_processes.answers_at, []
 
-    def close_at_the_third_question(address, timeout_sec):
+    def close_at_the_third_question(address):
         asked.append(address)
         if len(asked) == 3:
             sockets[1].close()
-        return answers(address, timeout_sec)
+        return answers(address)
 
     monkeypatch.setattr(lost_processes, "answers_at", close_at_the_third_question)
     assert lost_processes.lost_processes(_cluster(addresses[:2], 0), "nothing known", 200) == [1]
@@ -135,9 +135,7 @@ def test_a_killed_process_ends_the_other_and_both_continue_with_the_same_bits(
             assert code == 0 and "step 15 of 15" in output, output
         return output
 
-    start = time.monotonic()
     finish(tmp_path / "whole")
-    whole_sec = time.monotonic() - start
     run, held = tmp_path / "run", Held.behind(7, tmp_path)
     processes = [start_training(run, environment=environment, held=held if place == killed else None)
                  for place, environment in enumerate(cluster_environments())]
@@ -145,8 +143,7 @@ def test_a_killed_process_ends_the_other_and_both_continue_with_the_same_bits(
     processes[killed].send_signal(signal.SIGKILL)
     start = time.monotonic()
     code, output = processes[1 - killed].end()
-    # On a machine so busy that a whole run takes longer than was promised, this may too.
-    assert time.monotonic() - start < max(PROMISED_SEC, whole_sec)
+    assert time.monotonic() - start < PROMISED_SEC
     assert code == 4, output
     assert f"error: worker {killed} at 127.0.0.1:" in output and "they go on from step 6" in output
     assert "Traceback" not in output

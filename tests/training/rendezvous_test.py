@@ -36,9 +36,9 @@ def test_it_waits_for_the_last_one_and_is_seen_by_the_others():
             assert told.get(timeout=TIMEOUT_SEC).getMessage() == f"waiting for worker 2 at {addresses[2]}"
             assert waiting.is_alive()
             for name in ("127.0.0.1", "localhost"):
-                assert rendezvous.answers_at(f"{name}:{port}", TIMEOUT_SEC)
+                assert rendezvous.answers_at(f"{name}:{port}")
             if socket.has_dualstack_ipv6():
-                assert rendezvous.answers_at(f"[::1]:{port}", TIMEOUT_SEC)
+                assert rendezvous.answers_at(f"[::1]:{port}")
         # Worker 0 was seen, and need not be there any more.
         with _opened(addresses[2]):
             waiting.join(TIMEOUT_SEC)
@@ -46,9 +46,9 @@ def test_it_waits_for_the_last_one_and_is_seen_by_the_others():
     finally:
         logger.removeHandler(listener)
         logger.setLevel(logging.NOTSET)
-    assert not rendezvous.answers_at(addresses[1], TIMEOUT_SEC)
+    assert not rendezvous.answers_at(addresses[1])
     with _opened(addresses[1]):
-        assert rendezvous.answers_at(addresses[1], TIMEOUT_SEC)
+        assert rendezvous.answers_at(addresses[1])
 
 
 def test_all_meet_whoever_leaves_first():
@@ -69,7 +69,7 @@ def test_all_meet_whoever_leaves_first():
 
 
 def test_unknown_names_do_not_answer():
-    assert not rendezvous.answers_at("no-such-host.invalid:80", TIMEOUT_SEC)
+    assert not rendezvous.answers_at("no-such-host.invalid:80")
 
 
 def test_a_port_that_is_taken_is_refused():

@@ -11,6 +11,7 @@ from cut_tf.layers.convolution import Convolution
 from cut_tf.layers.fast import winograd
 from cut_tf.layers.norm import InstanceNorm
 from cut_tf.layers.padding import mirror_borders
+from cut_tf.layers.portable import portable_ops
 from cut_tf.networks import build_generator
 from cut_tf.settings import Settings
 
@@ -112,6 +113,8 @@ def test_nothing_changes_in_training_and_for_phones():
     with kernels.fast_at_any_size():
         assert kernels.are_fast_at_any_size()
         with kernels.plain_kernels():
+            assert not kernels.are_fast_at_any_size()
+        with portable_ops():
             assert not kernels.are_fast_at_any_size()
     with kernels.fast_at_any_size(False):
         assert not kernels.are_fast_at_any_size()
