@@ -7,6 +7,7 @@ many machines with Apache Beam.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections import deque
@@ -25,11 +26,12 @@ from cut_tf.common.errors import InputError
 from cut_tf.common.files import check_results
 from cut_tf.common.images import Translate
 from cut_tf.common.strength import FLAG_HELP, FULL
-from cut_tf.data.image_files import pictures_at, read_image, write_image
+from cut_tf.data.image_files import pictures_at, read_image, read_size, write_image
 from cut_tf.metrics.temporal import TemporalChange
 from cut_tf.settings.training import TF32_HELP
 from cut_tf.translators import SIZES, WEIGHTS
-from cut_tf.translators.shipped import shipped_model, shipped_models
+from cut_tf.translators.exported import can_run_tflite
+from cut_tf.translators.shipped import MOST_TWIN_PIXELS, fast_twin, shipped_model, shipped_models
 
 # Input, output and comparison of a picture.
 Job = tuple[Path, Path, Path]
@@ -41,7 +43,9 @@ _METHOD = flags.DEFINE_enum("method", RUN_METHOD, [RUN_METHOD, *BASELINES], comm
 _RUN = flags.DEFINE_string("run", "", "folder of the run")
 _SAVED_MODEL = flags.DEFINE_string("saved_model", "", "folder of an exported SavedModel, instead of --run")
 _MODEL = flags.DEFINE_string("model", "", "name of a model that comes with cut_tf, instead of --run: "
-                             + (", ".join(shipped_models()) or "none is installed"))
+                             f"{', '.join(shipped_models()) or 'none is installed'}. One picture of up to "
+                             f"{MOST_TWIN_PIXELS} pixels is translated by its .tflite file, which starts faster, if that "
+                             "gives the same within one level and can be run (extra mobile); all else by its SavedModel")
 _TFLITE = flags.DEFINE_string("tflite", "", "exported .tflite file, instead of --run")
 _INPUT = flags.DEFINE_string("input", None, "a picture, or a folder of pictures; with --runner also a glob, a manifest "
                              "of one place a line (*.txt), or shards (*.tfrecord, *.tar), all of which may be URLs",
@@ -98,6 +102,28 @@ def _choice() -> TranslatorChoice:
                             _TF32.value, _STRENGTH.value)
 
 
+def _fastest(choice: TranslatorChoice) -> TranslatorChoice:
+    """The choice, or for one picture the file that stands in for the SavedModel of --model. Says which it is."""
+    if not _MODEL.value:
+        return choice
+    picture, twin = Path(_INPUT.value), None
+    if picture.is_file() and not choice.tf32 and _pixels(picture) <= MOST_TWIN_PIXELS:
+        twin = fast_twin(_MODEL.value)
+    if twin is not None and can_run_tflite():
+        choice = dataclasses.replace(choice, saved_model="", tflite=str(twin))
+    print(f"--model={_MODEL.value}: {choice.tflite or choice.saved_model}", flush=True)
+    return choice
+
+
+def _pixels(picture: Path) -> int:
+    """0 for what is no picture, which is said when it is read."""
+    try:
+        width, height = read_size(picture)
+    except InputError:
+        return 0
+    return width * height
+
+
 def _translation(choice: TranslatorChoice) -> Translate:
     if choice.uses_tensorflow:
         command_line.start_tensorflow()
@@ -113,7 +139,7 @@ def translate_all() -> list[str]:
     choice = _choice()
     choice.check()
     plan = _plan()
-    translate = _translation(choice)
+    translate = _translation(_fastest(choice))
     Path(_OUTPUT.value, "compare" if _COMPARE.value else "").mkdir(parents=True, exist_ok=True)
     progress = command_line.progress_bar(len(plan), "picture")
     failures: dict[Path, str] = {}

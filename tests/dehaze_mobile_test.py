@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 from cut_tf.data import open_dataset
 from cut_tf.metrics.temporal import noise_gain
 from cut_tf.settings import Settings
 from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator, newest_version
+from cut_tf.translators.shipped import MOST_TWIN_PIXELS, fast_twin
 
 BOX = Path(__file__).parents[1] / "saved_models" / "dehaze_mobile"
 _SCENES = 8
@@ -93,3 +95,18 @@ def test_twins_draw_the_same_pictures_and_do_not_flicker(scenes, form, least_db)
     assert _gains_db(twin, scenes).mean() >= 3.0
     gain = np.mean([noise_gain(twin, hazy, _NOISE_LEVELS) for hazy, _ in scenes])
     assert gain <= _MOST_NOISE_GAIN, gain
+
+
+@pytest.mark.parametrize("height, width", [(16, 16), (17, 16), (16, 203), (101, 64), (231, 330), (1448, 1447)])
+def test_the_file_that_stands_in_draws_the_same_within_a_level(height, width):
+    """On noise, on blocks of pure colours, which are the hardest, and on a smooth picture; up to the largest size."""
+    pytest.importorskip("ai_edge_litert", reason="the extra mobile (ai-edge-litert) is not installed")
+    twin, saved_model = TFLiteTranslator(fast_twin("dehaze_mobile"), resize=False), SavedModelTranslator(BOX)
+    assert height * width <= MOST_TWIN_PIXELS
+    random = np.random.default_rng(height)
+    noise = random.integers(0, 256, [height, width, 3], np.uint8)
+    blocks = 255 * random.integers(0, 2, [height // 8 + 1, width // 8 + 1, 3], np.uint8)
+    blocks = blocks.repeat(8, 0).repeat(8, 1)[:height, :width]
+    smooth = np.asarray(Image.fromarray(noise[:6, :6]).resize((width, height), Image.Resampling.BICUBIC))
+    for picture in [noise, blocks, smooth] if height < 1000 else [noise]:
+        assert np.abs(twin(picture).astype(int) - saved_model(picture)).max() <= 1

@@ -313,12 +313,56 @@ runpy.run_module("cut_tf.translate", run_name="__main__")
 """
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("ai_edge_litert"), reason="needs the extra mobile")
-def test_a_tflite_file_translates_a_picture_without_tensorflow(tmp_path):
-    model = ROOT / "saved_models/dehaze_mobile/dehaze_mobile_any_float16.tflite"
+_NEEDS_LITERT = pytest.mark.skipif(not importlib.util.find_spec("ai_edge_litert"), reason="needs the extra mobile")
+_BOX = ROOT / "saved_models"
+_TWIN = _BOX / "dehaze_mobile/dehaze_mobile_any_float16.tflite"
+
+
+@_NEEDS_LITERT
+@pytest.mark.parametrize("flag", [f"--tflite={_TWIN}", "--model=dehaze_mobile"])
+def test_a_tflite_file_translates_a_picture_without_tensorflow(tmp_path, flag):
     picture = _picture(40, 57)
     Image.fromarray(picture).save(tmp_path / "a.png")
-    done = subprocess.run([sys.executable, "-c", _WITHOUT_TENSORFLOW, f"--tflite={model}", f"--input={tmp_path}/a.png",
+    done = subprocess.run([sys.executable, "-c", _WITHOUT_TENSORFLOW, flag, f"--input={tmp_path}/a.png",
                            f"--output={tmp_path}/out"], cwd=ROOT, text=True, capture_output=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    np.testing.assert_array_equal(Image.open(tmp_path / "out/a.png"), TFLiteTranslator(model)(picture))
+    np.testing.assert_array_equal(Image.open(tmp_path / "out/a.png"), TFLiteTranslator(_TWIN)(picture))
+
+
+# Without loading any model: pictures stay as they are.
+_CHOOSING = """
+import sys
+from cut_tf import translate
+
+if "--without_runtime" in sys.argv:
+    sys.argv.remove("--without_runtime")
+    sys.modules["ai_edge_litert"] = None
+translate._translation = lambda choice: lambda picture, where: picture
+translate.run()
+"""
+
+
+@_NEEDS_LITERT
+@pytest.mark.parametrize("given, expected", [
+    ([], _TWIN), (["--strength=0.5", "--compare"], _TWIN),
+    (["--tf32"], _BOX / "dehaze_mobile"), (["--without_runtime"], _BOX / "dehaze_mobile"),
+    (["--input={folder}/in"], _BOX / "dehaze_mobile"), (["--input={folder}/large.png"], _BOX / "dehaze_mobile"),
+    (["--model=dehaze"], _BOX / "dehaze"),
+])
+def test_which_file_of_a_model_translates(tmp_path, given, expected):
+    """The .tflite file for one picture of up to 2^21 pixels, the SavedModel for all else."""
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (16, 2**17)).save(tmp_path / "in" / "a.png")
+    Image.new("RGB", (16, 2**17 + 1)).save(tmp_path / "large.png")
+    flags = ["--model=dehaze_mobile", f"--input={tmp_path / 'in' / 'a.png'}", f"--output={tmp_path / 'out'}",
+             *(flag.format(folder=tmp_path) for flag in given)]
+    done = warm_process.run(["-c", _CHOOSING, *flags], ROOT)
+    assert done.returncode == 0, done.stderr
+    assert re.search(rf"^--model=\w+: {re.escape(str(expected))}$", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_what_is_no_picture_is_named_with_a_model_too(tmp_path):
+    (tmp_path / "a.png").write_text("no picture")
+    done = warm_process.run(["-c", _CHOOSING, "--model=dehaze_mobile", f"--input={tmp_path / 'a.png'}",
+                             f"--output={tmp_path / 'out'}"], ROOT)
+    assert done.returncode == 1 and f"error: {tmp_path / 'a.png'}: must be a complete" in done.stderr, done.stderr

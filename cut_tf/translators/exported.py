@@ -148,6 +148,15 @@ class TFLiteTranslator:
         return images.from_unit(output) if self.unit_range else output
 
 
+def can_run_tflite() -> bool:
+    """Whether the runtime of .tflite files is installed: the extra mobile."""
+    try:
+        interpreter_class()
+    except InputError:
+        return False
+    return True
+
+
 def interpreter_class() -> type:
     """ai-edge-litert's interpreter. Raises InputError with advice if it is not installed."""
     try:
