@@ -44,8 +44,8 @@ _RUN = flags.DEFINE_string("run", "", "folder of the run")
 _SAVED_MODEL = flags.DEFINE_string("saved_model", "", "folder of an exported SavedModel, instead of --run")
 _MODEL = flags.DEFINE_string("model", "", "name of a model that comes with cut_tf, instead of --run: "
                              f"{', '.join(shipped_models()) or 'none is installed'}. One picture of up to "
-                             f"{MOST_TWIN_PIXELS} pixels is translated by its .tflite file, which starts faster, if that "
-                             "gives the same within one level and can be run (extra mobile); all else by its SavedModel")
+                             f"{MOST_TWIN_PIXELS} pixels is translated by its .tflite file, which starts faster, if it "
+                             "gives the same within one level and can run (extra mobile); all else by its SavedModel")
 _TFLITE = flags.DEFINE_string("tflite", "", "exported .tflite file, instead of --run")
 _INPUT = flags.DEFINE_string("input", None, "a picture, or a folder of pictures; with --runner also a glob, a manifest "
                              "of one place a line (*.txt), or shards (*.tfrecord, *.tar), all of which may be URLs",
