@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -149,9 +150,41 @@ def replica_batch(global_batch: int, replicas: int) -> int:
     return global_batch // replicas
 
 
-def load_test_images(domain: Domain | None, settings: DataSettings) -> list[np.ndarray]:
-    """The first `test_images` pictures of a domain, resized as in training but not cropped: uint8 [h, w, 3] each."""
+def load_test_images(domain: Domain | None, settings: DataSettings, most: int | None = None) -> Sequence[np.ndarray]:
+    """The first `test_images` pictures of a domain, resized as in training but not cropped: uint8 [h, w, 3] each.
+
+    Those of files are read here, so that what is wrong with them is said at once. Rendered ones take seconds, and are
+    made when the first of them is asked for.
+
+    Args:
+      domain: none if the dataset has no such split, which gives no pictures.
+      settings: preprocessing and number of pictures.
+      most: no more than these; no other limit if None.
+
+    Raises:
+      InputError: if a picture cannot be read.
+    """
     if domain is None:
         return []
-    preprocessing = Preprocessing.of(settings)
-    return [preprocessing.resize(domain.load(index)) for index in range(min(len(domain), settings.test_images))]
+    resize = Preprocessing.of(settings).resize
+    indices = range(min(len(domain), settings.test_images))[:most]
+    if all(domain.origin(index).file_bytes == 0 for index in indices):
+        return _RenderedImages(domain, resize, indices)
+    return [resize(domain.load(index)) for index in indices]
+
+
+class _RenderedImages(Sequence):
+    """Pictures of a domain, all made at the first use."""
+
+    def __init__(self, domain: Domain, prepare: Callable[[np.ndarray], np.ndarray], indices: range) -> None:
+        self._domain, self._prepare, self._indices = domain, prepare, indices
+
+    @functools.cached_property
+    def _images(self) -> list[np.ndarray]:
+        return [self._prepare(self._domain.load(index)) for index in self._indices]
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
+        return self._images[index]

@@ -72,8 +72,8 @@ def _shown(batch: int, rows: np.ndarray, height: int, columns: np.ndarray, width
 
     The graph computes them at each call. Stored, they would take the memory of one channel for every size ever seen.
     """
-    images = tf.range(batch, dtype=tf.int32)[:, None, None] * (height * width)
-    return tf.reshape(images + tf.constant(rows * np.int32(width))[:, None] + tf.constant(columns), [-1])
+    images = np.arange(batch, dtype=np.int32)[:, None, None] * np.int32(height * width)
+    return tf.reshape(tf.constant(images + rows[:, None] * np.int32(width)) + tf.constant(columns), [-1])
 
 
 def _borders(batch: int, height: int, width: int, padding_px: int) -> list[tuple[tf.Tensor, tf.Tensor]]:

@@ -20,6 +20,7 @@ from cut_tf.methods.optimizers import Adam
 from cut_tf.methods.regularization import build_regularization
 from cut_tf.methods.replicas import replica_count, step_variable
 from cut_tf.methods.step_terms import StepRecord, StepTerms, non_finite_message
+from cut_tf.methods.tracing import shared_constants, traced
 from cut_tf.networks.keras_files import save_keras_file
 from cut_tf.settings import Settings
 
@@ -215,10 +216,9 @@ class TranslationMethod(keras.Model):
         step = self.step.assign_add(1)
         if self.ema_generator is not None:
             count = tf.cast(step, tf.float32)
-            # At first the means follow faster. Else the random initial weights would stay in them for thousands of
-            # steps.
+            # At first the means follow faster, or the random initial weights would stay in them for thousands of steps.
             decay = tf.minimum(self.settings.optimizer.ema_decay, (1.0 + count) / (10.0 + count))
-            tf.distribute.get_replica_context().merge_call(self._move_ema, args=(decay,))
+            tf.distribute.get_replica_context().merge_call(self._move_ema, args=(decay, 1.0 - decay))
         if self.loss_scaling.used:
             terms["metric/loss_scale"] = tf.identity(self.loss_scaling.scale)
             bad = [value >= 0.0 for name, value in terms.items() if name.startswith("non_finite/")]
@@ -290,12 +290,12 @@ class TranslationMethod(keras.Model):
             return []
         return [variable for name, variable in self.state().items() if name not in _ALWAYS_COUNTED]
 
-    def _move_ema(self, strategy: tf.distribute.Strategy, decay: tf.Tensor) -> None:
-        def move(mean: tf.Variable, weight: tf.Tensor, decay: tf.Tensor) -> None:
-            mean.assign(mean * decay + tf.cast(weight, mean.dtype) * (1.0 - decay))
+    def _move_ema(self, strategy: tf.distribute.Strategy, decay: tf.Tensor, rest: tf.Tensor) -> None:
+        def move(mean: tf.Variable, weight: tf.Tensor, decay: tf.Tensor, rest: tf.Tensor) -> None:
+            mean.assign(mean * decay + tf.cast(weight, mean.dtype) * rest, read_value=False)
 
         for mean, weight in self._pairs_with_ema(self.ema_generator):
-            strategy.extended.update(mean, move, args=(weight, decay), group=False)
+            strategy.extended.update(mean, move, args=(weight, decay, rest), group=False)
 
     # ---- Keras ----------------------------------------------------------------------------------------------------
 
@@ -328,7 +328,7 @@ class TranslationMethod(keras.Model):
     def _compiled_step(self) -> tuple[Callable, list[str]]:
         """A step of all replicas: (batch, whether to stop) to terms [N]; and their names, filled by the first run."""
         strategy, names = self.distribute_strategy, []
-        step = tf.function(self.train_step, jit_compile=True) if self.settings.devices.xla else self.train_step
+        step = traced(self.train_step, jit_compile=True) if self.settings.devices.xla else self.train_step
 
         def step_of_replica(batch: object, stop: tf.Tensor) -> tf.Tensor:
             terms = {**step(batch), "stop_requested": stop}
@@ -337,11 +337,12 @@ class TranslationMethod(keras.Model):
 
         def step_of_all(batch: object, stop: tf.Tensor) -> tf.Tensor:
             # One vector, so that the replicas exchange their terms once.
-            values = strategy.run(step_of_replica, args=(batch, stop))
+            with shared_constants(strategy):
+                values = strategy.run(step_of_replica, args=(batch, stop))
             means = strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None)
             return tf.concat([means, [self._all_finite(dict(zip(names, tf.unstack(means))))]], 0)
 
-        return step_of_all if self.run_eagerly else tf.function(step_of_all, reduce_retracing=True), names
+        return step_of_all if self.run_eagerly else traced(step_of_all, reduce_retracing=True), names
 
     def get_metrics_result(self) -> dict[str, float]:
         """Keras' hook: the terms of the last step, for the end of the progress bar. Waits for the device."""
@@ -389,8 +390,7 @@ class TranslationMethod(keras.Model):
         state = {"step": self.step, "loss_scale": self.loss_scaling.scale,
                  "finite_steps": self.loss_scaling.finite_steps}
         for name, network in self.networks.items():
-            weights = compat.named_weights(network)
-            state.update({f"{name}/{key}": value for key, value in weights.items()})
+            state.update({f"{name}/{key}": value for key, value in compat.named_weights(network).items()})
             if name in self.optimizers_by_network:
                 slots = compat.optimizer_state(self.optimizers_by_network[name], self.trainable_names(name))
                 state.update({f"optimizer/{name}/{key}": value for key, value in slots.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import types
 
 import keras
 import tensorflow as tf
@@ -20,21 +21,38 @@ class Adam(keras.optimizers.Adam):
     def __init__(self, learning_rate: object = 2e-4, beta_1: float = 0.5, beta_2: float = 0.999,
                  epsilon: float = 1e-8, **kwargs: object) -> None:
         super().__init__(learning_rate=learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, **kwargs)
+        self._shared = types.SimpleNamespace(inside=False, values=None)
 
     def update_step(self, gradient: tf.Tensor, variable: object, learning_rate: tf.Tensor | None = None) -> None:
         """One variable's update, fused. Keras 2 passes no learning rate."""
-        rate = tf.cast(self.learning_rate if learning_rate is None else learning_rate, tf.float64)
-        step = tf.cast(self.iterations + 1, tf.float64)
-        # 1 - beta**step loses five digits in float32 at step 1, hence float64.
-        mean_correction = 1.0 - tf.pow(tf.constant(self.beta_1, tf.float64), step)
-        square_root = tf.sqrt(1.0 - tf.pow(tf.constant(self.beta_2, tf.float64), step))
+        rate, epsilon = self._corrected(self.learning_rate if learning_rate is None else learning_rate)
         mean, square = compat.adam_slots(self, variable)
         tf.raw_ops.ResourceApplyAdam(
             var=compat.raw_variable(variable).handle, m=mean.handle, v=square.handle,
             # The rate and epsilon contain the bias correction already, so the kernel's own correction is switched off.
-            beta1_power=0.0, beta2_power=0.0, lr=tf.cast(rate * square_root / mean_correction, tf.float32),
-            beta1=self.beta_1, beta2=self.beta_2, epsilon=tf.cast(self.epsilon * square_root, tf.float32),
+            beta1_power=0.0, beta2_power=0.0, lr=rate, beta1=self.beta_1, beta2=self.beta_2, epsilon=epsilon,
             grad=tf.cast(gradient, tf.float32))
+
+    def apply_gradients(self, *args: object, **kwargs: object) -> object:
+        """As Keras' own. What all weights share is computed once, which keeps a step's graph small."""
+        self._shared.inside = True
+        try:
+            return super().apply_gradients(*args, **kwargs)
+        finally:
+            self._shared.inside, self._shared.values = False, None
+
+    def _corrected(self, learning_rate: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Rate and epsilon with the bias correction of this step, float32 scalars."""
+        if self._shared.values is not None:
+            return self._shared.values
+        rate, step = tf.cast(learning_rate, tf.float64), tf.cast(self.iterations + 1, tf.float64)
+        # 1 - beta**step loses five digits in float32 at step 1, hence float64.
+        mean_correction = 1.0 - tf.pow(tf.constant(self.beta_1, tf.float64), step)
+        square_root = tf.sqrt(1.0 - tf.pow(tf.constant(self.beta_2, tf.float64), step))
+        values = (tf.cast(rate * square_root / mean_correction, tf.float32),
+                  tf.cast(self.epsilon * square_root, tf.float32))
+        self._shared.values = values if self._shared.inside else None
+        return values
 
 
 class EpochSchedule(keras.optimizers.schedules.LearningRateSchedule):

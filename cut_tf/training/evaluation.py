@@ -27,8 +27,8 @@ COLLAPSE_RATIO = 0.1
 class TestSet(NamedTuple):
     """Fixed pictures: uint8 [h, w, 3] each. `targets` belong to `sources` if `paired`."""
 
-    sources: list[np.ndarray]
-    targets: list[np.ndarray]
+    sources: Sequence[np.ndarray]
+    targets: Sequence[np.ndarray]
     paired: bool
 
 

@@ -232,10 +232,9 @@ class Run:
     def _test_set(self) -> TestSet:
         """The test split, or the first training pictures where there is none."""
         data: TranslationData = self.data
-        sources = load_test_images(data.test_source or data.source, self.settings.data)
-        targets = load_test_images(data.test_target or data.target, self.settings.data)
-        if not data.test_paired and self.extractor is None:
-            sources, targets = sources[:_PREVIEW_PICTURES], targets[:_PREVIEW_PICTURES]
+        most = None if data.test_paired or self.extractor is not None else _PREVIEW_PICTURES
+        sources, targets = (load_test_images(domain, self.settings.data, most) for domain in
+                            (data.test_source or data.source, data.test_target or data.target))
         return TestSet(sources, targets, data.test_paired)
 
     def _final_metrics(self, test_set: TestSet, evaluator: callbacks.Evaluator | None) -> dict[str, dict[str, float]]:

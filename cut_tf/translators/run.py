@@ -145,7 +145,7 @@ def translate_in_tiles(translate: Callable[[np.ndarray], tf.Tensor], picture: np
 def compile_generator(generator: keras.Model) -> tf.types.experimental.GenericFunction:
     """uint8 [1, H, W, 3] to uint8 of the same shape, traced once for all sizes."""
 
-    @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)])
+    @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)], autograph=False)
     def translate(picture: tf.Tensor) -> tf.Tensor:
         with fast_at_any_size():
             return images.to_bytes(generator(images.from_bytes(picture), training=False))

@@ -260,3 +260,25 @@ def test_load_test_images():
     assert [picture.shape for picture in pictures] == [(48, 36, 3)] * 3
     assert len(pipeline.load_test_images(FakeDomain(2, 0), settings)) == 2
     assert pipeline.load_test_images(None, settings) == []
+    assert len(pipeline.load_test_images(FakeDomain(5, 0), settings, most=2)) == 2
+
+
+def test_rendered_test_images_are_made_when_they_are_needed():
+    class Rendered(FakeDomain):
+        def origin(self, index):
+            return Origin(self.name(index), 0)
+
+    class Stored(FakeDomain):
+        def origin(self, index):
+            return Origin(self.name(index), 7)
+
+    settings = DataSettings(preprocess="none", test_images=3)
+    rendered, stored = Rendered(5, 0), Stored(5, 0)
+    later, now = (pipeline.load_test_images(domain, settings) for domain in (rendered, stored))
+    assert not rendered.loads and stored.loads == {0: 1, 1: 1, 2: 1} and len(later) == 3
+    for _ in range(2):
+        np.testing.assert_array_equal(later[1:], now[1:])
+        assert [picture.shape for picture in later] == [picture.shape for picture in now]
+    assert rendered.loads == stored.loads
+    with pytest.raises(InputError, match="picture_2: is broken"):
+        pipeline.load_test_images(Stored(5, 0, broken=2), settings)

@@ -52,6 +52,25 @@ def test_adam_equals_algorithm_1(beta_1):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-9)
 
 
+def test_steps_in_one_graph_have_their_own_corrections():
+    """What the weights of a step share must not be shared by the next step."""
+    gradients, optimizer = _gradients(3), Adam(_RATE, _BETA_1, _BETA_2)
+    weights = [tf.Variable(tf.zeros([6])), tf.Variable(tf.ones([6]))]
+    compat.build_optimizer(optimizer, weights)
+
+    @tf.function
+    def steps():
+        for gradient in gradients:
+            compat.apply_summed_gradients(optimizer, [tf.constant(gradient, tf.float32)] * 2, weights)
+
+    steps()
+    expected = _algorithm_1(np.zeros(6), gradients, np.full(3, _RATE))[-1]
+    for start, weight in enumerate(weights):
+        np.testing.assert_allclose(weight - float(start), expected, rtol=1e-5, atol=2e-7)
+    rates = [node for node in steps.get_concrete_function().graph.get_operations() if node.type == "Pow"]
+    assert len(rates) == 2 * len(gradients)  # of each step, not of each weight
+
+
 def test_default_arguments_are_those_of_the_official_code():
     gradients = _gradients(3)
     np.testing.assert_array_equal(_run(Adam(), gradients), _run(Adam(2e-4, 0.5, 0.999, 1e-8), gradients))

@@ -9,12 +9,13 @@
     translate --sizes_px=256,512,1024                                Keras model, SavedModel and TFLite at growing sizes
     tflite --run=DIR --sizes_px=256,512                              SavedModel and TFLite: time, size, memory, quality
     serving --server=HOST:PORT --model=NAME --parallel=1,4,16        a server under load: latencies, pictures a second
+    start --repeats=5                                                help, a first translation, a first training step
     report --method=cut,fastcut --precision=float32,bfloat16         train_step, layers and translate, as Markdown
 
-Rows of train_step, scaling, losses, translate and tflite come from processes of their own, the others of a command
-from one process, taken in turns. Medians over --repeats after a warm-up, with the smallest and the largest value.
---json prints one object per row. Memory is the GPU's where there is one, else the process'. Forms for CPUs alone
-are not measured on a GPU.
+Rows of train_step, scaling, losses, translate, tflite and start come from processes of their own, the others of a
+command from one process, taken in turns. Medians over --repeats after a warm-up (start: without), with the smallest
+and the largest value. --json prints one object per row. Memory is the GPU's where there is one, else the process'.
+Forms for CPUs alone are not measured on a GPU.
 """
 
 from __future__ import annotations

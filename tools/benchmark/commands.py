@@ -23,6 +23,7 @@ from tools.benchmark import (
     report as benchmark_report,
     scaling as benchmark_scaling,
     serving as benchmark_serving,
+    start as benchmark_start,
     step as benchmark_step,
     tflite as benchmark_tflite,
     translate as benchmark_translate,
@@ -153,6 +154,11 @@ def serving() -> Iterator[dict]:
     return benchmark_serving.recorded(rows, Path(asked.CSV.value)) if asked.CSV.value else rows
 
 
+def start() -> Iterator[dict]:
+    """From the start of a process to its first result."""
+    return benchmark_start.rows(asked.REPEATS.value)
+
+
 def layers() -> Iterator[dict]:
     """Layers and losses against their naive forms; deformable convolution against an ordinary one, as in AECR-Net."""
     size_px, batch, ngf = asked.SIZE.value or 256, asked.BATCH.value or 1, asked.NGF.value or 64
@@ -195,4 +201,5 @@ COMMANDS = {"train_step": Command(train_step, benchmark_step.line),
             "translate": Command(translate, benchmark_translate.line),
             "tflite": Command(tflite, benchmark_tflite.line),
             "serving": Command(serving, benchmark_serving.line),
+            "start": Command(start, benchmark_start.line),
             "report": Command(report, lambda row: row["markdown"])}
