@@ -132,7 +132,7 @@ def test_tflite_measures_every_form_of_a_run(tmp_path, tiny_settings):
 
 REFUSED = {
     "speed": "the command must be one of train_step, scaling, losses, input, layers, stiefel, translate, tflite, "
-             "serving, report, found speed",
+             "serving, start, report, found speed",
     "train_step --method=pix2pix": "--method must be of cut, fastcut,",
     "train_step --precision=int8": "--precision must be of float32, bfloat16, float16, found int8",
     "scaling --method=cut,odcr": "--method must be one of them for this command, found cut,odcr",
