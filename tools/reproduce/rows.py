@@ -80,7 +80,8 @@ def select_rows(suite: str, names: Sequence[str], common: Sequence[str]) -> tupl
         if name not in known:
             raise InputError(f"--rows must be names out of {', '.join(known)} with --suite={suite}, found {name!r}")
     shared = settings_of(common)
-    values = {"last_layer": shared.patch_nce.layers()[-1], "batch_size": shared.data.batch_size}
+    values = {"last_layer": shared.patch_nce.layers()[-1], "batch_size": shared.data.batch_size,
+              "teacher": shared.distill.teacher}
     rows, same, seen = [], {}, {}
     for row in SUITES[suite].rows:
         if names and row.name not in names:

@@ -15,7 +15,7 @@ class Row(NamedTuple):
       name: in file names and in `--rows`.
       label: in the report.
       flags: of `cut_tf.train`, after those of the base flagfile. {last_layer} stands for the last of the common
-        --nce_layers, {batch_size} for the common --batch_size.
+        --nce_layers, {batch_size} and {teacher} for the common flags of these names.
       trained: whether it is measured once per seed; else `name` is `input` or one of `cut_tf.baselines.BASELINES`.
       paper: the paper's numbers, in the order of the suite's `paper`; empty if it gives none.
     """
@@ -190,7 +190,25 @@ _HAZE_ABLATION = Suite((
     "flagfile in turn. Clear: the outputs for the test pictures without haze against these pictures themselves."),
     bases=("haze_ablation", "haze_ablation"), constant_epochs=4, clear=True)
 
+_NEAR = ("--method=paired", "--contrastive_form=positives")
+# What a light generator learns from, besides the clear pictures: the outputs of --set=teacher=RUN, or features.
+_LIGHT = Suite((
+    Row("input", "hazy input", trained=False),
+    Row("dark_channel_prior", "DCP", trained=False),
+    Row("paired", "clear pictures", ("--method=paired",)),
+    Row("distill", "pictures of the teacher", ("--method=distill",)),
+    Row("teacher", "clear pictures, near them in the teacher's features",
+        (*_NEAR, "--contrastive_features=run:{teacher}", "--contrastive_weight=0.1")),
+    Row("hed", "clear pictures, near them in HED's features",
+        (*_NEAR, "--contrastive_features=hed", "--contrastive_weight=0.05")),
+    Row("hed_ratio", "the same, and far from the hazy ones",
+        ("--method=paired", "--contrastive_features=hed", "--contrastive_weight=0.01")),
+), source=(
+    "Rows: what the light generator is trained with; the weights of feature losses are those of the rows' flags, chosen "
+    "so that these losses are about half as large as the L1 loss."),
+    bases=("haze_ablation", "haze_ablation"), constant_epochs=4, clear=True)
+
 
 SUITES: dict[str, Suite] = {"dehazing": _DEHAZING, "alignment": _ALIGNMENT, "features": _FEATURES, "speed": _SPEED,
                             "ablation": _ABLATION, "unpaired": _UNPAIRED, "aecr-ablation": _AECR,
-                            "haze-ablation": _HAZE_ABLATION}
+                            "haze-ablation": _HAZE_ABLATION, "light": _LIGHT}
