@@ -48,7 +48,7 @@ def _settings(suite: str, *common: str) -> dict[str, Settings]:
 def test_every_row_has_possible_settings_of_its_own_and_the_papers_numbers(suite, scenes):
     base = SUITES[suite].bases[not scenes]
     common = command_line.with_flagfile_paths([f"--flagfile={base}"]) if base else []
-    rows, same = reproduce_rows.select_rows(suite, [], common)
+    rows, same = reproduce_rows.select_rows(suite, [], common, "runs/teacher" if suite == "light" else "")
     assert not same or suite == "dehazing", same
     assert len({row.name for row in SUITES[suite].rows}) == len(SUITES[suite].rows)
     assert all(len(row.paper) in (0, len(SUITES[suite].paper)) for row in rows)
@@ -103,6 +103,26 @@ def test_rows_of_the_ablation_of_aecr_net():
         "positives": (True, True, 0.1, "positives", 1, 1), "full": (True, True, 0.1, "ratio", 1, 1),
         "rate_1_r": (True, True, 0.1, "ratio", 1, 6), "rate_r_1": (True, True, 0.1, "ratio", 6, 1),
         "rate_r_r": (True, True, 0.1, "ratio", 6, 6)}
+
+
+def test_rows_of_the_light_generator():
+    """Where each of them gets its target and its features from."""
+    rows, _ = reproduce_rows.select_rows("light", [], [], "runs/gunet")
+    settings = {row.name: reproduce_rows.settings_of(row.flags) for row in rows if row.trained}
+    assert {name: (found.train.method, found.distill.teacher) for name, found in settings.items()} == {
+        name: ("distill", "runs/gunet") if name == "distill" else ("paired", "") for name in settings}
+    features = {name: found.contrastive for name, found in settings.items() if found.contrastive.contrastive_weight}
+    assert {name: (found.contrastive_features, found.contrastive_form) for name, found in features.items()} == {
+        "teacher": ("run:runs/gunet", "positives"), "hed": ("hed", "positives"), "hed_ratio": ("hed", "ratio")}
+
+
+@pytest.mark.parametrize("suite, rows, teacher, finding", [
+    ("light", [], "", "--teacher must be the folder of a run with rows distill, teacher of --suite=light, found ''"),
+    ("light", ["paired", "hed"], "runs/a", "--teacher must be empty without rows that have one of --suite=light"),
+    ("dehazing", [], "runs/a", "--teacher must be empty without rows that have one of --suite=dehazing")])
+def test_a_teacher_belongs_to_rows_that_have_one(suite, rows, teacher, finding):
+    with pytest.raises(InputError, match=finding):
+        reproduce_rows.select_rows(suite, rows, [], teacher)
 
 
 def test_a_suite_may_keep_all_its_checkpoints_and_lower_its_rate_from_the_start(tmp_path):

@@ -9,6 +9,7 @@
     features         how well hazy and clear pictures can be told apart in the layers of untrained encoders
     haze-ablation    what each degradation of hazed training pictures is worth (--haze_preset=real), by PSNR, SSIM,
                      CIEDE2000, and by how little clear pictures change
+    light            what a light generator learns from: clear pictures, those of --teacher, features of frozen networks
     speed            seconds and memory of training steps, as ratios to CycleGAN
 
 Each run is a process of its own. Trained rows have the same number of steps: --steps, or what fits into
@@ -67,6 +68,7 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_string("feature_extractor", "", "features of FID and KID as for cut_tf.evaluate: inception, random, "
                         "run:DIR, a SavedModel; empty means random in the suites ablation and unpaired, and no FID in "
                         "the others", flag_values=flag_values)
+    flags.DEFINE_string("teacher", "", "folder of the run that rows of --suite=light learn from", flag_values=flag_values)
 
 
 def _options(flag_values: flags.FlagValues) -> Options:
@@ -77,7 +79,7 @@ def _options(flag_values: flags.FlagValues) -> Options:
         raise InputError(f"--seeds must be integers with commas between, found {found!r}") from error
     return Options(flag_values.suite, flag_values.dataset, Path(flag_values.output), seeds, tuple(flag_values.rows),
                    flag_values.base, flag_values.steps, flag_values.budget_minutes, tuple(flag_values.set),
-                   flag_values.feature_extractor)
+                   flag_values.feature_extractor, flag_values.teacher)
 
 
 def main(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> int:

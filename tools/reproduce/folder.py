@@ -36,6 +36,7 @@ class Options:
     budget_minutes: float = 0
     assignments: tuple[str, ...] = ()
     feature_extractor: str = ""
+    teacher: str = ""
 
     def check(self) -> None:
         """Raises InputError naming the flag if a value is not possible with any suite."""
@@ -55,7 +56,7 @@ class Options:
             ("suite", self.suite), ("dataset", self.dataset), ("output", self.output),
             ("seeds", ",".join(map(str, self.seeds))), ("rows", ",".join(self.rows)), ("base", self.base),
             ("steps", self.steps), ("budget_minutes", self.budget_minutes),
-            ("feature_extractor", self.feature_extractor)) if value]
+            ("feature_extractor", self.feature_extractor), ("teacher", self.teacher)) if value]
         return shlex.join(["python", "-m", "tools.reproduce", *words, *(f"--set={item}" for item in self.assignments)])
 
 
@@ -79,7 +80,7 @@ class Reproduction:
         self._base = _flagfile(base) if base else []
         self._common = [*self._base, *set_flags(options.assignments)]
         settings = settings_of([*self._common, f"--dataset={options.dataset}"])
-        self._rows, self._same = select_rows(options.suite, options.rows, self._common)
+        self._rows, self._same = select_rows(options.suite, options.rows, self._common, options.teacher)
         self._trained = [row for row in self._rows if row.trained]
         self._runs: list[tuple[Row, int | None]] = [(row, None) for row in self._rows if not row.trained]
         self._runs += [(row, seed) for seed in options.seeds for row in self._trained]

@@ -60,28 +60,32 @@ def set_flags(assignments: Sequence[str]) -> list[str]:
     return [f"--{assignment}" for assignment in assignments]
 
 
-def select_rows(suite: str, names: Sequence[str], common: Sequence[str]) -> tuple[list[Row], dict[str, str]]:
+def select_rows(suite: str, names: Sequence[str], common: Sequence[str],
+                teacher: str = "") -> tuple[list[Row], dict[str, str]]:
     """The rows to compute, in the order of the suite.
 
     Args:
       suite: a name in SUITES.
       names: of the wanted rows; all if empty.
       common: flags that all trained rows share. With them, rows may have become the same.
+      teacher: folder of a run, for rows that learn from one.
 
     Returns:
       The rows, with all flags spelt out, and by name those left out because all their settings are those of another
       row, whose name is the value.
 
     Raises:
-      InputError: if a name is not in the suite, or if a row's settings are not possible.
+      InputError: if a name is not in the suite, if a row's settings are not possible, or if a row wants a teacher and
+        there is none, or the other way round.
     """
     known = [row.name for row in SUITES[suite].rows]
     for name in names:
         if name not in known:
             raise InputError(f"--rows must be names out of {', '.join(known)} with --suite={suite}, found {name!r}")
+    _check_teacher(suite, [row for row in SUITES[suite].rows if not names or row.name in names], teacher)
     shared = settings_of(common)
     values = {"last_layer": shared.patch_nce.layers()[-1], "batch_size": shared.data.batch_size,
-              "teacher": shared.distill.teacher}
+              "teacher": teacher}
     rows, same, seen = [], {}, {}
     for row in SUITES[suite].rows:
         if names and row.name not in names:
@@ -95,3 +99,10 @@ def select_rows(suite: str, names: Sequence[str], common: Sequence[str]) -> tupl
                 continue
         rows.append(row)
     return rows, same
+
+
+def _check_teacher(suite: str, rows: Sequence[Row], teacher: str) -> None:
+    taught = [row.name for row in rows if any("{teacher}" in flag for flag in row.flags)]
+    if bool(taught) != bool(teacher):
+        rule = f"the folder of a run with rows {', '.join(taught)}" if taught else "empty without rows that have one"
+        raise InputError(f"--teacher must be {rule} of --suite={suite}, found {teacher!r}")

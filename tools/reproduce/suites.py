@@ -15,7 +15,8 @@ class Row(NamedTuple):
       name: in file names and in `--rows`.
       label: in the report.
       flags: of `cut_tf.train`, after those of the base flagfile. {last_layer} stands for the last of the common
-        --nce_layers, {batch_size} and {teacher} for the common flags of these names.
+        --nce_layers, {batch_size} for the common --batch_size, {teacher} for the --teacher of
+        `tools.reproduce`.
       trained: whether it is measured once per seed; else `name` is `input` or one of `cut_tf.baselines.BASELINES`.
       paper: the paper's numbers, in the order of the suite's `paper`; empty if it gives none.
     """
@@ -191,12 +192,12 @@ _HAZE_ABLATION = Suite((
     bases=("haze_ablation", "haze_ablation"), constant_epochs=4, clear=True)
 
 _NEAR = ("--method=paired", "--contrastive_form=positives")
-# What a light generator learns from, besides the clear pictures: the outputs of --set=teacher=RUN, or features.
+# What a light generator learns from: clear pictures, the outputs of a teacher, features of frozen networks.
 _LIGHT = Suite((
     Row("input", "hazy input", trained=False),
     Row("dark_channel_prior", "DCP", trained=False),
     Row("paired", "clear pictures", ("--method=paired",)),
-    Row("distill", "pictures of the teacher", ("--method=distill",)),
+    Row("distill", "pictures of the teacher", ("--method=distill", "--teacher={teacher}")),
     Row("teacher", "clear pictures, near them in the teacher's features",
         (*_NEAR, "--contrastive_features=run:{teacher}", "--contrastive_weight=0.1")),
     Row("hed", "clear pictures, near them in HED's features",
