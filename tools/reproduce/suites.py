@@ -62,9 +62,11 @@ _FASTCUT = ("--method=cut", "--nce_weight=10", "--nce_identity_weight=0", "--l1_
             "--flip_equivariance")
 _CUT_PAPER = "Park et al., ECCV 2020"
 
+_TENTH = "--nce_weight=0.1"
 
-def _odcr(name: str, label: str, **settings: str) -> Row:
-    return Row(name, label, ("--method=odcr", *(f"--wpnce_{key}={value}" for key, value in settings.items())))
+
+def _odcr(name: str, label: str, *flags: str, **settings: str) -> Row:
+    return Row(name, label, ("--method=odcr", *flags, *(f"--wpnce_{key}={value}" for key, value in settings.items())))
 
 
 _DEHAZING = Suite((
@@ -72,6 +74,7 @@ _DEHAZING = Suite((
     Row("dark_channel_prior", "DCP", trained=False),
     Row("cut", "CUT", ("--method=cut",)),
     Row("fastcut", "FastCUT", ("--method=cut", "--nce_weight=10", "--nce_identity_weight=0", "--flip_equivariance")),
+    Row("cyclegan", "CycleGAN", ("--method=cyclegan",)),
     _odcr("odcr", f"ODCR ({_DEFAULT.wpnce_roles} roles, {_DEFAULT.wpnce_scale}, {_DEFAULT.wpnce_form} form)"),
     _odcr("odcr_printed_roles", "ODCR, printed roles", roles="printed"),
     _odcr("odcr_softmax", "ODCR, softmax", scale="softmax"),
@@ -80,6 +83,9 @@ _DEHAZING = Suite((
     _odcr("odcr_normalise_after", "ODCR, normalise after", scale="normalise_after"),
     _odcr("odcr_printed_form", "ODCR, printed form", form="printed"),
     _odcr("odcr_decoupled", "ODCR, decoupled form, max1 (ours)", form="decoupled", scale="max1"),
+    _odcr("odcr_tenth", "ODCR, a tenth of the contrast", _TENTH),
+    _odcr("odcr_decoupled_tenth", "ODCR, decoupled form, max1 (ours), a tenth of the contrast", _TENTH,
+          form="decoupled", scale="max1"),
     _odcr("odcr_literal", "ODCR, as printed", roles="printed", scale="softmax", form="printed"),
 ))
 
@@ -205,8 +211,8 @@ _LIGHT = Suite((
     Row("hed_ratio", "the same, and far from the hazy ones",
         ("--method=paired", "--contrastive_features=hed", "--contrastive_weight=0.01")),
 ), source=(
-    "Rows: what the light generator is trained with; the weights of feature losses are those of the rows' flags, chosen "
-    "so that these losses are about half as large as the L1 loss."),
+    "Rows: what the light generator learns from. The weights of the feature losses were chosen so that these are about "
+    "half as large as the L1 loss."),
     bases=("haze_ablation", "haze_ablation"), constant_epochs=4, clear=True)
 
 
