@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from cut_tf.common.errors import InputError
 from cut_tf.settings import Settings
 from tests import warm_process
 from tools.plots import record
-from tools.plots.results import Evaluation, Latency, Load, Share, read_rows, to_csv
+from tools.plots.results import Evaluation, Latency, Load, MethodEvaluation, Share, read_rows, to_csv
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
@@ -56,6 +57,15 @@ def test_figures_show_the_numbers():
     with pytest.raises(InputError, match="same steps"):
         figures.psnr_over_steps(rows[:-2] + rows[-1:])
 
+    curves = [MethodEvaluation(method, seed, step, level + seed + step)
+              for method, level in (("CUT", 10.0), ("ODCR", 20.0)) for seed in (0, 2) for step in (1, 2)]
+    axes = figures.psnr_of_methods(curves, rows[-1:]).axes[0]
+    lines = {line.get_label(): line for line in axes.lines}
+    np.testing.assert_allclose(lines["ODCR"].get_xydata(), [[1, 22], [2, 23]])
+    np.testing.assert_allclose(lines["hazy input"].get_ydata(), [8, 8])
+    with pytest.raises(InputError, match="same steps"):
+        figures.psnr_of_methods(curves[:-1], rows[-1:])
+
     axes = figures.shares_of_the_ceiling([Share("a", "float32", 90), Share("a", "bfloat16", 80),
                                           Share("b", "float32", 70)]).axes[0]
     assert [bar.get_height() for bar in axes.patches] == [90, 70, 80]
@@ -75,9 +85,31 @@ def test_all_pictures_are_drawn_from_the_results_of_the_documentation(tmp_path):
     pytest.importorskip("matplotlib", reason="pip install '.[plots]'")
     ended = warm_process.run(["-m", "tools.plots", f"--results={RESULTS}", "--output=pictures"], tmp_path)
     assert ended.returncode == 0, ended.stderr
-    for name in ("quickstart_psnr", "phones", "ceiling", "serving"):
+    for name in ("quickstart_psnr", "odcr_psnr", "phones", "ceiling", "serving"):
         with Image.open(io.BytesIO((tmp_path / "pictures" / f"{name}.png").read_bytes())) as picture:
             assert picture.size == (1050, 570) and len(picture.convert("RGB").getcolors(1 << 20)) > 10
+
+
+def test_the_psnr_of_a_suite_is_recorded(tmp_path):
+    """By label and seed, in the order of the suite; the weights that are not averaged are left out."""
+    with pytest.raises(InputError, match="--suite must be an output of tools.reproduce, found no plan in"):
+        record.evaluations_of_suite(tmp_path)
+    (tmp_path / "plan.json").write_text(json.dumps({"asked": {"suite": "dehazing"}}))
+    (tmp_path / "results").mkdir()
+    for row, seed in (("odcr", 1), ("cut", 1), ("odcr", 0), ("input", None)):
+        name = row if seed is None else f"{row}_seed{seed}"
+        (tmp_path / "results" / f"{name}.json").write_text(json.dumps(
+            {"row": row, "seed": seed, "metrics": {}, "machine": {}}))
+        if seed is not None:
+            run = tmp_path / "runs" / name
+            run.mkdir(parents=True)
+            (run / "settings.json").write_text(Settings.of(seed=seed).to_json())
+            with tf.summary.create_file_writer(str(run / "events")).as_default():
+                tf.summary.scalar("eval_raw/psnr", 3.0, 8)
+                tf.summary.scalar("eval_ema/psnr", 10.0 + seed, 8)
+    found = record.evaluations_of_suite(tmp_path)
+    assert [row[1:] for row in found] == [(1, 8, 11.0), (0, 8, 10.0), (1, 8, 11.0)]
+    assert [row.method.split()[0] for row in found] == ["CUT", "ODCR", "ODCR"]
 
 
 def test_the_psnr_of_runs_is_recorded(tmp_path):

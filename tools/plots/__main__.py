@@ -2,7 +2,8 @@
 
     python -m tools.plots [--results=docs/results] [--output=docs/images]
 
-quickstart_psnr.csv becomes quickstart_psnr.png (`tools.plots.record` writes it from runs), serving.csv serving.png
+quickstart_psnr.csv becomes quickstart_psnr.png, odcr_psnr.csv odcr_psnr.png (`tools.plots.record` writes both from
+runs), serving.csv serving.png
 (`tools.benchmark serving --csv` writes it), phones.csv phones.png and ceiling.csv ceiling.png. The last two files hold
 figures of the tables in docs/phones.md and docs/speed.md.
 """
@@ -18,7 +19,7 @@ from absl import flags
 from cut_tf import command_line
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import replace_file
-from tools.plots.results import Evaluation, Latency, Load, Share, read_rows
+from tools.plots.results import Evaluation, Latency, Load, MethodEvaluation, Share, read_rows
 
 _RESULTS = flags.DEFINE_string("results", "docs/results", "folder of the recorded results")
 _OUTPUT = flags.DEFINE_string("output", "docs/images", "folder of the pictures; made if it is not there")
@@ -28,12 +29,15 @@ _DOTS_PER_INCH = 150
 def draw_all(results: Path, output: Path) -> list[Path]:
     """Draws all pictures, and returns their paths. Raises InputError for missing or damaged results."""
     rows = {name: read_rows(results / f"{name}.csv", row_type) for name, row_type in
-            (("quickstart_psnr", Evaluation), ("phones", Latency), ("ceiling", Share), ("serving", Load))}
+            (("quickstart_psnr", Evaluation), ("odcr_psnr", MethodEvaluation), ("phones", Latency), ("ceiling", Share),
+             ("serving", Load))}
     try:
         from tools.plots import figures
     except ImportError as error:
         raise InputError(f"pictures need matplotlib: pip install '.[plots]' ({error})") from error
+    hazy = [row for row in rows["quickstart_psnr"] if row.weights == "input"]
     drawn = {"quickstart_psnr": figures.psnr_over_steps(rows["quickstart_psnr"]),
+             "odcr_psnr": figures.psnr_of_methods(rows["odcr_psnr"], hazy),
              "phones": figures.latency_against_psnr(rows["phones"]),
              "ceiling": figures.shares_of_the_ceiling(rows["ceiling"]),
              "serving": figures.latency_over_parallelism(rows["serving"])}

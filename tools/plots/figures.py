@@ -11,12 +11,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from cut_tf.common.errors import InputError
-from tools.plots.results import Evaluation, Latency, Load, Share
+from tools.plots.results import Evaluation, Latency, Load, MethodEvaluation, Share
 
 _SIZE_INCHES = (7.0, 3.8)
 # Okabe and Ito's colours, which people with colour blindness can tell apart.
 _BLUE, _ORANGE, _GREEN, _PINK, _GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#666666"
-_COLOURS = (_BLUE, _ORANGE, _GREEN, _PINK)
+_COLOURS = (_BLUE, _ORANGE, _GREEN, _PINK, "#D55E00", "#56B4E9")
 _BAR_WIDTH = 0.38
 _DOT_AREA = 60  # square points
 
@@ -44,7 +44,30 @@ def psnr_over_steps(rows: Sequence[Evaluation]) -> plt.Figure:
     return figure
 
 
-def _by_seed(rows: Sequence[Evaluation]) -> tuple[np.ndarray, np.ndarray]:
+def psnr_of_methods(rows: Sequence[MethodEvaluation], inputs: Sequence[Evaluation]) -> plt.Figure:
+    """Mean over the seeds of each method's PSNR, with a band from the least to the greatest seed.
+
+    Args:
+      rows: evaluations; every seed of a method at the same steps.
+      inputs: of the hazy input.
+
+    Raises:
+      InputError: if the seeds of a method were not evaluated at the same steps.
+    """
+    figure, axes = _axes("training step", "PSNR on 48 held-out scenes, dB")
+    for method, colour in zip(dict.fromkeys(row.method for row in rows), _COLOURS):
+        steps, values = _by_seed([row for row in rows if row.method == method])
+        axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+        axes.plot(steps, values.mean(axis=0), color=colour, label=method)
+    axes.axhline(np.mean([row.psnr_db for row in inputs]), color=_GREY, linestyle="--", label="hazy input")
+    seeds = len({row.seed for row in rows})
+    axes.set_title(f"Without pairs, the quickstart's generator: mean and range of {seeds} seeds")
+    axes.set_xlim(0, max(row.step for row in rows))
+    axes.legend(loc="lower right", ncols=2, frameon=False, fontsize=8)
+    return figure
+
+
+def _by_seed(rows: Sequence[Evaluation | MethodEvaluation]) -> tuple[np.ndarray, np.ndarray]:
     """Steps [N] and PSNR [seeds, N]."""
     curves = {seed: sorted((row.step, row.psnr_db) for row in rows if row.seed == seed)
               for seed in sorted({row.seed for row in rows})}

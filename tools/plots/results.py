@@ -23,6 +23,15 @@ class Evaluation(NamedTuple):
     psnr_db: float
 
 
+class MethodEvaluation(NamedTuple):
+    """PSNR in dB of a method's output on test pairs, EMA weights at one step; `method` is a label."""
+
+    method: str
+    seed: int
+    step: int
+    psnr_db: float
+
+
 class Latency(NamedTuple):
     """A .tflite file: milliseconds a picture, MB, and PSNR in dB of its output against the generator's."""
 
