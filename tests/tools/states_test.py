@@ -104,6 +104,18 @@ def test_every_reading_and_layer_has_its_row(found):
         assert 0.0 <= row["accuracy"] <= 1.0 and abs(row["weights_correlation"]) <= 1.0
 
 
+def test_states_of_cut_are_asked_with_an_orthonormal_projector_too(tiny_settings, batch):
+    """Its content is found in the hazy pictures, its haze question is answered by clear ones; ODCR has its own."""
+    method = _method(tiny_settings(nce_identity_weight=0.0, nce_layers="0,4,8"))
+    state = states.State(method, batch)
+    hazy, clear = (state.losses(pictures) for pictures in (batch.hazy, batch.clear))
+    for term in (states.ORTHONORMAL, states.ORTHONORMAL_CONTENT):
+        assert float(hazy[term, "all"]) < float(clear[term, "all"]), term
+    assert float(hazy[states.HAZE_QUESTION, "all"]) > float(clear[states.HAZE_QUESTION, "all"])
+    rows = [row["term"] for row in state.terms()]
+    assert rows[-4:] == [states.ORTHONORMAL, states.ORTHONORMAL_CONTENT, states.HAZE_QUESTION, states.L1_IDENTITY]
+
+
 def test_layers_add_up_and_weights_of_the_loss_count(tiny_settings, batch):
     """PatchNCE of all layers is the mean of the layers', times its weight, in value as in training."""
     method = _method(tiny_settings(nce_weight=3.0, nce_identity_weight=0.0, nce_layers="0,4,8"))

@@ -22,6 +22,7 @@ from cut_tf.methods import build_method
 from cut_tf.methods.cut import CUT
 from cut_tf.methods.odcr import ODCR, Compared
 from cut_tf.networks.heads.feature_classifier import CLEAR, HAZY
+from cut_tf.networks.heads.orthogonal_projector import OrthogonalPatchProjector
 from cut_tf.networks.heads.patch_projector import draw_patch_ids, normalise
 from cut_tf.settings import Settings
 from cut_tf.settings.methods import ODCRSettings
@@ -31,6 +32,9 @@ PICTURES = 32
 ALL_LAYERS = "all"
 GAN, PATCH_NCE, L1_IDENTITY = "GAN", "PatchNCE", "L1 identity"
 CONTENT = "PatchNCE without statistics"
+# Of states of CUT, with ODCR's projector as it is before training.
+ORTHONORMAL = "PatchNCE, orthonormal projector"
+ORTHONORMAL_CONTENT, HAZE_QUESTION = "the same without statistics", "haze question, orthonormal projector"
 # Length of the step of the weights whose effect on the outputs is seen, as a part of the weights' own length.
 _WEIGHT_STEP = 1e-3
 _CLEAR_SEED = 1
@@ -117,6 +121,7 @@ class State:
         evidence: list = [None] * len(hazy)
         if self._is_odcr:
             evidence = list(zip(method.networks["classifier"](hazy), method.networks["classifier"](clear)))
+        self._orthonormal = None if self._is_odcr else self._first_orthonormal(features, of_clear, clear_ids)
         self._compared = [Compared(*layer) for layer in zip(hazy, clear, evidence, self._contents(features))]
         self.output = method.generator(batch.hazy, training=True)
 
@@ -133,6 +138,41 @@ class State:
             return [None] * len(features)
         return self._method.networks["projector"].embed_content(features, self.ids)
 
+    def _first_orthonormal(self, features: list[tf.Tensor], of_clear: list[tf.Tensor],
+                           clear_ids: list[tf.Tensor]) -> Callable[[list[tf.Tensor]], dict[str, list[tf.Tensor]]]:
+        """What ODCR's projector would ask with its first weights and the running means of these pictures.
+
+        Returns:
+          Function of the outputs' features that gives [B, P] per layer for each term, the input's layer left out.
+        """
+        layers = [index for index, stage in enumerate(self._method.layers_compared) if stage]
+        ids, temperature = [self.ids[index] for index in layers], self._settings.patch_nce.temperature
+
+        def chosen(values: list[tf.Tensor]) -> list[tf.Tensor]:
+            return [values[index] for index in layers]
+
+        projector = OrthogonalPatchProjector([features[index].shape[-1] for index in layers],
+                                             self._settings.projector.projector_width)
+        projector.move_centres([(chosen(features), ids), (chosen(of_clear), chosen(clear_ids))], tf.identity)
+        keys, contents = projector(chosen(features), ids), projector.embed_content(chosen(features), ids)
+        clears = projector(chosen(of_clear), chosen(clear_ids))
+
+        def plain(query: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+            return patch_nce.loss_from_logits(patch_nce.internal_logits(normalise(query), normalise(key), temperature))
+
+        def haze(query: tf.Tensor, key: tf.Tensor, clear: tf.Tensor) -> tf.Tensor:
+            """The haze question of the split form with all weights 1."""
+            near_hazy, near_clear = (_log_mean_similarity(query, patches, temperature) for patches in (key, clear))
+            return tf.nn.softplus(near_hazy - near_clear)
+
+        def losses(of_output: list[tf.Tensor]) -> dict[str, list[tf.Tensor]]:
+            queries, own = (embed(chosen(of_output), ids) for embed in (projector, projector.embed_content))
+            return {ORTHONORMAL: [plain(*layer) for layer in zip(queries, keys)],
+                    ORTHONORMAL_CONTENT: [plain(*layer) for layer in zip(own, contents)],
+                    HAZE_QUESTION: [haze(*layer) for layer in zip(queries, keys, clears)]}
+
+        return losses
+
     # ---- terms ------------------------------------------------------------------------------------------------------
 
     def losses(self, output: tf.Tensor) -> dict[tuple[str, str], tf.Tensor]:
@@ -148,6 +188,9 @@ class State:
                       for values in queries]
             losses.update({(name, feature): layer for feature, layer in zip(method.feature_names, layers)})
             losses[name, ALL_LAYERS] = tf.add_n(layers)
+        for name, values in (self._orthonormal(features) if self._orthonormal else {}).items():
+            losses[name, ALL_LAYERS] = settings.patch_nce.nce_weight * tf.reduce_mean(tf.stack(
+                [tf.reduce_mean(layer) for layer in values]))
         return losses
 
     def _contrasts(self) -> Iterator[tuple[str, Callable[..., tf.Tensor]]]:
@@ -256,6 +299,12 @@ class State:
             rows.append({"layer": name, "accuracy": float(np.mean(np.concatenate(right))),
                          "weights_correlation": float(np.mean(directions.correlation(weights, changed)))})
         return rows
+
+
+def _log_mean_similarity(query: tf.Tensor, patches: tf.Tensor, temperature: float) -> tf.Tensor:
+    """log mean exp(cosine / temperature) of [B, P, C] and all [B, P', C] of the same picture: [B, P]."""
+    cosines = tf.matmul(normalise(query), normalise(patches), transpose_b=True)
+    return tf.reduce_logsumexp(cosines / temperature, -1) - tf.math.log(float(patches.shape[1]))
 
 
 def reading_name(roles: str, scale: str, form: str) -> str:
