@@ -39,7 +39,7 @@ TINY = ["--steps_per_epoch=1", "--constant_epochs=1", "--decay_epochs=0", "--ngf
 # The same for each suite of tables.
 REPRODUCED = {"dehazing": ["--steps=8", "--rows=input,dark_channel_prior,odcr"],
               "ablation": ["--steps=8", "--rows=no_identity"], "aecr-ablation": ["--rows=input"],
-              "haze-ablation": ["--rows=input"],
+              "haze-ablation": ["--rows=input"], "light": ["--steps=8", "--rows=distill"],
               "speed": ["--steps=1", "--rows=cyclegan,cut"], "alignment": ["--steps=8", "--rows=cut"],
               "features": ["--rows=mobile"]}
 # The commands that are run by default, by how they begin: what a newcomer does, once each.
