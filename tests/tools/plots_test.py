@@ -25,6 +25,9 @@ def test_rows_return_from_their_file(tmp_path):
     (tmp_path / "x.csv").write_text(to_csv(rows))
     assert (tmp_path / "x.csv").read_text() == "seed,step,weights,psnr_db\n0,50,ema,14.2500\n1,50,raw,-3.0000\n"
     assert read_rows(tmp_path / "x.csv", Evaluation) == rows
+    labelled = [MethodEvaluation("ODCR, as printed", 0, 50, 14.25)]
+    (tmp_path / "x.csv").write_text(to_csv(labelled))
+    assert read_rows(tmp_path / "x.csv", MethodEvaluation) == labelled
 
 
 @pytest.mark.parametrize("text, found", [

@@ -63,7 +63,7 @@ def psnr_of_methods(rows: Sequence[MethodEvaluation], inputs: Sequence[Evaluatio
     seeds = len({row.seed for row in rows})
     axes.set_title(f"Without pairs, the quickstart's generator: mean and range of {seeds} seeds")
     axes.set_xlim(0, max(row.step for row in rows))
-    axes.legend(loc="lower right", ncols=2, frameon=False, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
 
 

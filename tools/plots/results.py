@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,6 +110,8 @@ def _row(path: Path, number: int, values: Sequence[str], row_type: type) -> Name
 
 def to_csv(rows: Sequence[NamedTuple]) -> str:
     """The text that `read_rows` reads; floats with four decimals. `rows` are of one type, one at least."""
-    lines = [rows[0]._fields, *([f"{value:.4f}" if isinstance(value, float) else str(value) for value in row]
-                                for row in rows)]
-    return "".join(",".join(line) + "\n" for line in lines)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(rows[0]._fields)
+    writer.writerows([f"{value:.4f}" if isinstance(value, float) else value for value in row] for row in rows)
+    return text.getvalue()
