@@ -71,8 +71,7 @@ class TranslationMethod(keras.Model):
         self.step = step_variable(0, tf.int64)
         self.loss_scaling = LossScaling(settings.devices.precision == "float16")
         self.optimizers_by_network = {}
-        self.step_logs = StepTerms((), tf.zeros([0]))
-        self.input_wait_sec = 0.0
+        self.step_logs, self.input_wait_sec = StepTerms((), tf.zeros([0])), 0.0
         self.stop_requested = False  # of this process; each step tells all, as its term `stop_requested`
         self._record = StepRecord()
         self.built = True
@@ -315,9 +314,10 @@ class TranslationMethod(keras.Model):
             start = time.perf_counter()
             batch = next(iterator)
             self.input_wait_sec = time.perf_counter() - start
-            self.step_logs = StepTerms(names, take_step(batch, tf.constant(float(self.stop_requested))))
+            terms = StepTerms(names, take_step(batch, tf.constant(float(self.stop_requested))))
+            object.__setattr__(self, "step_logs", terms)  # that of Keras 2 would read them, and so wait
             self._steps_begun += 1
-            self._record.add(self._steps_begun, self.step_logs)
+            self._record.add(self._steps_begun, terms)
             if not self._terms_shown or self._steps_begun % self.settings.train.log_steps == 0:
                 self._terms_shown = self.get_metrics_result()
             return dict(self._terms_shown)

@@ -54,7 +54,8 @@ def test_steps_between_those_of_the_log_never_wait_for_the_device(build, tmp_pat
     read = tf.__internal__.EagerTensor._numpy
 
     def counted(tensor: tf.Tensor) -> object:
-        reads.append(now.number)
+        if tensor.dtype.is_floating:  # terms; integers are counters, one of which Keras 2 reads in each step
+            reads.append(now.number)
         return read(tensor)
 
     monkeypatch.setattr(tf.__internal__.EagerTensor, "_numpy", counted)
@@ -64,7 +65,7 @@ def test_steps_between_those_of_the_log_never_wait_for_the_device(build, tmp_pat
                  callbacks.ScalarLogger(method, writer, 10, 2), saver, callbacks.OverallProgress(method, 25, 1)]
     history = method.fit(_data(25), epochs=1, steps_per_epoch=25, verbose=1, shuffle=False, callbacks=observers)
     # The first step is shown by the progress bar, the last one is that of the end of the epoch.
-    assert set(reads) == {0, 1, 10, 20, 25}
+    assert set(reads) == {1, 10, 20, 25}
     assert set(history.history) == set(method.progress_terms)
     assert history.history["loss/generator"] == [method.step_logs["loss/generator"]]
 
