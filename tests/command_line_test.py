@@ -24,7 +24,7 @@ COMMANDS = ["cut_tf.train", "cut_tf.translate", "cut_tf.evaluate", "cut_tf.expor
             "tools.benchmark", "tools.check_parity", "tools.evaluate_dehazing", "tools.make_dehaze_mobile",
             "tools.make_records", "tools.record_stack",
             "tools.fetch_clear_photographs", "tools.plots", "tools.plots.record", "tools.repeat_tests",
-            "tools.reproduce", "tools.style_distance", "tools.update_build"]
+            "tools.reproduce", "tools.reproduce.curves", "tools.style_distance", "tools.update_build"]
 
 
 def _run(folder: Path, *words: str) -> warm_process.Ended:

@@ -37,7 +37,7 @@ TINY = ["--steps_per_epoch=1", "--constant_epochs=1", "--decay_epochs=0", "--ngf
         "--load_size_px=36", "--scenes_images=4", "--scenes_size_px=48", "--test_images=2", "--num_patches=16",
         "--generator_blocks=5", "--batch_size=1"]
 # The same for each suite of tables.
-REPRODUCED = {"dehazing": ["--steps=8", "--rows=input,dark_channel_prior,odcr"],
+REPRODUCED = {"dehazing": ["--steps=8", "--rows=input,dark_channel_prior,odcr", "--set=eval_steps=8"],
               "ablation": ["--steps=8", "--rows=no_identity"], "aecr-ablation": ["--rows=input"],
               "haze-ablation": ["--rows=input"], "light": ["--steps=8", "--rows=distill"],
               "speed": ["--steps=1", "--rows=cyclegan,cut"], "alignment": ["--steps=8", "--rows=cut"],
@@ -127,9 +127,9 @@ def _arguments(command: str) -> list[str]:
         words += ["--allow_quality_loss"]  # of a network that has learned nothing
     if words[2] == "tools.fetch_clear_photographs":
         words += ["--help"]  # tests download nothing
-    if words[2].startswith("tools.plots"):
+    if words[2] in ("tools.plots", "tools.plots.record", "tools.reproduce.curves"):
         # Not into docs/, which is that of the clone itself.
-        words += ["--output=psnr.csv"] if words[2].endswith("record") else ["--output=pictures"]
+        words += ["--output=pictures" if words[2] == "tools.plots" else "--output=psnr.csv"]
     if words[2] == "tools.repeat_tests":
         words += ["--runs=1", "--busy=0", "--", "--collect-only", "-q", str(ROOT / "tests" / "rules")]
     if words[2] == "pytest":

@@ -16,6 +16,7 @@ from cut_tf.settings import Settings
 from tests import warm_process
 from tools.plots import record
 from tools.plots.results import Evaluation, Latency, Load, MethodEvaluation, Share, read_rows, to_csv
+from tools.reproduce import curves
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
@@ -95,8 +96,8 @@ def test_all_pictures_are_drawn_from_the_results_of_the_documentation(tmp_path):
 
 def test_the_psnr_of_a_suite_is_recorded(tmp_path):
     """By label and seed, in the order of the suite; the weights that are not averaged are left out."""
-    with pytest.raises(InputError, match="--suite must be an output of tools.reproduce, found no plan in"):
-        record.evaluations_of_suite(tmp_path)
+    with pytest.raises(InputError, match="--results must be an output of tools.reproduce, found no plan in"):
+        curves.evaluations_of_suite(tmp_path)
     (tmp_path / "plan.json").write_text(json.dumps({"asked": {"suite": "dehazing"}}))
     (tmp_path / "results").mkdir()
     for row, seed in (("odcr", 1), ("cut", 1), ("odcr", 0), ("input", None)):
@@ -110,7 +111,7 @@ def test_the_psnr_of_a_suite_is_recorded(tmp_path):
             with tf.summary.create_file_writer(str(run / "events")).as_default():
                 tf.summary.scalar("eval_raw/psnr", 3.0, 8)
                 tf.summary.scalar("eval_ema/psnr", 10.0 + seed, 8)
-    found = record.evaluations_of_suite(tmp_path)
+    found = curves.evaluations_of_suite(tmp_path)
     assert [row[1:] for row in found] == [(1, 8, 11.0), (0, 8, 10.0), (1, 8, 11.0)]
     assert [row.method.split()[0] for row in found] == ["CUT", "ODCR", "ODCR"]
 

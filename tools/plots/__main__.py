@@ -2,10 +2,10 @@
 
     python -m tools.plots [--results=docs/results] [--output=docs/images]
 
-quickstart_psnr.csv becomes quickstart_psnr.png, odcr_psnr.csv odcr_psnr.png (`tools.plots.record` writes both from
-runs), serving.csv serving.png
-(`tools.benchmark serving --csv` writes it), phones.csv phones.png and ceiling.csv ceiling.png. The last two files hold
-figures of the tables in docs/phones.md and docs/speed.md.
+quickstart_psnr.csv becomes quickstart_psnr.png (`tools.plots.record` writes it from runs), odcr_psnr.csv odcr_psnr.png
+(`tools.reproduce.curves` writes it from a suite), serving.csv serving.png (`tools.benchmark serving --csv` writes it),
+phones.csv phones.png and ceiling.csv ceiling.png. The last two files hold figures of the tables in docs/phones.md and
+docs/speed.md.
 """
 
 from __future__ import annotations

@@ -1,14 +1,11 @@
 """Records PSNR over steps of finished runs, from their TensorBoard events, for `python -m tools.plots`.
 
     python -m tools.plots.record --runs=runs/seed_0,runs/seed_1,runs/seed_2 --output=docs/results/quickstart_psnr.csv
-    python -m tools.plots.record --suite=results/long --output=docs/results/odcr_psnr.csv
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -17,7 +14,7 @@ from cut_tf import command_line
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import replace_file
 from cut_tf.settings import Settings
-from tools.plots.results import Evaluation, MethodEvaluation, to_csv
+from tools.plots.results import Evaluation, to_csv
 
 _TAGS = {"eval_raw/psnr": "raw", "eval_ema/psnr": "ema"}
 
@@ -59,30 +56,10 @@ def _input_psnr(settings: Settings) -> float:
     return mean_metrics(sources, targets)["psnr"]
 
 
-def evaluations_of_suite(folder: Path) -> list[MethodEvaluation]:
-    """EMA evaluations of all finished runs in the output of `tools.reproduce`. Raises InputError if it is none."""
-    from tools.reproduce.report import read_results, result_name
-    from tools.reproduce.suites import SUITES
-
-    try:
-        suite = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["asked"]["suite"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"--suite must be an output of tools.reproduce, found no plan in {folder}: {error}") from error
-    labels = {row.name: row.label for row in SUITES[suite].rows}
-    order = list(labels)
-    results = sorted((result for result in read_results(folder / "results") if result["seed"] is not None),
-                     key=lambda result: (order.index(result["row"]), result["seed"]))
-    return [MethodEvaluation(labels[result["row"]], seed, step, psnr) for result in results
-            for seed, step, weights, psnr in evaluations(
-                folder / "runs" / result_name(result["row"], result["seed"]), with_input=False) if weights == "ema"]
-
-
 def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines the flags. Not done on import, because other tools have some of the same names."""
     flags.DEFINE_list("runs", [], "folders of runs with test pairs, which differ in their seed",
                       flag_values=flag_values)
-    flags.DEFINE_string("suite", "", "instead of --runs: output folder of tools.reproduce, all of whose rows are "
-                        "recorded", flag_values=flag_values)
     flags.DEFINE_string("output", "docs/results/quickstart_psnr.csv", "CSV file to write", flag_values=flag_values)
 
 
@@ -91,12 +68,10 @@ def main(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> int:
     try:
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
-        if bool(flag_values.runs) == bool(flag_values.suite):
-            raise InputError("one of --runs and --suite must say what is recorded, found "
-                             + ("both" if flag_values.runs else "none"))
+        if not flag_values.runs:
+            raise InputError("--runs must be folders of runs, found none")
         command_line.start_tensorflow()
-        rows: Sequence = evaluations_of_suite(Path(flag_values.suite)) if flag_values.suite else [
-            row for run in flag_values.runs for row in evaluations(Path(run))]
+        rows = [row for run in flag_values.runs for row in evaluations(Path(run))]
         replace_file(Path(flag_values.output), to_csv(rows).encode())
         print(f"{len(rows)} evaluations in {flag_values.output}")
     except InputError as error:
