@@ -35,7 +35,7 @@ def shared_constants(strategy: tf.distribute.Strategy) -> Iterator[None]:
     create, made = graph._create_op_internal, {}
 
     def create_once(op_type: str, *args: object, **kwargs: object) -> tf.Operation:
-        if op_type != "Const":
+        if op_type != "Const" or "attrs" not in kwargs:
             return create(op_type, *args, **kwargs)
         key = kwargs["attrs"]["value"].SerializeToString()
         if key not in made:
