@@ -267,7 +267,7 @@ def test_a_folder_in_use_is_refused(fakes, tmp_path, capsys):
     (["--steps=-8"], "--steps must be zero or more, found -8"),
     (["--steps=8", "--budget_minutes=2"], "and not be given with --steps, found 2.0 and --steps=8"),
     (["--budget_minutes=-2"], "--budget_minutes must be above zero"),
-    (["--rows=cut,cat"], "--rows must be names out of input, dark_channel_prior, cut, fastcut, odcr"),
+    (["--rows=cut,cat"], "--rows must be names out of input, dark_channel_prior, cut, fastcut, cyclegan, odcr"),
     (["--base=nothing"], "--base must be a flagfile of cut_tf.train: --flagfile must be a file or one of"),
     (["--set=ngf"], "--set must be name=value, found 'ngf'"),
     (["--set=seed=3"], "--set must leave method, dataset, run, seed"),
