@@ -23,7 +23,7 @@ def shared_constants(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """While a function is traced, equal constants that are made inside become one operation.
 
     Half of the operations of a step are constants: sizes, axes, places of slices. TensorFlow merges them too, but only
-    after it has made and copied them all, which takes seconds and 0.2 GiB. It has no public way to have them shared.
+    after it has made and copied them all, which takes seconds. It has no public way to have them shared.
 
     Args:
       strategy: that of the step. Only a single replica on a CPU shares them: devices would have to exchange them.
