@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 
 import gain_networks
@@ -54,7 +55,8 @@ def test_steps_between_those_of_the_log_never_wait_for_the_device(build, tmp_pat
     read = tf.__internal__.EagerTensor._numpy
 
     def counted(tensor: tf.Tensor) -> object:
-        if tensor.dtype.is_floating:  # terms; integers are counters, one of which Keras 2 reads in each step
+        # Keras 2 reads a counter of its own in each step, which does not wait for the step.
+        if not any("data_adapter" in frame.filename for frame in traceback.extract_stack(limit=5)):
             reads.append(now.number)
         return read(tensor)
 
@@ -65,7 +67,7 @@ def test_steps_between_those_of_the_log_never_wait_for_the_device(build, tmp_pat
                  callbacks.ScalarLogger(method, writer, 10, 2), saver, callbacks.OverallProgress(method, 25, 1)]
     history = method.fit(_data(25), epochs=1, steps_per_epoch=25, verbose=1, shuffle=False, callbacks=observers)
     # The first step is shown by the progress bar, the last one is that of the end of the epoch.
-    assert set(reads) == {1, 10, 20, 25}
+    assert set(reads) == {0, 1, 10, 20, 25}
     assert set(history.history) == set(method.progress_terms)
     assert history.history["loss/generator"] == [method.step_logs["loss/generator"]]
 

@@ -100,6 +100,8 @@ def test_the_psnr_of_a_suite_is_recorded(tmp_path):
         curves.evaluations_of_suite(tmp_path)
     (tmp_path / "plan.json").write_text(json.dumps({"asked": {"suite": "dehazing"}}))
     (tmp_path / "results").mkdir()
+    with pytest.raises(InputError, match="--results must have finished runs, found none in"):
+        curves.evaluations_of_suite(tmp_path)
     for row, seed in (("odcr", 1), ("cut", 1), ("odcr", 0), ("input", None)):
         name = row if seed is None else f"{row}_seed{seed}"
         (tmp_path / "results" / f"{name}.json").write_text(json.dumps(

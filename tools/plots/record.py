@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -63,21 +64,35 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_string("output", "docs/results/quickstart_psnr.csv", "CSV file to write", flag_values=flag_values)
 
 
-def main(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> int:
-    """Exit code 0, or 2 for bad flags or runs."""
+def write_evaluations(argv: list[str], find: Callable[[], list], output: str) -> int:
+    """Writes the evaluations that `find` gives, one at least, to a CSV file.
+
+    Returns:
+      Exit code 0, or 2 with a message if there are arguments that are no flags, or `find` raises InputError.
+    """
     try:
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
-        if not flag_values.runs:
-            raise InputError("--runs must be folders of runs, found none")
         command_line.start_tensorflow()
-        rows = [row for run in flag_values.runs for row in evaluations(Path(run))]
-        replace_file(Path(flag_values.output), to_csv(rows).encode())
-        print(f"{len(rows)} evaluations in {flag_values.output}")
+        rows = find()
+        replace_file(Path(output), to_csv(rows).encode())
+        print(f"{len(rows)} evaluations in {output}")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def evaluations_of_runs(runs: Sequence[str]) -> list[Evaluation]:
+    """`evaluations` of all runs. Raises InputError if there is no run, or as `evaluations` does."""
+    if not runs:
+        raise InputError("--runs must be folders of runs, found none")
+    return [row for run in runs for row in evaluations(Path(run))]
+
+
+def main(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> int:
+    """Exit code 0, or 2 for bad flags or runs."""
+    return write_evaluations(argv, lambda: evaluations_of_runs(flag_values.runs), flag_values.output)
 
 
 if __name__ == "__main__":
