@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Callable, Sequence
 
@@ -88,16 +89,18 @@ class TrainingStream:
         rng = order.augmentation_rng(position, self._seed, self._drawn_for(domain))
         return self._preprocessing.crop(image, rng)
 
-    def dataset(self, first_step: int, context: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
+    def dataset(self, first_step: int, context: tf.distribute.InputContext | None = None, readers: int = 1
+                ) -> tf.data.Dataset:
         """Batches from `first_step` on, without end.
 
         Args:
           first_step: steps done before.
           context: given by `Strategy.distribute_datasets_from_function`; one process with one replica if None.
+          readers: datasets of this process that are read at the same time. They share its `data_workers`.
 
         Returns:
-          Dataset of {"source", "target"}: float32 [b, h, w, 3] in [-1, 1], where b is the batch of one replica. The
-          replicas of a process take turns: with R of them, replica r gets every R-th batch from the r-th on.
+          Dataset of {"source", "target"}: float32 [b, h, w, 3] in [-1, 1], where b is the batch of one replica. If R
+          replicas read one dataset, they take turns: replica r gets every R-th batch from the r-th on.
         """
         workers = context.num_input_pipelines if context else 1
         worker = context.input_pipeline_id if context else 0
@@ -109,12 +112,15 @@ class TrainingStream:
             step, place = element // local_batch, element % local_batch
             return step * global_batch + worker * local_batch + place
 
-        parallel = self._settings.data_workers or max(os.cpu_count() or 1, 2)
+        parallel = math.ceil((self._settings.data_workers or max(os.cpu_count() or 1, 2)) / readers)
         dataset = tf.data.Dataset.range(first_step * local_batch, tf.int64.max)
         dataset = dataset.map(lambda element: self._crops(position_of(element)), num_parallel_calls=parallel)
         dataset = dataset.batch(per_replica, drop_remainder=True)
         dataset = dataset.map(lambda batch: {name: images.from_bytes(crops) for name, crops in batch.items()})
-        return dataset.prefetch(2)
+        # Nothing is left to tune, and the thread that would do it can hold up the end of a run for a minute.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return dataset.prefetch(2).with_options(options)
 
     def _crops(self, position: tf.Tensor) -> dict[str, tf.Tensor]:
         if self._paired:

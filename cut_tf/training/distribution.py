@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from cut_tf import devices
 from cut_tf.common.errors import InputError
-from cut_tf.data.pipeline import replica_batch
+from cut_tf.data.pipeline import TrainingStream, replica_batch
 from cut_tf.settings import Settings
 from cut_tf.training import early_signals, rendezvous
 from cut_tf.training.cluster import Cluster, read_cluster
@@ -32,6 +32,21 @@ class Devices(NamedTuple):
     def is_chief(self) -> bool:
         """Whether this process writes the run folder."""
         return self.worker == 0
+
+    def batches(self, stream: TrainingStream, first_step: int) -> tf.distribute.DistributedDataset:
+        """The batches of a stream for the replicas of this process, from `first_step` on.
+
+        Under `MirroredStrategy` every replica reads a dataset of its own. By default TensorFlow puts an iterator between
+        one dataset and the replicas. A thread of that iterator tunes buffers in growing intervals. It often misses that
+        the run has ended, and the run then waits for the interval to pass, which can take a minute.
+        """
+        if not isinstance(self.strategy, tf.distribute.MirroredStrategy):  # The others offer nothing else.
+            return self.strategy.distribute_datasets_from_function(lambda context: stream.dataset(first_step, context))
+        readers = self.strategy.num_replicas_in_sync
+        return self.strategy.distribute_datasets_from_function(
+            lambda context: stream.dataset(first_step, context, readers),
+            tf.distribute.InputOptions(experimental_fetch_to_device=False,
+                                       experimental_replication_mode=tf.distribute.InputReplicationMode.PER_REPLICA))
 
 
 def set_up(settings: Settings) -> Devices:

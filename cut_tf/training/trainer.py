@@ -188,8 +188,7 @@ class Run:
         """Trains to the end of the run, or only to the end of an epoch that was begun before."""
         step = self._step()
         epoch, done = divmod(step, self.steps_per_epoch)
-        batches = self.devices.strategy.distribute_datasets_from_function(
-            lambda context: self.stream.dataset(step, context))
+        batches = self.devices.batches(self.stream, step)
         try:
             self.method.fit(batches, initial_epoch=epoch, epochs=epoch + 1 if done else self.epochs,
                             steps_per_epoch=self.steps_per_epoch - done, shuffle=False, callbacks=observers,

@@ -96,6 +96,11 @@ def test_batches_are_crops_in_network_range():
                 np.testing.assert_array_equal(batch[name][place], images.from_bytes(crop))
 
 
+def test_no_thread_tunes_the_pipeline():
+    """It would sleep for up to a minute after the end of a run, which then waits for it."""
+    assert _stream().dataset(0).options().autotune.enabled is False
+
+
 def test_shape_is_known_to_the_graph():
     specs = _stream().dataset(0).element_spec
     assert all(spec.shape.as_list() == [2, 16, 16, 3] for spec in specs.values())

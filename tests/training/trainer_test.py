@@ -129,6 +129,19 @@ def test_no_thread_reads_ahead_of_a_run_that_was_stopped(tmp_path, tiny_settings
         gc.enable()
 
 
+def test_no_iterator_stands_between_the_input_and_its_replica(tmp_path, tiny_settings, monkeypatch):
+    """The thread of such an iterator would hold up the end of most runs, by up to a minute."""
+    found = []
+
+    def look(self, step):
+        found.extend(name for name in (type(each).__name__ for each in gc.get_objects()) if "OwnedMultiDevice" in name)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(callbacks.NonFiniteStop, "at_step", look)
+    assert trainer.Run(_quick(tiny_settings, tmp_path / "run")).train(verbose=0).step == 1
+    assert not found
+
+
 def test_other_settings_are_refused_with_the_differences(tmp_path, tiny_settings):
     settings = _quick(tiny_settings, tmp_path / "run")
     trainer.Run(settings).train(verbose=0)

@@ -100,7 +100,7 @@ def _waiting(case: str, given: dict[str, Any], repeats: int) -> dict:
     with devices.strategy.scope():
         model = build_method(settings)
         model.compile()
-    batches = iter(devices.strategy.distribute_datasets_from_function(lambda context: stream.dataset(0, context)))
+    batches = iter(devices.batches(stream, first_step=0))
     step = model.make_train_function()
     seconds, waits = [], []
     for _ in range(_WARM_UP_BATCHES + repeats):
