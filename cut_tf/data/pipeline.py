@@ -112,11 +112,12 @@ class TrainingStream:
             step, place = element // local_batch, element % local_batch
             return step * global_batch + worker * local_batch + place
 
+        plain = tf.autograph.experimental.do_not_convert  # AutoGraph would read the source of all that is called here
         parallel = math.ceil((self._settings.data_workers or max(os.cpu_count() or 1, 2)) / readers)
         dataset = tf.data.Dataset.range(first_step * local_batch, tf.int64.max)
-        dataset = dataset.map(lambda element: self._crops(position_of(element)), num_parallel_calls=parallel)
+        dataset = dataset.map(plain(lambda element: self._crops(position_of(element))), num_parallel_calls=parallel)
         dataset = dataset.batch(per_replica, drop_remainder=True)
-        dataset = dataset.map(lambda batch: {name: images.from_bytes(crops) for name, crops in batch.items()})
+        dataset = dataset.map(plain(lambda batch: {name: images.from_bytes(crops) for name, crops in batch.items()}))
         # Nothing is left to tune, and the thread that would do it can hold up the end of a run for a minute.
         options = tf.data.Options()
         options.autotune.enabled = False
