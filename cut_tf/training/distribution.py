@@ -12,7 +12,7 @@ import tensorflow as tf
 from cut_tf import devices
 from cut_tf.common.errors import InputError
 from cut_tf.data.pipeline import TrainingStream, replica_batch
-from cut_tf.layers.kernels import on_gpu
+from cut_tf.methods.tracing import choose_graph_optimizations
 from cut_tf.settings import Settings
 from cut_tf.training import early_signals, rendezvous
 from cut_tf.training.cluster import Cluster, read_cluster
@@ -37,9 +37,9 @@ class Devices(NamedTuple):
     def batches(self, stream: TrainingStream, first_step: int) -> tf.distribute.DistributedDataset:
         """The batches of a stream for the replicas of this process, from `first_step` on.
 
-        Under `MirroredStrategy` every replica reads a dataset of its own. By default TensorFlow puts an iterator between
-        one dataset and the replicas. A thread of that iterator tunes buffers in growing intervals. It often misses that
-        the run has ended, and the run then waits for the interval to pass, which can take a minute.
+        Under `MirroredStrategy` every replica reads a dataset of its own. By default TensorFlow puts an iterator of its
+        own between one dataset and the replicas. A thread of that iterator tunes buffers in growing intervals. It often
+        misses that the run has ended, and the run then waits for the interval to pass, which can take a minute.
         """
         if not isinstance(self.strategy, tf.distribute.MirroredStrategy):  # The others offer nothing else.
             return self.strategy.distribute_datasets_from_function(lambda context: stream.dataset(first_step, context))
@@ -62,7 +62,7 @@ def set_up(settings: Settings) -> Devices:
     keras.utils.set_random_seed(settings.train.seed)
     if asked.deterministic:
         tf.config.experimental.enable_op_determinism()
-    _choose_graph_optimizations(settings)
+    choose_graph_optimizations(asked)
     cluster = read_cluster(os.environ.get("TF_CONFIG", ""))
     worker, workers = (cluster.index, len(cluster.addresses)) if cluster else (0, 1)
     if asked.num_virtual_devices:
@@ -81,15 +81,6 @@ def set_up(settings: Settings) -> Devices:
     _LOG.info("%d replicas in %d processes; batch %d global, %d per replica", replicas, workers,
               settings.data.batch_size, per_replica)
     return Devices(strategy, worker, workers, cluster)
-
-
-def _choose_graph_optimizations(settings: Settings) -> None:
-    """None for float32 on the CPU: steps take as long, in as much memory, and the first one comes seconds earlier."""
-    plain = settings.devices.precision == "float32" and not settings.devices.xla and not on_gpu()
-    tf.config.optimizer.set_experimental_options({
-        "disable_meta_optimizer": plain,
-        # This one fails on a training step, and prints an alarming message each time.
-        "remapping": False})
 
 
 def _split_cpu(count: int) -> None:
