@@ -15,7 +15,7 @@ def choose_graph_optimizations(devices: DeviceSettings) -> None:
     """Sets TensorFlow's optimisations of graphs for all that this process traces from now on.
 
     There are none for float32 on a CPU: its steps take as long without them, in as much memory, and the first one comes
-    seconds earlier. In bfloat16 they save 0.1 GiB of a step of CUT.
+    seconds earlier. In bfloat16 they save 2 % of a step's time and 3 % of its memory (CUT).
     """
     tf.config.optimizer.set_experimental_options({
         "disable_meta_optimizer": devices.precision == "float32" and not devices.xla and not on_gpu(),
