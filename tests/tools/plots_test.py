@@ -63,12 +63,15 @@ def test_figures_show_the_numbers():
 
     curves = [MethodEvaluation(method, seed, step, level + seed + step)
               for method, level in (("CUT", 10.0), ("ODCR", 20.0)) for seed in (0, 2) for step in (1, 2)]
-    axes = figures.psnr_of_methods(curves, rows[-1:]).axes[0]
+    axes = figures.psnr_of_methods(curves, rows[-1:], ["CUT", "CycleGAN", "ODCR"], "a net").axes[0]
+    assert axes.get_title() == "Without pairs, a net: mean and range of 2 seeds"
     lines = {line.get_label(): line for line in axes.lines}
+    alone = figures.psnr_of_methods(curves[4:], rows[-1:], ["CUT", "CycleGAN", "ODCR"], "a net").axes[0].lines[0]
+    assert alone.get_label() == "ODCR" and alone.get_color() == lines["ODCR"].get_color()
     np.testing.assert_allclose(lines["ODCR"].get_xydata(), [[1, 22], [2, 23]])
     np.testing.assert_allclose(lines["hazy input"].get_ydata(), [8, 8])
     with pytest.raises(InputError, match="same steps"):
-        figures.psnr_of_methods(curves[:-1], rows[-1:])
+        figures.psnr_of_methods(curves[:-1], rows[-1:], ["CUT", "ODCR"], "a net")
 
     axes = figures.shares_of_the_ceiling([Share("a", "float32", 90), Share("a", "bfloat16", 80),
                                           Share("b", "float32", 70)]).axes[0]
@@ -89,7 +92,7 @@ def test_all_pictures_are_drawn_from_the_results_of_the_documentation(tmp_path):
     pytest.importorskip("matplotlib", reason="pip install '.[plots]'")
     ended = warm_process.run(["-m", "tools.plots", f"--results={RESULTS}", "--output=pictures"], tmp_path)
     assert ended.returncode == 0, ended.stderr
-    for name in ("quickstart_psnr", "odcr_psnr", "phones", "ceiling", "serving"):
+    for name in ("quickstart_psnr", "odcr_psnr", "odcr_light_psnr", "odcr_resnet_psnr", "phones", "ceiling", "serving"):
         with Image.open(io.BytesIO((tmp_path / "pictures" / f"{name}.png").read_bytes())) as picture:
             assert picture.size == (1050, 570) and len(picture.convert("RGB").getcolors(1 << 20)) > 10
 

@@ -89,7 +89,7 @@ _DEHAZING = Suite((
     _odcr("odcr_literal", "ODCR, as printed", roles="printed", scale="softmax", form="printed"),
 ))
 
-_ALIGNED = ("cut", "odcr", "odcr_decoupled", "odcr_literal")
+_ALIGNED = ("cut", "odcr", "odcr_decoupled", "odcr_tenth", "odcr_literal")
 _ALIGNMENT = Suite(tuple(row for row in _DEHAZING.rows if row.name in _ALIGNED), "alignment")
 
 _SEEN = "--nce_layers=0,1,3,4,6,8,10,12"
