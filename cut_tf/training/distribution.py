@@ -12,7 +12,6 @@ import tensorflow as tf
 from cut_tf import devices
 from cut_tf.common.errors import InputError
 from cut_tf.data.pipeline import TrainingStream, replica_batch
-from cut_tf.methods.tracing import choose_graph_optimizations
 from cut_tf.settings import Settings
 from cut_tf.training import early_signals, rendezvous
 from cut_tf.training.cluster import Cluster, read_cluster
@@ -62,7 +61,8 @@ def set_up(settings: Settings) -> Devices:
     keras.utils.set_random_seed(settings.train.seed)
     if asked.deterministic:
         tf.config.experimental.enable_op_determinism()
-    choose_graph_optimizations(asked)
+    # This graph optimisation fails on a training step, and prints an alarming message each time.
+    tf.config.optimizer.set_experimental_options({"remapping": False})
     cluster = read_cluster(os.environ.get("TF_CONFIG", ""))
     worker, workers = (cluster.index, len(cluster.addresses)) if cluster else (0, 1)
     if asked.num_virtual_devices:

@@ -7,8 +7,7 @@ import pytest
 import tensorflow as tf
 
 from cut_tf.methods import build_method
-from cut_tf.methods.tracing import choose_graph_optimizations, shared_constants, traced
-from cut_tf.settings import DeviceSettings
+from cut_tf.methods.tracing import shared_constants, traced
 
 
 def _constants(function):
@@ -65,19 +64,3 @@ def test_a_step_has_no_constant_twice(one_cpu, tiny_settings):
     values = {node.get_attr("value").SerializeToString() for node in nodes}
     # The last check of all terms is made outside, with a few constants of its own.
     assert 100 < len(values) <= len(nodes) <= len(values) + 10
-
-
-@pytest.fixture(name="options_kept")
-def _options_kept():
-    before = tf.config.optimizer.get_experimental_options()
-    yield
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False, "remapping": True, **before})
-
-
-@pytest.mark.parametrize("given, on_gpu, off", [({}, False, True), ({}, True, False), ({"xla": True}, False, False),
-                                                ({"precision": "bfloat16"}, False, False)])
-def test_graphs_are_optimised_where_that_gains_something(given, on_gpu, off, options_kept, monkeypatch):
-    monkeypatch.setattr("cut_tf.methods.tracing.on_gpu", lambda: on_gpu)
-    choose_graph_optimizations(DeviceSettings(**given))
-    found = tf.config.optimizer.get_experimental_options()
-    assert found["disable_meta_optimizer"] is off and found["remapping"] is False
