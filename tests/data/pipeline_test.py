@@ -101,6 +101,18 @@ def test_no_thread_tunes_the_pipeline():
     assert _stream().dataset(0).options().autotune.enabled is False
 
 
+def test_datasets_that_are_read_at_the_same_time_share_the_workers(monkeypatch):
+    workers, plain = [], tf.data.Dataset.map
+
+    def recorded(self, function, **options):
+        workers.append(options.get("num_parallel_calls"))
+        return plain(self, function, **options)
+
+    monkeypatch.setattr(tf.data.Dataset, "map", recorded)
+    _stream(data_workers=5).dataset(0, tf.distribute.InputContext(2, 1, 2), readers=2)
+    assert workers == [3, None]
+
+
 def test_shape_is_known_to_the_graph():
     specs = _stream().dataset(0).element_spec
     assert all(spec.shape.as_list() == [2, 16, 16, 3] for spec in specs.values())
