@@ -26,8 +26,9 @@ ROOT = Path(__file__).parents[2]
 # In the order in which their commands are run: later ones use what earlier ones leave.
 PAGES = ("README.md", "docs/train.md", "docs/methods/cut.md", "docs/methods/sincut.md", "docs/methods/baselines.md",
          "docs/methods/aecr_net.md", "docs/methods/gunet.md", "docs/translate.md", "docs/official.md", "docs/demo.md",
-         "docs/serve.md", "docs/phones.md", "docs/hub.md", "docs/data.md", "docs/methods/odcr.md", "docs/tables.md",
-         "docs/speed.md", "docs/parity.md", "docs/architecture.md", "docs/stacks.md", "docs/scale.md")
+         "docs/serve.md", "docs/phones.md", "docs/hub.md", "docs/data.md", "docs/methods/odcr.md",
+         "docs/methods/odcr_runs.md", "docs/tables.md", "docs/speed.md", "docs/parity.md", "docs/architecture.md",
+         "docs/stacks.md", "docs/scale.md")
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
 README = TEXTS["README.md"]
 INSTALL = "python3 -m venv .venv && .venv/bin/pip install -q "
