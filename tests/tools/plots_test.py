@@ -63,15 +63,17 @@ def test_figures_show_the_numbers():
 
     curves = [MethodEvaluation(method, seed, step, level + seed + step)
               for method, level in (("CUT", 10.0), ("ODCR", 20.0)) for seed in (0, 2) for step in (1, 2)]
-    axes = figures.psnr_of_methods(curves, rows[-1:], ["CUT", "CycleGAN", "ODCR"], "a net").axes[0]
+    hazy = MethodEvaluation("hazy", 0, 0, 8.0)
+    axes = figures.psnr_of_methods([hazy, *curves], ["CUT", "CycleGAN", "ODCR"], "a net", "2 scenes").axes[0]
     assert axes.get_title() == "Without pairs, a net: mean and range of 2 seeds"
+    assert axes.get_ylabel() == "PSNR on 2 scenes, dB"
     lines = {line.get_label(): line for line in axes.lines}
-    alone = figures.psnr_of_methods(curves[4:], rows[-1:], ["CUT", "CycleGAN", "ODCR"], "a net").axes[0].lines[0]
+    alone = figures.psnr_of_methods(curves[4:], ["CUT", "CycleGAN", "ODCR"], "a net", "2 scenes").axes[0].lines[0]
     assert alone.get_label() == "ODCR" and alone.get_color() == lines["ODCR"].get_color()
     np.testing.assert_allclose(lines["ODCR"].get_xydata(), [[1, 22], [2, 23]])
-    np.testing.assert_allclose(lines["hazy input"].get_ydata(), [8, 8])
+    np.testing.assert_allclose(lines["hazy"].get_ydata(), [8, 8])
     with pytest.raises(InputError, match="same steps"):
-        figures.psnr_of_methods(curves[:-1], rows[-1:], ["CUT", "ODCR"], "a net")
+        figures.psnr_of_methods(curves[:-1], ["CUT", "ODCR"], "a net", "2 scenes")
 
     axes = figures.shares_of_the_ceiling([Share("a", "float32", 90), Share("a", "bfloat16", 80),
                                           Share("b", "float32", 70)]).axes[0]
@@ -92,7 +94,8 @@ def test_all_pictures_are_drawn_from_the_results_of_the_documentation(tmp_path):
     pytest.importorskip("matplotlib", reason="pip install '.[plots]'")
     ended = warm_process.run(["-m", "tools.plots", f"--results={RESULTS}", "--output=pictures"], tmp_path)
     assert ended.returncode == 0, ended.stderr
-    for name in ("quickstart_psnr", "odcr_psnr", "odcr_light_psnr", "odcr_resnet_psnr", "phones", "ceiling", "serving"):
+    for name in ("quickstart_psnr", "odcr_psnr", "odcr_light_psnr", "odcr_resnet_psnr", "odcr_photographs_psnr",
+                 "phones", "ceiling", "serving"):
         with Image.open(io.BytesIO((tmp_path / "pictures" / f"{name}.png").read_bytes())) as picture:
             assert picture.size == (1050, 570) and len(picture.convert("RGB").getcolors(1 << 20)) > 10
 
@@ -108,7 +111,7 @@ def test_the_psnr_of_a_suite_is_recorded(tmp_path):
     for row, seed in (("odcr", 1), ("cut", 1), ("odcr", 0), ("input", None)):
         name = row if seed is None else f"{row}_seed{seed}"
         (tmp_path / "results" / f"{name}.json").write_text(json.dumps(
-            {"row": row, "seed": seed, "metrics": {}, "machine": {}}))
+            {"row": row, "seed": seed, "metrics": {"psnr": 7.0}, "machine": {}}))
         if seed is not None:
             run = tmp_path / "runs" / name
             run.mkdir(parents=True)
@@ -117,8 +120,8 @@ def test_the_psnr_of_a_suite_is_recorded(tmp_path):
                 tf.summary.scalar("eval_raw/psnr", 3.0, 8)
                 tf.summary.scalar("eval_ema/psnr", 10.0 + seed, 8)
     found = curves.evaluations_of_suite(tmp_path)
-    assert [row[1:] for row in found] == [(1, 8, 11.0), (0, 8, 10.0), (1, 8, 11.0)]
-    assert [row.method.split()[0] for row in found] == ["CUT", "ODCR", "ODCR"]
+    assert [row[1:] for row in found] == [(0, 0, 7.0), (1, 8, 11.0), (0, 8, 10.0), (1, 8, 11.0)]
+    assert [row.method.split()[0] for row in found] == ["hazy", "CUT", "ODCR", "ODCR"]
 
 
 def test_the_psnr_of_runs_is_recorded(tmp_path):

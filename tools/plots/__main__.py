@@ -3,8 +3,8 @@
     python -m tools.plots [--results=docs/results] [--output=docs/images]
 
 quickstart_psnr.csv becomes quickstart_psnr.png (`tools.plots.record` writes it from runs), odcr_psnr.csv odcr_psnr.png
-(`tools.reproduce.curves` writes it from a suite; odcr_light_psnr.csv and odcr_resnet_psnr.csv likewise), serving.csv
-serving.png (`tools.benchmark serving --csv` writes it), phones.csv phones.png and ceiling.csv ceiling.png. The last two
+(`tools.reproduce.curves` writes it from a suite; odcr_light_psnr.csv, odcr_resnet_psnr.csv and odcr_photographs_psnr.csv
+likewise), serving.csv serving.png (`tools.benchmark serving --csv` writes it), phones.csv phones.png and ceiling.csv ceiling.png. The last two
 files hold figures of the tables in docs/phones.md and docs/speed.md.
 """
 
@@ -24,9 +24,11 @@ from tools.plots.results import Evaluation, Latency, Load, MethodEvaluation, Sha
 _RESULTS = flags.DEFINE_string("results", "docs/results", "folder of the recorded results")
 _OUTPUT = flags.DEFINE_string("output", "docs/images", "folder of the pictures; made if it is not there")
 _DOTS_PER_INCH = 150
-# Recorded suites of ODCR's page, and the generator of their runs.
-_SUITES = {"odcr_psnr": "the quickstart's generator", "odcr_light_psnr": "the light generator",
-           "odcr_resnet_psnr": "a ResNet of 32 filters"}
+_SCENES = "48 held-out scenes"
+# Recorded suites of ODCR's pages: the generator of their runs, and the pictures of their evaluations.
+_SUITES = {"odcr_psnr": ("the quickstart's generator", _SCENES), "odcr_light_psnr": ("the light generator", _SCENES),
+           "odcr_resnet_psnr": ("a ResNet of 32 filters", _SCENES),
+           "odcr_photographs_psnr": ("the light generator", "24 held-out photographs")}
 
 
 def draw_all(results: Path, output: Path) -> list[Path]:
@@ -38,11 +40,10 @@ def draw_all(results: Path, output: Path) -> list[Path]:
         from tools.plots import figures
     except ImportError as error:
         raise InputError(f"pictures need matplotlib: pip install '.[plots]' ({error})") from error
-    hazy = [row for row in rows["quickstart_psnr"] if row.weights == "input"]
-    methods = list(dict.fromkeys(row.method for evaluations in suites.values() for row in evaluations))
+    methods = list(dict.fromkeys(row.method for evaluations in suites.values() for row in evaluations if row.step))
     drawn = {"quickstart_psnr": figures.psnr_over_steps(rows["quickstart_psnr"]),
-             **{name: figures.psnr_of_methods(suites[name], hazy, methods, generator)
-                for name, generator in _SUITES.items()},
+             **{name: figures.psnr_of_methods(suites[name], methods, generator, pictures)
+                for name, (generator, pictures) in _SUITES.items()},
              "phones": figures.latency_against_psnr(rows["phones"]),
              "ceiling": figures.shares_of_the_ceiling(rows["ceiling"]),
              "serving": figures.latency_over_parallelism(rows["serving"])}

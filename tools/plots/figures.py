@@ -44,29 +44,32 @@ def psnr_over_steps(rows: Sequence[Evaluation]) -> plt.Figure:
     return figure
 
 
-def psnr_of_methods(rows: Sequence[MethodEvaluation], inputs: Sequence[Evaluation], methods: Sequence[str],
-                    generator: str) -> plt.Figure:
+def psnr_of_methods(rows: Sequence[MethodEvaluation], methods: Sequence[str], generator: str,
+                    pictures: str) -> plt.Figure:
     """Mean over the seeds of each method's PSNR, with a band from the least to the greatest seed.
 
     Args:
-      rows: evaluations; every seed of a method at the same steps.
-      inputs: of the hazy input.
+      rows: evaluations; every seed of a method at the same steps. Step 0 is the hazy input's.
       methods: all of them, 6 at most, so that each has the same colour in every such picture.
       generator: its name, for the title.
+      pictures: what was evaluated, for the axis.
 
     Raises:
       InputError: if the seeds of a method were not evaluated at the same steps.
     """
-    figure, axes = _axes("training step", "PSNR on 48 held-out scenes, dB")
+    figure, axes = _axes("training step", f"PSNR on {pictures}, dB")
+    trained = [row for row in rows if row.step]
     for method, colour in zip(methods, _COLOURS):
-        of_method = [row for row in rows if row.method == method]
+        of_method = [row for row in trained if row.method == method]
         if not of_method:
             continue
         steps, values = _by_seed(of_method)
         axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
         axes.plot(steps, values.mean(axis=0), color=colour, label=method)
-    axes.axhline(np.mean([row.psnr_db for row in inputs]), color=_GREY, linestyle="--", label="hazy input")
-    seeds = len({row.seed for row in rows})
+    for row in rows:
+        if not row.step:
+            axes.axhline(row.psnr_db, color=_GREY, linestyle="--", label=row.method)
+    seeds = len({row.seed for row in trained})
     axes.set_title(f"Without pairs, {generator}: mean and range of {seeds} seeds")
     axes.set_xlim(0, max(row.step for row in rows))
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)

@@ -25,7 +25,10 @@ class Evaluation(NamedTuple):
 
 
 class MethodEvaluation(NamedTuple):
-    """PSNR in dB of a method's output on test pairs, EMA weights at one step; `method` is a label."""
+    """PSNR in dB of a method's output on test pairs, EMA weights at one step; `method` is a label.
+
+    Or, at step 0, of the hazy input itself.
+    """
 
     method: str
     seed: int

@@ -19,7 +19,7 @@ from tools.reproduce.suites import SUITES
 
 
 def evaluations_of_suite(folder: Path) -> list[MethodEvaluation]:
-    """All evaluations of EMA weights, by row, in the order of the suite, and by seed.
+    """All evaluations of EMA weights, by row, in the order of the suite, and by seed; first the hazy input's, if measured.
 
     Args:
       folder: an output of `tools.reproduce`, whose runs evaluate themselves (--set=eval_steps=N).
@@ -34,11 +34,14 @@ def evaluations_of_suite(folder: Path) -> list[MethodEvaluation]:
                          ) from error
     labels = {row.name: row.label for row in SUITES[suite].rows}
     order = list(labels)
-    results = sorted((result for result in read_results(folder / "results") if result["seed"] is not None),
+    finished = read_results(folder / "results")
+    results = sorted((result for result in finished if result["seed"] is not None),
                      key=lambda result: (order.index(result["row"]), result["seed"]))
     if not results:
         raise InputError(f"--results must have finished runs, found none in {folder}")
-    return [MethodEvaluation(labels[result["row"]], seed, step, psnr) for result in results
+    inputs = [MethodEvaluation(labels["input"], 0, 0, result["metrics"]["psnr"]) for result in finished
+              if result["row"] == "input"]
+    return inputs + [MethodEvaluation(labels[result["row"]], seed, step, psnr) for result in results
             for seed, step, weights, psnr in evaluations(
                 folder / "runs" / result_name(result["row"], result["seed"]), with_input=False) if weights == "ema"]
 
