@@ -29,9 +29,17 @@ class BlurDown(keras.layers.Layer):
 
 
 class BlurUp(keras.layers.Layer):
-    """[1,3,3,1] x [1,3,3,1] / 16 upsampling with repeated borders: [B, H, W, C] to [B, 2H, 2W, C]."""
+    """[1,3,3,1] x [1,3,3,1] / 16 upsampling with repeated borders: [B, H, W, C] to [B, 2H, 2W, C].
+
+    Args:
+      factor: another than 2 makes it bilinear interpolation to so many times the size.
+    """
+
+    def __init__(self, factor: int = 2, **layer: str) -> None:
+        super().__init__(**layer)
+        self._factor = factor
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        shape = tf.shape(inputs)
-        size = (2 * (inputs.shape[1] or shape[1]), 2 * (inputs.shape[2] or shape[2]))
+        shape, factor = tf.shape(inputs), self._factor
+        size = (factor * (inputs.shape[1] or shape[1]), factor * (inputs.shape[2] or shape[2]))
         return tf.cast(tf.image.resize(inputs, size, "bilinear"), inputs.dtype)

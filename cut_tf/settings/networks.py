@@ -39,6 +39,10 @@ class MobileSettings(Checked):
     mobile_padding: str = setting(
         "repeat", "mobile: what its convolutions see beyond the borders. repeat: the outermost pixels; zeros: a dark "
         "frame, which they learn to answer with a bright one; runs of earlier versions have it", ("repeat", "zeros"))
+    mobile_output: str = setting(
+        "details", "mobile: how its translation of half the size becomes the output. details: enlarged, and the "
+        "picture's details added; fitted: as a gain and an offset of the picture around each place, which keeps its "
+        "details in step with the contrast", ("details", "fitted"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,8 @@
 Built for TFLite: 3x3 convolutions into which batch norm can be folded, bilinear upsampling, and nothing but a weighted
 sum at full resolution. A picture is divided as in a Laplacian pyramid of two levels (Liang et al., LPTN, CVPR 2021).
 The picture of half the size is translated by a gain and an offset per pixel. Its details are scaled and added again.
-The generator starts with gain 1, offset 0 and scale 1, so that its output is its input.
+The generator starts with gain 1, offset 0 and scale 1, so that its output is its input. With --mobile_output=fitted the
+half-sized translation reaches the output by the gain and offset that fit it around each place (guided filter) instead.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from cut_tf.common.errors import InputError
 from cut_tf.layers.blur_pool import BlurUp
 from cut_tf.layers.convolution import Convolution, seeds_from
 from cut_tf.layers.limit import limit
+from cut_tf.layers.local_affine import LocalAffine
 from cut_tf.layers.norm import build_norm, conv_has_bias
 from cut_tf.layers.padding import crop_to, pad_to_multiple
 from cut_tf.networks.generators.base import Generator, NumberedStage
@@ -27,6 +29,8 @@ _MULTIPLE_PX = 2**_DOWNSAMPLINGS
 # With ReLUs and no norms, sqrt(2) keeps the variance of signals (He et al. 2015). Residual branches start smaller.
 _GAIN, _BRANCH_GAIN = 2**0.5, 0.5
 NORMS = ("none", "batch")
+# Of variances of values in [-1, 1], the square of 2.5 levels of 255: contrast below that is noise, and is not enhanced.
+_FIT_EPSILON = 4e-4
 
 
 class ConvNormRelu(keras.layers.Layer):
@@ -103,9 +107,12 @@ class MobileGenerator(Generator):
         self.blocks = [LightBlock(4 * width, norm, (next(seeds), next(seeds)), f"block{number}", dtype, repeats)
                        for number in range(1, settings.generator.generator_blocks + 1)]
         self.ups = [conv(f"up{number}", width * 2**(2 - number)) for number in (1, 2)]
+        self._fitted = settings.mobile.mobile_output == "fitted"
+        # Nine in both forms, so that a run of one can start with weights of the other.
         self.head = Convolution(9, 3, seed=next(seeds), padding_px=1, repeats_borders=repeats, name="head", dtype=dtype)
         self.enlarge = BlurUp(name="enlarge", dtype=dtype)
         self.enlarge_output = BlurUp(name="enlarge_output", dtype="float32")
+        self.fit = LocalAffine(2, _FIT_EPSILON, "fit")
         self._channels = [3, width, 2 * width, 4 * width] + [4 * width] * settings.generator.generator_blocks
 
     def build(self, input_shape: tuple) -> None:
@@ -153,6 +160,8 @@ class MobileGenerator(Generator):
         gain, offset, scale = tf.split(tf.cast(self.head(hidden), tf.float32), 3, axis=-1)
         half = tf.nn.avg_pool2d(padded, 2, 2, "VALID")
         base = half + half * gain + offset
+        if self._fitted:
+            return self.fit(half, base, padded)
         base, half, scale = tf.split(self.enlarge_output(tf.concat([base, half, scale], -1)), 3, axis=-1)
         detail = padded - half
         return base + detail + detail * scale
