@@ -16,7 +16,7 @@ from cut_tf.layers.blur_pool import BlurUp
 # Pixels of the small picture for a fit, in each direction, and the reach of a window of fits.
 STEP_PX = 4
 _REACH = 2
-# Differences from the mean are measured in 1/16, so that their squares are no denormals where phones compute in float16.
+# Differences from the mean are measured in 1/16: where phones compute in float16, their squares would be denormals.
 _CONTRAST = 16.0
 
 
@@ -46,9 +46,10 @@ class LocalAffine(keras.layers.Layer):
         Returns:
           float32, of the shape of `picture`.
         """
-        means = self._window_means(tf.concat([small, translated], -1))
+        both = tf.concat([small, translated], -1)
+        means = self._window_means(both)
         # Differences first, then their squares: squares of values would lose small variances.
-        from_mean, moved = tf.split(_CONTRAST * (tf.concat([small, translated], -1) - self._enlarge_means(means)), 2, -1)
+        from_mean, moved = tf.split(_CONTRAST * (both - self._enlarge_means(means)), 2, -1)
         variance, covariance = tf.split(
             self._window_means(tf.concat([from_mean * from_mean, from_mean * moved], -1)), 2, -1)
         gain = covariance / (variance + self._epsilon)  # eq. 5

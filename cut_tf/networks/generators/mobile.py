@@ -157,12 +157,12 @@ class MobileGenerator(Generator):
         hidden = features[-1]
         for up, skip in zip(self.ups, (features[2], features[1])):
             hidden = up(self.enlarge(hidden), training=training) + skip
-        gain, offset, scale = tf.split(tf.cast(self.head(hidden), tf.float32), 3, axis=-1)
+        maps = tf.cast(self.head(hidden), tf.float32)
         half = tf.nn.avg_pool2d(padded, 2, 2, "VALID")
-        base = half + half * gain + offset
+        base = half + half * maps[..., :3] + maps[..., 3:6]
         if self._fitted:
             return self.fit(half, base, padded)
-        base, half, scale = tf.split(self.enlarge_output(tf.concat([base, half, scale], -1)), 3, axis=-1)
+        base, half, scale = tf.split(self.enlarge_output(tf.concat([base, half, maps[..., 6:]], -1)), 3, axis=-1)
         detail = padded - half
         return base + detail + detail * scale
 

@@ -35,9 +35,10 @@ _FORMS = (("none", 90), ("float16", 60), ("dynamic", 45), ("int8", 35))
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, tiny_settings):
-    """Translators of both generators, with weights large enough to be noticed."""
+    """Translators of both generators, with weights large enough to be noticed; fitted is the other form of mobile."""
     translators = {}
-    for name, settings in (("resnet", tiny_settings()), ("mobile", tiny_settings(**_MOBILE))):
+    for name, settings in (("resnet", tiny_settings()), ("mobile", tiny_settings(**_MOBILE)),
+                           ("fitted", tiny_settings(**_MOBILE, mobile_output="fitted"))):
         method = build_method(settings)
         method.compile()
         for weight in method.ema_generator.weights:
@@ -62,8 +63,8 @@ def _report(folder: Path) -> dict:
 @pytest.mark.parametrize("generator, quantize, least_db", [
     # Without the mark: the form in the box and the hardest one. tests/contracts has float32 for every generator.
     *(pytest.param("resnet", *form, marks=pytest.mark.slow) for form in _FORMS),
-    *(pytest.param("mobile", *form, marks=[] if form[0] in ("dynamic", "int8") else pytest.mark.slow)
-      for form in _FORMS)])
+    *(pytest.param(name, *form, marks=[] if form[0] in ("dynamic", "int8") else pytest.mark.slow)
+      for name in ("mobile", "fitted") for form in _FORMS)])
 def test_every_quantisation_keeps_what_its_gate_says(tmp_path, runs, generator, quantize, least_db):
     options = ExportOptions((_SIZE,), quantize=quantize)
     folder = export.export_tflite(runs[generator], tmp_path / "phone", options)
