@@ -71,17 +71,18 @@ def with_networks_of(settings: Settings, other: Settings, networks: Collection[s
       The settings with those of the networks that both have, and a line "--name=value" for each that changed.
 
     Raises:
-      InputError: if a typed flag says otherwise than the other run.
+      InputError: if a typed flag says otherwise than the other run, unless its weights serve both (`same_weights`).
     """
     uses, read = ["generator", *GENERATORS[other.generator.generator].uses], METHODS[settings.train.method].uses
     if "discriminator" in networks and "discriminator" in read:
         uses += ["discriminator", *DISCRIMINATORS[other.discriminator.discriminator].uses]
     if "projector" in networks and "projector.*" in read:
         uses += ["projector.*", "nce_layers"]
-    ours, theirs = settings.flat(), other.flat()
-    changes = {name: theirs[name] for name in names_in(uses)
-               if not FIELDS[name].metadata["free"] and ours[name] != theirs[name]}
-    refused = [name for name in changes if name in set(typed)]
+    ours, theirs, typed = settings.flat(), other.flat(), set(typed)
+    kept = {name for name in names_in(uses) if FIELDS[name].metadata["free"]
+            or name in typed and FIELDS[name].metadata["same_weights"]}
+    changes = {name: theirs[name] for name in names_in(uses) if name not in kept and ours[name] != theirs[name]}
+    refused = [name for name in changes if name in typed]
     if refused:
         raise InputError(f"--{refused[0]} must be left out, or {theirs[refused[0]]!r} as in --init_from={where}, found "
                          f"{ours[refused[0]]!r}")

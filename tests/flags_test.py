@@ -224,5 +224,9 @@ def test_training_takes_over_the_networks_that_it_begins_with():
 
 def test_a_typed_flag_that_says_otherwise_is_refused():
     assert _joined({"ngf": 8}, typed=("ngf",), ngf=8)[1] == []
+    mobile, wanted = {"generator": "mobile"}, {"generator": "mobile", "mobile_output": "fitted"}
+    assert _joined(mobile, **wanted)[1] == ["--mobile_output=details"]
+    # The weights of one form serve the other.
+    assert _joined(mobile, typed=("mobile_output",), **wanted) == (Settings.of(**wanted), [])
     with pytest.raises(InputError, match="--ngf must be left out, or 8 as in --init_from=runs/other, found 7"):
         _joined({"ngf": 8}, typed=("ngf", "seed"), ngf=7)

@@ -10,7 +10,7 @@ from cut_tf.common.errors import InputError
 
 
 def setting(default: Any, help_text: str, choices: tuple[str, ...] = (), free: bool = False,
-            often: bool = False, kind: type | None = None) -> Any:
+            often: bool = False, kind: type | None = None, same_weights: bool = False) -> Any:
     """A dataclass field with what its flag and the resume check need.
 
     Args:
@@ -20,9 +20,11 @@ def setting(default: Any, help_text: str, choices: tuple[str, ...] = (), free: b
       free: whether a run may be resumed with another value (true if it cannot change the trained weights).
       often: whether `--help` lists it, not `--helpfull` alone.
       kind: type of the flag, where the default is None.
+      same_weights: of a network: whether a run that begins with another's weights (--init_from) may have another value.
     """
     return dataclasses.field(default=default, metadata={
-        "help": help_text, "choices": choices, "free": free, "often": often, "kind": kind or type(default)})
+        "help": help_text, "choices": choices, "free": free, "often": often, "kind": kind or type(default),
+        "same_weights": same_weights})
 
 
 def require(holds: bool, name: str, rule: str, found: Any) -> None:

@@ -42,7 +42,7 @@ class MobileSettings(Checked):
     mobile_output: str = setting(
         "details", "mobile: how its translation of half the size becomes the output. details: enlarged, and the "
         "picture's details added; fitted: as a gain and an offset of the picture around each place, which keeps its "
-        "details in step with the contrast", ("details", "fitted"))
+        "details in step with the contrast", ("details", "fitted"), same_weights=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,8 @@
 
 quickstart_psnr.csv becomes quickstart_psnr.png (`tools.plots.record` writes it from runs), odcr_psnr.csv odcr_psnr.png
 (`tools.reproduce.curves` writes it from a suite; those of odcr_light, odcr_resnet and odcr_photographs likewise),
-serving.csv serving.png (`tools.benchmark serving --csv` writes it), phones.csv phones.png and ceiling.csv ceiling.png. The
-last two files hold figures of the tables in docs/phones.md and docs/speed.md.
+serving.csv serving.png (`tools.benchmark serving --csv` writes it), phones.csv phones.png and ceiling.csv ceiling.png.
+The last two files hold figures of the tables in docs/phones.md and docs/speed.md.
 """
 
 from __future__ import annotations

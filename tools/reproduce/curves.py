@@ -19,7 +19,7 @@ from tools.reproduce.suites import SUITES
 
 
 def evaluations_of_suite(folder: Path) -> list[MethodEvaluation]:
-    """All evaluations of EMA weights, by row, in the order of the suite, and by seed; first the hazy input's, if measured.
+    """All evaluations of EMA weights, by row, in the order of the suite, and by seed, after the hazy input's own.
 
     Args:
       folder: an output of `tools.reproduce`, whose runs evaluate themselves (--set=eval_steps=N).
