@@ -113,7 +113,7 @@ class MobileGenerator(Generator):
         self.head = Convolution(9, 3, seed=next(seeds), padding_px=1, repeats_borders=repeats, name="head", dtype=dtype)
         self.enlarge = BlurUp(name="enlarge", dtype=dtype)
         self.enlarge_output = BlurUp(name="enlarge_output", dtype="float32")
-        self.fit = LocalAffine(2, _FIT_EPSILON, "fit")
+        self.local_affine = LocalAffine(2, _FIT_EPSILON, "local_affine")
         self._channels = [3, width, 2 * width, 4 * width] + [4 * width] * settings.generator.generator_blocks
 
     def build(self, input_shape: tuple) -> None:
@@ -162,7 +162,7 @@ class MobileGenerator(Generator):
         half = tf.nn.avg_pool2d(padded, 2, 2, "VALID")
         base = half + half * maps[..., :3] + maps[..., 3:6]
         if self._fitted:
-            return self.fit(half, base, padded)
+            return self.local_affine(half, base, padded)
         base, half, scale = tf.split(self.enlarge_output(tf.concat([base, half, maps[..., 6:]], -1)), 3, axis=-1)
         detail = padded - half
         return base + detail + detail * scale
