@@ -4,6 +4,9 @@ He, Sun: Fast Guided Filter, arXiv 1505.00996; He, Sun, Tang: Guided Image Filte
 Around each place a gain and an offset are fitted that make the small translation of the small picture. Enlarged, they
 are applied to the picture itself. So every detail that it has stays, in step with the contrast around it, and textures
 of the small translation that are none of the picture's do not reach the output.
+
+`cut_tf.baselines.guided_filter` is the exact filter with a colour guide, in NumPy. This one has gradients, and the
+operations that phones compute fast.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import tensorflow as tf
 from cut_tf.layers.blur_pool import BlurUp
 
 # Pixels of the small picture for a fit, in each direction, and the reach of a window of fits.
-STEP_PX = 4
+_STEP_PX = 4
 _REACH = 2
 # Differences from the mean are measured in 1/16: where phones compute in float16, their squares would be denormals.
 _CONTRAST = 16.0
@@ -32,8 +35,8 @@ class LocalAffine(keras.layers.Layer):
     def __init__(self, scale: int, epsilon: float, name: str, dtype: str = "float32") -> None:
         super().__init__(name=name, dtype=dtype)
         self._epsilon = epsilon * _CONTRAST**2
-        self._enlarge_means = BlurUp(STEP_PX, name=f"{name}_means", dtype=dtype)
-        self._enlarge_fits = BlurUp(STEP_PX * scale, name=f"{name}_fits", dtype=dtype)
+        self._enlarge_means = BlurUp(_STEP_PX, name=f"{name}_means", dtype=dtype)
+        self._enlarge_fits = BlurUp(_STEP_PX * scale, name=f"{name}_fits", dtype=dtype)
 
     def call(self, small: tf.Tensor, translated: tf.Tensor, picture: tf.Tensor) -> tf.Tensor:
         """Fits and enlarges.
@@ -59,7 +62,7 @@ class LocalAffine(keras.layers.Layer):
         return gain * picture + offset  # eq. 8
 
     def _window_means(self, values: tf.Tensor) -> tf.Tensor:
-        return self._box(tf.nn.avg_pool2d(values, STEP_PX, STEP_PX, "VALID"))
+        return self._box(tf.nn.avg_pool2d(values, _STEP_PX, _STEP_PX, "VALID"))
 
     @staticmethod
     def _box(values: tf.Tensor) -> tf.Tensor:

@@ -41,9 +41,10 @@ def evaluations_of_suite(folder: Path) -> list[MethodEvaluation]:
         raise InputError(f"--results must have finished runs, found none in {folder}")
     inputs = [MethodEvaluation(labels["input"], 0, 0, result["metrics"]["psnr"]) for result in finished
               if result["row"] == "input"]
-    return inputs + [MethodEvaluation(labels[result["row"]], seed, step, psnr) for result in results
-            for seed, step, weights, psnr in evaluations(
-                folder / "runs" / result_name(result["row"], result["seed"]), with_input=False) if weights == "ema"]
+    outputs = [MethodEvaluation(labels[result["row"]], seed, step, psnr) for result in results
+               for seed, step, weights, psnr in evaluations(
+                   folder / "runs" / result_name(result["row"], result["seed"]), with_input=False) if weights == "ema"]
+    return inputs + outputs
 
 
 def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:

@@ -129,7 +129,7 @@ def test_a_picture_of_one_colour_gets_no_frame(size, form):
     """Zeros beyond the borders are what draws frames: an error of one level inside is several in the outer 4 px."""
     picture = np.broadcast_to(np.float32([0.6, 0.1, -0.3]), (1, *size, 3))
     repeated, zeros = (_disturbed(padding, form)(picture, training=False).numpy()
-                         for padding in ("repeat", "zeros"))
+                       for padding in ("repeat", "zeros"))
     assert np.abs(repeated - picture).max() > 0.05
     np.testing.assert_allclose(repeated, np.broadcast_to(repeated[:, 8:9, 8:9], repeated.shape), atol=1e-5)
     if min(size) > 16:  # There one window of a fit covers all.
