@@ -59,12 +59,16 @@ def _with_networks(settings: Settings, typed: set[str]) -> Settings:
 
     folder, step = run_and_step(where)
     own = Path(settings.train.run)
-    if settings.train.run and not folder.exists() and (own / "settings.json").is_file():
+    is_run = settings.train.run and (own / "settings.json").is_file()
+    if is_run and (CheckpointStore(own, keep=1, writes=False).steps() or not folder.exists()):
         networks, other = {"generator", "discriminator", "projector"}, read_settings(own)
     else:
         other = read_settings(folder, "--init_from")
         store = CheckpointStore(folder, keep=1, writes=False)
-        networks = store.networks(store.find("last") if step is None else store.check(step))
+        try:
+            networks = store.networks(store.find("last") if step is None else store.check(step))
+        except InputError as error:
+            raise InputError(f"--init_from={where}: {error}") from error
     settings, changes = flags.with_networks_of(settings, other, networks, typed, where)
     if changes:
         print(f"Networks as in {where}: {' '.join(changes)}")

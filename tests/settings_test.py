@@ -94,6 +94,8 @@ def test_names_are_unique_and_explained():
     ({"cache_mb": -1}, "cache_mb", "zero or more", "-1"),
     ({"data_workers": -1}, "data_workers", "zero or more", "-1"),
     ({"test_images": -1}, "test_images", "zero or more", "-1"),
+    ({"test_images": 0}, "test_images", "more than zero", "0"),
+    ({"stylegan2_downsamplings": 9}, "stylegan2_downsamplings", "from 0 to 8", "9"),
     ({"crop_border_px": -1}, "crop_border_px", "zero or more", "-1"),
     ({"generator_blocks": -1}, "generator_blocks", "zero or more", "-1"),
     ({"ngf": 0}, "ngf", "more than zero", "0"),

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cut_tf.common.errors import InputError
 from cut_tf.common.places import AnyPath, RemotePath, write_bytes
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None
+
+_LOG = logging.getLogger(__name__)
 
 
 def replace_file(path: AnyPath, data: bytes) -> None:
@@ -30,6 +39,35 @@ def replace_file(path: AnyPath, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: must be writable, found: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def only_process(folder: Path, rule: str) -> Iterator[None]:
+    """A context in which no other process that asks for it has the folder. It is free again however a process ends.
+
+    Where the system or the file system has no locks, nobody is kept out.
+
+    Args:
+      folder: must exist.
+      rule: begins the message: what one process at a time must do.
+
+    Raises:
+      InputError: if another process has it.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{rule} by one process at a time, found another one at work") from None
+        except OSError as error:
+            _LOG.warning("%s: no locks here (%s), so nothing keeps out a second process", folder, error)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check_results(plan: Sequence[tuple[Path, Sequence[Path]]], folder: Path, overwrite: bool) -> None:

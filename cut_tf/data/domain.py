@@ -10,6 +10,8 @@ import numpy as np
 
 from cut_tf.data.image_files import as_png
 
+_BYTES_PER_PIXEL = 3
+
 
 class Origin(NamedTuple):
     """Where a picture comes from: path or name, and the size of its file in bytes, 0 if it is computed."""
@@ -41,15 +43,35 @@ class Domain(Protocol):
 
 @runtime_checkable
 class StoredDomain(Protocol):
-    """A domain whose pictures exist as files, or that can make them."""
+    """A domain whose pictures are files, of `Origin.file_bytes`."""
 
     def encoded(self, index: int) -> bytes:
-        """The bytes of a file, of any format that is read, whose picture is that of `load`."""
+        """The bytes of the file, of any format that is read, whose picture is that of `load`."""
 
 
 def encoded_picture(domain: Domain, index: int) -> bytes:
     """A picture as the bytes of a file: its own, or else a PNG. Raises InputError like `Domain.load`."""
+    domain, index = _own_domain(domain, index)
     return domain.encoded(index) if isinstance(domain, StoredDomain) else as_png(domain.load(index))
+
+
+def encoded_bytes(domain: Domain, index: int) -> int:
+    """About how many bytes `encoded_picture` gives, without reading the picture.
+
+    A file has its size. For a PNG the bytes of its pixels count, which it does not exceed by much.
+    """
+    domain, index = _own_domain(domain, index)
+    if isinstance(domain, StoredDomain):
+        return domain.origin(index).file_bytes
+    width, height = domain.size(index)
+    return _BYTES_PER_PIXEL * width * height
+
+
+def _own_domain(domain: Domain, index: int) -> tuple[Domain, int]:
+    """The domain that a picture is in, which may be joined with others, and its index there."""
+    while isinstance(domain, JoinedDomain):
+        domain, index = domain.find(index)
+    return domain, index
 
 
 class TranslationData(NamedTuple):
@@ -76,29 +98,27 @@ class JoinedDomain:
         return sum(len(domain) for domain in self._domains)
 
     def name(self, index: int) -> str:
-        domain, place = self._find(index)
+        domain, place = self.find(index)
         return domain.name(place)
 
     def load(self, index: int) -> np.ndarray:
-        domain, place = self._find(index)
+        domain, place = self.find(index)
         return domain.load(place)
 
     def size(self, index: int) -> tuple[int, int]:
-        domain, place = self._find(index)
+        domain, place = self.find(index)
         return domain.size(place)
 
     def origin(self, index: int) -> Origin:
-        domain, place = self._find(index)
+        domain, place = self.find(index)
         return domain.origin(place)
 
-    def encoded(self, index: int) -> bytes:
-        return encoded_picture(*self._find(index))
-
     def key(self, index: int) -> Hashable:
-        domain, place = self._find(index)
+        domain, place = self.find(index)
         return self._domains.index(domain), domain.key(place)
 
-    def _find(self, index: int) -> tuple[Domain, int]:
+    def find(self, index: int) -> tuple[Domain, int]:
+        """The domain that has the picture, and its index there."""
         for domain in self._domains:
             if index < len(domain):
                 return domain, index

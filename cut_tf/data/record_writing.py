@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from cut_tf.common import places
 from cut_tf.common.errors import InputError
-from cut_tf.data.domain import Domain, StoredDomain, TranslationData, encoded_picture
+from cut_tf.data.domain import Domain, TranslationData, encoded_bytes, encoded_picture
 from cut_tf.data.image_files import image_size
 from cut_tf.data.records import (
     HEAD_BYTES,
@@ -34,7 +34,6 @@ from cut_tf.data.records import (
 )
 
 _MIB = 2**20
-_BYTES_PER_PIXEL = 3
 
 
 class Part(NamedTuple):
@@ -132,18 +131,12 @@ def _ends_by_bytes(domains: Sequence[Domain], most: int) -> list[int]:
     """Where shards end that are filled one after the other."""
     ends, held = [], 0
     for index in range(len(domains[0])):
-        size = sum(_bytes_of(domain, index) for domain in domains)
+        size = sum(encoded_bytes(domain, index) for domain in domains)
         if held and held + size > most:
             ends.append(index)
             held = 0
         held += size
     return [*ends, len(domains[0])]
-
-
-def _bytes_of(domain: Domain, index: int) -> int:
-    """Of the encoded picture; for one that is made on the way, of its pixels, which a PNG does not exceed by much."""
-    width, height = domain.size(index)
-    return domain.origin(index).file_bytes if isinstance(domain, StoredDomain) else _BYTES_PER_PIXEL * width * height
 
 
 def _stamps(domain: Domain) -> list[list[Any]]:

@@ -35,7 +35,7 @@ class DataSettings(Checked):
         "--notest_pairs for pictures of different scenes that are only numbered alike", free=True)
 
     def _check(self) -> None:
-        self._positive("load_size_px", "batch_size")
+        self._positive("load_size_px", "batch_size", "test_images")
         require(bool(self.dataset), "dataset", "a folder or another form that --help lists", self.dataset)
         require(self.crop_size_px >= 16, "crop_size_px", "at least 16", self.crop_size_px)
         if self.preprocess in ("resize_and_crop", "scale_width"):

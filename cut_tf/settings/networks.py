@@ -84,6 +84,10 @@ class StyleGAN2Settings(Checked):
                                       "larger size means fewer channels for the same ngf and ndf. The discriminator "
                                       "takes inputs of this size only")
 
+    def _check(self) -> None:
+        require(0 <= self.stylegan2_downsamplings <= 8, "stylegan2_downsamplings", "from 0 to 8",
+                self.stylegan2_downsamplings)
+
 
 @dataclasses.dataclass(frozen=True)
 class AntialiasSettings(Checked):

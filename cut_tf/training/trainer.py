@@ -16,6 +16,7 @@ import tensorflow as tf
 from cut_tf.checkpoints import CheckpointStore, check_same_settings, write_settings
 from cut_tf.common import registry
 from cut_tf.common.errors import InputError
+from cut_tf.common.files import only_process
 from cut_tf.data import open_dataset
 from cut_tf.data.checks import check_least_side
 from cut_tf.data.domain import TranslationData
@@ -149,10 +150,15 @@ class Run:
             return self._train(verbose, callbacks)
 
     def _train(self, verbose: int | None, extra: Sequence[keras.callbacks.Callback]) -> Outcome:
-        if self.devices.is_chief:
-            write_settings(self.folder, self.settings)
+        if not self.devices.is_chief:
+            return self._train_alone(verbose, extra)
+        write_settings(self.folder, self.settings)
+        with only_process(self.folder, f"--run={self.folder} must be trained"):
             run_inputs.write(self.folder, self.inputs)
             self.store.remove_leftovers()
+            return self._train_alone(verbose, extra)
+
+    def _train_alone(self, verbose: int | None, extra: Sequence[keras.callbacks.Callback]) -> Outcome:
         test_set = self._test_set()
         saver, evaluator, observers = self._observers(test_set)
         verbose = (1 if sys.stdout.isatty() else 2) if verbose is None else verbose

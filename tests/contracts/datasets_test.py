@@ -11,7 +11,7 @@ from PIL import Image
 
 from cut_tf.common.errors import InputError
 from cut_tf.data import DATASETS, open_dataset
-from cut_tf.data.domain import Domain, TranslationData, encoded_picture
+from cut_tf.data.domain import Domain, TranslationData, encoded_bytes, encoded_picture
 from cut_tf.data.image_files import decode_image, image_size
 from cut_tf.data.pipeline import TrainingStream
 from cut_tf.data.record_writing import splits_of, write_records
@@ -108,6 +108,9 @@ def test_every_picture_can_be_stored_as_a_file(opened):
             data = encoded_picture(domain, index)
             np.testing.assert_array_equal(decode_image(data, "stored"), domain.load(index))
             assert image_size(data, "stored") == domain.size(index)
+            width, height = domain.size(index)
+            assert encoded_bytes(domain, index) in (len(data), 3 * width * height)
+            assert encoded_bytes(domain, index) > 0.9 * len(data) - 1000  # a PNG of noise is larger than its pixels
 
 
 def test_equal_keys_are_equal_pictures(opened):

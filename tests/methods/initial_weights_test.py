@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from cut_tf import compat
+from cut_tf import compat, train
 from cut_tf.checkpoints import CheckpointStore, write_settings
 from cut_tf.common.errors import InputError
 from cut_tf.methods import build_method
@@ -88,6 +88,12 @@ def test_a_begun_run_goes_on_without_the_one_that_it_began_with(tmp_path, tiny_s
     assert first.train(verbose=0).finished
     moved = _weights(first.method, "generator")["head/kernel"]
     assert np.abs(moved - begun).max() > 0
+    at = settings.having(init_from=f"{tmp_path / 'trained'}@0")  # as typed by a user; that step is removed by and by
+    assert train._with_networks(at.having(init_from=""), {"generator"}).generator == at.generator
+    (tmp_path / "trained" / "checkpoints" / "step_0000000000").rename(tmp_path / "removed")
+    assert train._with_networks(at, {"generator"}).generator == at.generator
+    with pytest.raises(InputError, match=r"--init_from=.*trained@0: .*must name a step with a checkpoint, found none"):
+        train._with_networks(at.having(run=str(tmp_path / "new")), {"generator"})
     shutil.rmtree(tmp_path / "trained")
     np.testing.assert_array_equal(_weights(trainer.Run(settings).method, "generator")["head/kernel"], moved)
     with pytest.raises(InputError, match="--init_from: '.*' against ''"):

@@ -6,6 +6,7 @@ import logging
 import re
 import shutil
 import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -51,6 +52,24 @@ def _settings(tiny_settings, run, **overrides):
     return tiny_settings(**{"run": str(run), "preprocess": "crop", "batch_size": 1, "steps_per_epoch": 3,
                             "log_steps": 1, "image_steps": 3, "eval_steps": 2, "checkpoint_steps": 4,
                             "generator_blocks": 0, "nce_layers": "0,4,8", "discriminator_layers": 1, **overrides})
+
+
+def test_a_run_that_another_process_trains_is_left_alone(tiny_settings, tmp_path):
+    run = trainer.Run(_quick(tiny_settings, tmp_path / "run"))
+    writing = tmp_path / "run" / "checkpoints" / ".step_0000000004.99.tmp"
+    writing.mkdir(parents=True)
+    other = subprocess.Popen(
+        [sys.executable, "-c", "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX);"
+         "print('has it', flush=True); sys.stdin.read()", str(tmp_path / "run")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with other:
+        assert other.stdout.readline() == "has it\n"
+        with pytest.raises(InputError, match=f"^--run={tmp_path / 'run'} must be trained by one process at a time, "
+                                             "found another one at work"):
+            run.train(verbose=0)
+        assert writing.is_dir()
+        other.stdin.close()
+    assert run.train(verbose=0).finished and not writing.exists()
 
 
 def _quick(tiny_settings, run, **overrides):

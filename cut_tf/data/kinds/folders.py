@@ -17,8 +17,8 @@ from cut_tf.data.transforms import Preprocessing
 from cut_tf.settings import DataSettings, Settings
 
 
-class FolderDomain:
-    """The image files of one folder, sorted by name."""
+class PathsDomain:
+    """Pictures that are made of one image file each, here by reading it."""
 
     def __init__(self, paths: Sequence[AnyPath]) -> None:
         self.paths = list(paths)
@@ -32,10 +32,6 @@ class FolderDomain:
     def load(self, index: int) -> np.ndarray:
         return read_image(self.paths[index])
 
-    def encoded(self, index: int) -> bytes:
-        """The file. Raises InputError like `load`."""
-        return read_bytes(self.paths[index])
-
     def size(self, index: int) -> tuple[int, int]:
         return read_size(self.paths[index])
 
@@ -45,6 +41,14 @@ class FolderDomain:
 
     def key(self, index: int) -> Hashable:
         return self.paths[index]
+
+
+class FolderDomain(PathsDomain):
+    """The image files of one folder, sorted by name."""
+
+    def encoded(self, index: int) -> bytes:
+        """The file. Raises InputError like `load`."""
+        return read_bytes(self.paths[index])
 
 
 def open_folder(settings: Settings) -> TranslationData:

@@ -20,8 +20,8 @@ import numpy as np
 from cut_tf.common.errors import InputError
 from cut_tf.data.checks import NAMED_AT_MOST
 from cut_tf.data.domain import TranslationData
-from cut_tf.data.image_files import IMAGE_SUFFIXES, as_png, list_images, read_size
-from cut_tf.data.kinds.folders import FolderDomain, check_headers
+from cut_tf.data.image_files import IMAGE_SUFFIXES, list_images, read_size
+from cut_tf.data.kinds.folders import FolderDomain, PathsDomain, check_headers
 from cut_tf.settings import Settings
 
 _NUMBER = re.compile(r"(?<=.)_\d+(\.\d+)?$")
@@ -84,7 +84,7 @@ class HazePairs(NamedTuple):
     clear: list[Path]
 
 
-class BorderCutDomain(FolderDomain):
+class BorderCutDomain(PathsDomain):
     """Image files of which so many pixels are cut from each side: uint8 [H, W, 3] to [H - 2 b, W - 2 b, 3]."""
 
     def __init__(self, paths: Sequence[Path], border_px: int) -> None:
@@ -94,9 +94,6 @@ class BorderCutDomain(FolderDomain):
     def load(self, index: int) -> np.ndarray:
         image, border = super().load(index), self._border_px
         return np.ascontiguousarray(image[border:image.shape[0] - border, border:image.shape[1] - border])
-
-    def encoded(self, index: int) -> bytes:
-        return as_png(self.load(index))
 
     def size(self, index: int) -> tuple[int, int]:
         width, height = super().size(index)

@@ -20,12 +20,12 @@ from cut_tf.common.errors import InputError
 from cut_tf.data.domain import Domain, TranslationData
 from cut_tf.data.haze.depth_maps import find_depth_maps
 from cut_tf.data.haze.recipe import HazeRecipe, HazyPicture, add_random_haze, depth_of, divide
-from cut_tf.data.image_files import as_png, list_images, read_image
-from cut_tf.data.kinds.folders import FolderDomain, check_headers
+from cut_tf.data.image_files import list_images, read_image
+from cut_tf.data.kinds.folders import FolderDomain, PathsDomain, check_headers
 from cut_tf.settings import Settings
 
 
-class HazedDomain(FolderDomain):
+class HazedDomain(PathsDomain):
     """Photographs in several hazes: first all in the first one, then all in the second, and so on.
 
     Args:
@@ -48,9 +48,6 @@ class HazedDomain(FolderDomain):
             return self._photographs.read(path)
         found = self._photographs.hazed(path, recipe)
         return found.image if self._hazy else found.clear
-
-    def encoded(self, index: int) -> bytes:
-        return as_png(self.load(index))
 
     def key(self, index: int) -> Hashable:
         path, recipe = self.paths[index], self._recipes[index]

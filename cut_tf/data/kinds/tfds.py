@@ -42,8 +42,15 @@ class EncodedDomain:
         self._ends = [0]
         self._lock = threading.Lock()
         for data in encoded:
+            self._append(data)
+
+    def _append(self, data: bytes) -> None:
+        try:
             self._file.write(data)
-            self._ends.append(self._ends[-1] + len(data))
+        except OSError as error:
+            raise InputError(f"{tempfile.gettempdir()}: must have room for the pictures of tfds:{self._name}, found: "
+                             f"{error.strerror or error}") from error
+        self._ends.append(self._ends[-1] + len(data))
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -94,14 +101,14 @@ def open_tfds(settings: Settings) -> TranslationData:
         with _few_retries():
             loaded = tfds.load(name, split=[split for split, _ in wanted],
                                decoders={feature: tfds.decode.SkipDecoding() for _, feature in wanted})
+        domains = [EncodedDomain(f"{name}/{split}", (bytes(example[feature].numpy()) for example in examples))
+                   for (split, feature), examples in zip(wanted, loaded)]
     except InputError:
         raise
     except Exception as error:  # the library raises many kinds: unknown name, no network, no disk, bad checksum
         # The message for an unknown name goes on with the names of all the datasets there are.
         reason = str(error).split("\nAvailable datasets:")[0]
         raise InputError(f"--dataset=tfds:{name} cannot be loaded: {type(error).__name__}: {reason}") from error
-    domains = [EncodedDomain(f"{name}/{split}", (bytes(example[feature].numpy()) for example in examples))
-               for (split, feature), examples in zip(wanted, loaded)]
     for split, domain in zip(_SPLITS[:2], domains):
         if not len(domain):
             raise InputError(f"--dataset=tfds:{name} has no images in split {split}")

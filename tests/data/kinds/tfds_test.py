@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import itertools
+import os
 import socket
 import sys
+import tempfile
 import types
 from pathlib import Path
 
@@ -14,6 +18,7 @@ import tensorflow as tf
 
 from cut_tf.common.errors import InputError
 from cut_tf.data import open_dataset
+from cut_tf.data.kinds.tfds import EncodedDomain
 from cut_tf.data.pipeline import TrainingStream
 from cut_tf.settings import Settings
 
@@ -71,6 +76,29 @@ def test_a_damaged_picture_is_named(tfds):
         data = open_dataset(Settings.of(dataset=NAME))
     with pytest.raises(InputError, match=f"{NAME}/trainB image 0"):
         data.target.load(0)
+
+
+def test_a_record_that_cannot_be_read_is_an_error_of_the_dataset(tfds):
+    def as_dataset(self: object, *args: object, **kwargs: object) -> tf.data.Dataset:
+        path = Path(os.environ["TFDS_DATA_DIR"]) / "damaged.tfrecord"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"no record of TensorFlow")
+        return tf.data.TFRecordDataset(str(path)).map(lambda data: {"image": data, "label": 0})
+
+    with tfds.testing.mock_data(as_dataset_fn=as_dataset), \
+            pytest.raises(InputError, match=f"^--dataset={NAME} cannot be loaded: DataLossError: "):
+        open_dataset(Settings.of(dataset=NAME))
+
+
+def test_a_full_disk_is_named_with_the_folder(monkeypatch):
+    class FullDisk(io.BytesIO):
+        def write(self, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", FullDisk)
+    with pytest.raises(InputError, match=f"^{tempfile.gettempdir()}: must have room for the pictures of "
+                                         "tfds:animals/trainA, found: No space left on device"):
+        EncodedDomain("animals/trainA", [b"a picture"])
 
 
 def test_an_empty_split_is_named(tfds):
