@@ -44,8 +44,9 @@ _SIZE = Size(256, 256)
 _TWINS = (("float16", (_SIZE,)), ("int8", (_SIZE,)), ("dynamic", (_SIZE,)), ("float16", ()))
 _CARD = """# {name}
 
-Removes haze from photographs and video frames: {network} of cut_tf, {weights:,} weights, `1/` as a SavedModel
-for TF Serving and `cut_tf.translate`, and as .tflite files for phones (RGB in [-1, 1], input and output of one size).
+Removes haze from photographs and video frames: {network} of cut_tf, {weights:,} weights, `{version}/` as a
+SavedModel for TF Serving and `cut_tf.translate`, and as .tflite files for phones (RGB in [-1, 1], input and output of
+one size).
 
 ## Made by
 
@@ -73,7 +74,7 @@ Full-size pictures, the SavedModel, means and standard deviations:
 
 These tables again: `python -m tools.make_dehaze_mobile --model={name} --measure_only --photographs=DIR
 --val_photographs=DIR`. Speed and noise: `python -m tools.benchmark tflite --run={run}`. Other hazes and depths, skies,
-other models: `python -m tools.evaluate_dehazing`. `1/` has warm-up requests of 256x256 px for TF Serving.
+other models: `python -m tools.evaluate_dehazing`. `{version}/` has warm-up requests of 256x256 px for TF Serving.
 
 ## Failures
 
@@ -100,21 +101,25 @@ on."""}
 def make(output: Path) -> None:
     """Everything of the module's docstring. Raises InputError if a step fails."""
     from cut_tf.export.saved_model.export import export_saved_model
-    from cut_tf.export.tflite.export import export_tflite
+    from cut_tf.export.tflite.export import check_free, export_tflite
     from cut_tf.translators.run import Translator
 
-    dataset = f"scenes+rooms+hazed:{_PHOTOGRAPHS.value},{_VAL.value}"
+    hazed = f"hazed:{_PHOTOGRAPHS.value},{_VAL.value}"
+    twins = [ExportOptions(sizes, quantize=quantize, representative=hazed, license=_LICENSE.value)
+             for quantize, sizes in _TWINS]
+    for options in twins:
+        check_free(output, options)
+    commit = _commit()
+    dataset = f"scenes+rooms+{hazed}"
     train = ["-m", "cut_tf.train", f"--flagfile={_MODEL.value}", f"--dataset={dataset}", f"--run={_run()}",
              *_EXTRA.value]
     if subprocess.run([sys.executable, *train]).returncode:
         raise InputError(f"--run={_run()}: the training failed")
     translator = Translator(_run())
     saved_model = export_saved_model(translator, output, ExportOptions((_SIZE,)))
-    hazed = f"hazed:{_PHOTOGRAPHS.value},{_VAL.value}"
-    for quantize, sizes in _TWINS:
-        export_tflite(translator, output, ExportOptions(sizes, quantize=quantize, representative=hazed,
-                                                        license=_LICENSE.value))
-    card = _card(translator, saved_model, ["python", *train])
+    for options in twins:
+        export_tflite(translator, output, options)
+    card = _card(translator, saved_model, ["python", *train], commit)
     replace_file(output / "MODEL_CARD.md", card.encode())
 
 
@@ -126,16 +131,25 @@ def _output() -> Path:
     return Path(_OUTPUT.value or f"saved_models/{_MODEL.value}")
 
 
-def _card(translator: Translator, saved_model: Path, command: Sequence[str]) -> str:
+def _commit() -> str:
+    """The commit of this code, or "unknown"."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
+    except OSError:  # no git here
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def _card(translator: Translator, saved_model: Path, command: Sequence[str], commit: str) -> str:
     settings, tests = translator.settings, _tests()
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip() or "unknown"
     rows, files = _tables(saved_model, tests)
     return _CARD.format(weights=translator.generator.count_params(), command=" ".join(command), commit=commit,
                         steps=translator.step, method=settings.train.method, seed=settings.train.seed,
                         photographs=len(open_dataset(tests["hazed photographs"]).pairs[0]) //
                         tests["hazed photographs"].hazed.haze_variants, noise=settings.regression.source_noise_levels,
                         rows=rows, files=files, name=_MODEL.value, network=_NETWORKS[_MODEL.value],
-                        failures=_FAILURES[_MODEL.value], run=_run(), license=_LICENSE.value, source=_SOURCE.value)
+                        failures=_FAILURES[_MODEL.value], run=_run(), version=saved_model.name,
+                        license=_LICENSE.value, source=_SOURCE.value)
 
 
 def _tests() -> dict[str, Settings]:

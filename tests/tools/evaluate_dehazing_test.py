@@ -12,7 +12,7 @@ from PIL import Image
 from cut_tf.common.errors import InputError
 from cut_tf.data.image_files import write_png
 from tests import warm_process
-from tools.evaluate_dehazing import measuring, report, sets
+from tools.evaluate_dehazing import __main__ as command, measuring, report, sets
 from tools.evaluate_dehazing.unseen_haze import add_unseen_haze
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,8 @@ def test_the_white_border_of_sots_is_cut_off(photographs, tmp_path):
     assert pair.hazy.shape == pair.clear.shape == (40, 40, 3) and (pair.clear == 60).all()
 
 
-@pytest.mark.parametrize("given, finding", [("mine", "must be NAME=DATASET, found 'mine'"),
+@pytest.mark.parametrize("given, finding", [("mine", "must be NAME=DATASET .*, found 'mine'"),
+                                            ("rendered rooms=scenes", "name of its own, found 'rendered rooms=s"),
                                             ("mine=hazed:{0}", "must have test pictures in pairs")])
 def test_bad_pairs_are_named(photographs, given, finding):
     with pytest.raises(InputError, match=finding):
@@ -94,6 +95,8 @@ def test_the_sheet_has_a_row_per_picture_and_a_column_per_model():
     page = np.asarray(report.sheet(["a", "b"], rows))
     assert page.shape == (2 * 160 + 3 * 16, 480, 3)
     assert page[100, 300, 0] == 200 and page[100, 100, 0] == 0 and page[300, 100, 0] == 10
+    tall = np.asarray(report.sheet(["a"], [{"hazy": np.zeros([4000, 100, 3], np.uint8)}]))
+    assert tall.shape == (480 + 2 * 16, 240, 3) and (tall[32:, :12].mean(), tall[100, 13, 0]) == (0, 255)
 
 
 def test_the_command_prints_and_writes_its_tables(photographs, tmp_path):
@@ -108,8 +111,22 @@ def test_the_command_prints_and_writes_its_tables(photographs, tmp_path):
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert set(scores) == {"pairs", "checks", "real"} and scores["checks"]["hazy"]["clear_psnr"] == 100.0
     assert Image.open(tmp_path / "out" / "real.jpg").width == 3 * 240
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    again = warm_process.run(arguments, ROOT)
+    assert again.returncode == 2
+    assert f"--output must be a folder without results, found {tmp_path / 'out' / 'tables.md'}" in again.stderr
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+
+def test_pictures_without_sky_have_no_number_in_json(tmp_path):
+    command._write(tmp_path, "no table", {"real": {"box": {"sky_colour": float("nan"), "noise": 1.5}}}, None)
+    text = (tmp_path / "scores.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {"real": {"box": {"sky_colour": None, "noise": 1.5}}}
 
 
 def test_a_bad_model_is_named_before_anything_is_measured(photographs):
-    done = warm_process.run(["-m", "tools.evaluate_dehazing", f"--photographs={photographs}", "--model=box"], ROOT)
-    assert done.returncode == 2 and "error: --model must be NAME=PATH" in done.stderr
+    for model, finding in (("box", "--model must be NAME=PATH"),
+                           ("box=nowhere@3", "--model=box=nowhere@3: "), ("box=nowhere", "--model=box=nowhere: ")):
+        done = warm_process.run(["-m", "tools.evaluate_dehazing", f"--photographs={photographs}", f"--model={model}"],
+                                ROOT)
+        assert done.returncode == 2 and f"error: {finding}" in done.stderr

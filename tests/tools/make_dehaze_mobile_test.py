@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator
+from tests import warm_process
 
 ROOT = Path(__file__).parents[2]
 _TINY = ["--constant_epochs=1", "--decay_epochs=0", "--steps_per_epoch=1", "--scenes_images=2", "--scenes_size_px=32",
@@ -45,12 +46,24 @@ def test_makes_saved_model_twins_and_card(tmp_path):
          f"--val_photographs={tmp_path / 'val'}", f"--output={output}"],
         cwd=ROOT, text=True, capture_output=True, timeout=900, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
     assert again.returncode == 0, again.stderr[-3000:]
+    assert "`1/` as a\nSavedModel" in card
     rows = [line for line in again.stdout.splitlines() if line.startswith("|")]
     assert len(rows) == 8 and all(f"\n{row}\n" in card for row in rows), again.stdout
     assert (output / "1" / "assets.extra" / "tf_serving_warmup_requests").is_file()
     picture = rng.integers(0, 256, [30, 50, 3], np.uint8)
     found = TFLiteTranslator(output / "dehaze_any_float16.tflite")(picture).astype(int)
     assert np.abs(found - SavedModelTranslator(output)(picture)).max() <= 2
+
+
+def test_files_that_are_there_are_refused_before_the_training(tmp_path):
+    there = tmp_path / "model" / "model_any_float16.tflite"
+    there.parent.mkdir()
+    there.write_bytes(b"earlier")
+    done = warm_process.run(["-m", "tools.make_dehaze_mobile", f"--photographs={tmp_path}",
+                             f"--val_photographs={tmp_path}", f"--run={tmp_path / 'run'}",
+                             f"--output={tmp_path / 'model'}"], ROOT)
+    assert done.returncode == 2 and f"error: --output={tmp_path / 'model'}: {there} is there already" in done.stderr
+    assert there.read_bytes() == b"earlier" and not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

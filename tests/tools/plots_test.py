@@ -136,6 +136,9 @@ def test_the_psnr_of_runs_is_recorded(tmp_path):
         for step, psnr in ((10, 12.0), (20, 13.0), (20, 14.0)):
             tf.summary.scalar("eval_ema/psnr", psnr, step)
             tf.summary.scalar("loss/generator", 1.0, step)
+    (path,) = (run / "events").iterdir()
+    with path.open("ab") as file:
+        file.write(b"half a record of a process that was killed")
     hazy, *outputs = record.evaluations(run)
     assert outputs == [Evaluation(5, 10, "ema", 12.0), Evaluation(5, 20, "ema", 14.0)]
     assert hazy[:3] == (5, 0, "input") and 5 < hazy.psnr_db < 20

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +230,20 @@ def test_a_failed_run_stops_the_suite(fakes, tmp_path, capsys):
     assert _main(*arguments) == 0 and fakes.names == ["cut_seed0", "odcr_seed0"]
 
 
+def test_an_evaluation_that_is_killed_names_its_run(fakes, tmp_path, capsys, monkeypatch):
+    out, evaluate = tmp_path / "out", measuring.in_own_process
+    arguments = [f"--output={out}", "--rows=cut", "--seeds=0", "--steps=8", *TINY]
+
+    def killed(*_: object) -> None:
+        raise BrokenProcessPool("A process in the process pool was terminated abruptly")
+
+    monkeypatch.setattr(measuring, "in_own_process", killed)
+    assert _main(*arguments) == 1
+    assert "error: cut_seed0: its process was killed" in capsys.readouterr().err
+    monkeypatch.setattr(measuring, "in_own_process", evaluate)
+    assert _main(*arguments) == 0 and fakes.names == ["cut_seed0"]  # trained once
+
+
 @pytest.mark.parametrize("change, message", [
     (["--seeds=0,1"], r"seeds \[0\] against \[0, 1\]"), (["--steps=16"], "steps 8 against 16"),
     (["--budget_minutes=5", "--steps=0"], r"steps 8 against 0; budget_minutes 0.0 against 5.0"),
@@ -289,6 +304,17 @@ def test_a_dataset_without_pairs_is_refused(tmp_path, capsys):
         Image.new("RGB", (80, 80)).save(tmp_path / "data" / name / "a.png")
     assert _main(f"--output={tmp_path / 'out'}", f"--dataset={tmp_path / 'data'}") == 2
     assert "--dataset must have pairs of hazy and clear test pictures" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("suite", ["unpaired", "features"])
+def test_a_dataset_without_test_pictures_of_both_domains_is_refused(tmp_path, capsys, suite):
+    for name in ("trainA", "trainB", "testA"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        Image.new("RGB", (80, 80)).save(tmp_path / "data" / name / "a.png")
+    assert _main(f"--output={tmp_path / 'out'}", f"--suite={suite}", f"--dataset={tmp_path / 'data'}",
+                 "--set=crop_size_px=32") == 2
+    assert "--dataset must have test pictures of both domains" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -8,6 +8,7 @@ Prints the tables in Markdown; with --output also writes them, all numbers as JS
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import sys
@@ -32,13 +33,18 @@ _BORDER = flags.DEFINE_integer("crop_border_px", 0, "cut off each side of the cl
 _REAL = flags.DEFINE_string("real", "", "folder of pictures with real haze, which have no truth")
 _COUNT = flags.DEFINE_integer("count", 0, "pairs of each set, spread over it; 0 takes all", lower_bound=0)
 _CHECKED = flags.DEFINE_integer("checked", 12, "pictures of the checks: without haze, twice, noise", lower_bound=1)
-_OUTPUT = flags.DEFINE_string("output", "", "folder for tables.md, scores.json and real.jpg; made if it is not there")
+_OUTPUT = flags.DEFINE_string("output", "", "folder for tables.md, scores.json and real.jpg; made if it is not there. "
+                              "Files of these names are not replaced")
+_TABLES, _SCORES, _SHEET = "tables.md", "scores.json", "real.jpg"
 _SHEET_QUALITY = 88
+# A sheet shows so many pictures, spread over all: JPEG ends at 65,535 rows.
+_SHEET_PICTURES = 100
 
 
 def _models() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """What is compared, by name. Raises InputError if a flag names nothing that translates."""
     from cut_tf.baselines import BASELINES
+    from cut_tf.checkpoints import run_and_step
     from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator
     from cut_tf.translators.run import Translator
 
@@ -47,12 +53,30 @@ def _models() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
         name, equals, path = text.partition("=")
         if not (name and equals and path) or name in found:
             raise InputError(f"--model must be NAME=PATH with a name of its own, found {text!r}")
-        if path.endswith(".tflite"):
-            found[name] = TFLiteTranslator(path)
-        else:
-            found[name] = Translator(path) if Path(path.partition("@")[0], "settings.json").is_file() else (
-                SavedModelTranslator(path))
+        run, step = run_and_step(path)
+        try:
+            if path.endswith(".tflite"):
+                found[name] = TFLiteTranslator(path)
+            elif step is not None or (run / "settings.json").is_file():
+                found[name] = Translator(path)
+            else:
+                found[name] = SavedModelTranslator(path)
+        except InputError as error:
+            raise InputError(f"--model={text}: {error}") from error
     return found
+
+
+def _check_output(folder: Path) -> None:
+    """Raises InputError, before any work, if results of an earlier evaluation would be replaced."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output must be a folder, found the file {folder}")
+    there = [name for name in (_TABLES, _SCORES, _SHEET) if (folder / name).exists()]
+    if there:
+        raise InputError(f"--output must be a folder without results, found {folder / there[0]}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output={folder} cannot be made: {error}") from error
 
 
 def evaluate() -> tuple[str, dict[str, object], object]:
@@ -75,16 +99,26 @@ def evaluate() -> tuple[str, dict[str, object], object]:
         outputs = {name: [dehaze(picture) for picture in pictures] for name, dehaze in models.items()}
         scores["real"] = {name: measuring.without_truth(pictures, found) for name, found in outputs.items()}
         tables.append(report.check_table(scores["real"]))
-        page = report.sheet([path.name for path in real], [dict(zip(outputs, row)) for row in zip(*outputs.values())])
+        shown = sets.spread([(path.name, dict(zip(outputs, row))) for path, row in zip(real, zip(*outputs.values()))],
+                            _SHEET_PICTURES)
+        page = report.sheet(*zip(*shown))
     return "\n\n".join(tables), scores, page
 
 
 def _write(folder: Path, text: str, scores: dict[str, object], page: object) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / "tables.md", (text + "\n").encode())
-    replace_file(folder / "scores.json", (json.dumps(scores, indent=2) + "\n").encode())
+    replace_file(folder / _TABLES, (text + "\n").encode())
+    replace_file(folder / _SCORES, (json.dumps(_numbers(scores), indent=2) + "\n").encode())
     if page is not None:
-        page.save(folder / "real.jpg", quality=_SHEET_QUALITY)
+        data = io.BytesIO()
+        page.save(data, "JPEG", quality=_SHEET_QUALITY)
+        replace_file(folder / _SHEET, data.getvalue())
+
+
+def _numbers(scores: object) -> object:
+    """The same tree, with None for what JSON has no number for: the skies of pictures without sky, for example."""
+    from cut_tf.metrics.reports.files import finite
+
+    return {name: _numbers(value) for name, value in scores.items()} if isinstance(scores, dict) else finite(scores)
 
 
 def main(argv: list[str]) -> int:
@@ -93,13 +127,15 @@ def main(argv: list[str]) -> int:
     try:
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
+        if _OUTPUT.value:
+            _check_output(Path(_OUTPUT.value))
         text, scores, page = evaluate()
+        print(text, flush=True)
         if _OUTPUT.value:
             _write(Path(_OUTPUT.value), text, scores, page)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(text)
     return 0
 
 

@@ -40,23 +40,29 @@ def check_table(scores: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def sheet(names: Sequence[str], rows: Sequence[Mapping[str, np.ndarray]]) -> Image.Image:
-    """Pictures side by side: one row per input, one column per model.
+    """Pictures side by side, none larger than 240x480 px: one row per input, one column per model.
 
     Args:
       names: of the inputs.
       rows: model to picture, uint8 [H, W, 3], the same models in each row.
     """
     columns = list(rows[0])
-    heights = [max(1, round(_TILE_PX * picture.shape[0] / picture.shape[1])) for picture in
-               (row[columns[0]] for row in rows)]
+    sizes = [_tile(*row[columns[0]].shape[:2]) for row in rows]
+    heights = [height for _, height in sizes]
     page = Image.new("RGB", (_TILE_PX * len(columns), sum(heights) + _CAPTION_PX * (len(rows) + 1)), "white")
     draw, top = ImageDraw.Draw(page), _CAPTION_PX
     for place, column in enumerate(columns):
         draw.text((_TILE_PX * place + 4, 2), column, fill="black")
-    for name, row, height in zip(names, rows, heights):
+    for name, row, (width, height) in zip(names, rows, sizes):
         draw.text((4, top + 2), name, fill="black")
         for place, column in enumerate(columns):
-            tile = Image.fromarray(row[column]).resize((_TILE_PX, height), Image.Resampling.LANCZOS)
+            tile = Image.fromarray(row[column]).resize((width, height), Image.Resampling.LANCZOS)
             page.paste(tile, (_TILE_PX * place, top + _CAPTION_PX))
         top += height + _CAPTION_PX
     return page
+
+
+def _tile(height: int, width: int) -> tuple[int, int]:
+    """(width, height) on the sheet."""
+    scale = min(_TILE_PX / width, 2 * _TILE_PX / height)
+    return max(1, round(scale * width)), max(1, round(scale * height))

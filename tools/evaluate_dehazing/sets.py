@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from cut_tf.settings.haze import PRESETS
 from tools.evaluate_dehazing.unseen_haze import add_unseen_haze
 
 _SIZE_PX = 256
+_UNSEEN = "photographs, unseen haze and depths"
+
+Item = TypeVar("Item")
 
 
 class Pair(NamedTuple):
@@ -64,10 +67,10 @@ class UnseenHaze:
             yield Pair(path.name, add_unseen_haze(clear, path.name), clear)
 
 
-def spread(paths: Sequence[Path], count: int) -> list[Path]:
+def spread(items: Sequence[Item], count: int) -> list[Item]:
     """At most `count` of them, spread over all; all if 0."""
-    number = min(count or len(paths), len(paths))
-    return [paths[index] for index in np.linspace(0, len(paths) - 1, number, dtype=int)]
+    number = min(count or len(items), len(items))
+    return [items[index] for index in np.linspace(0, len(items) - 1, number, dtype=int)]
 
 
 def test_sets(photographs: str, more: Sequence[str], count: int, border_px: int = 0) -> dict[str, Pairs | UnseenHaze]:
@@ -89,8 +92,8 @@ def test_sets(photographs: str, more: Sequence[str], count: int, border_px: int 
                                                    haze_preset=preset)
     for text in more:
         name, equals, dataset = text.partition("=")
-        if not (name and equals and dataset):
-            raise InputError(f"--pairs must be NAME=DATASET, found {text!r}")
+        if not (name and equals and dataset) or name in (*datasets, _UNSEEN):
+            raise InputError(f"--pairs must be NAME=DATASET with a name of its own, found {text!r}")
         datasets[name] = Settings.of(dataset=dataset, preprocess="none", crop_border_px=border_px)
     found: dict[str, Pairs | UnseenHaze] = {}
     for name, settings in datasets.items():
@@ -99,5 +102,5 @@ def test_sets(photographs: str, more: Sequence[str], count: int, border_px: int 
             raise InputError(f"--pairs={name}={settings.data.dataset} must have test pictures in pairs, found "
                              f"{data.description}")
         found[name] = Pairs(data.test_source, data.test_target, count)
-    found["photographs, unseen haze and depths"] = UnseenHaze(spread(list_images(Path(photographs)), count))
+    found[_UNSEEN] = UnseenHaze(spread(list_images(Path(photographs)), count))
     return found

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -16,6 +17,9 @@ from cut_tf.common.errors import InputError
 from cut_tf.common.files import replace_file
 from cut_tf.settings import Settings
 from tools.plots.results import Evaluation, to_csv
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _TAGS = {"eval_raw/psnr": "raw", "eval_ema/psnr": "ema"}
 
@@ -34,8 +38,7 @@ def evaluations(run: Path, with_input: bool = True) -> list[Evaluation]:
         raise InputError(f"--runs must be folders of runs, found no settings.json in {run}") from error
     found = {}
     for path in sorted(run.glob("events/*")):
-        for record in tf.data.TFRecordDataset(str(path)):
-            event = tf.compat.v1.Event.FromString(record.numpy())
+        for event in events_of(path):
             for value in event.summary.value:
                 if value.tag in _TAGS:  # a resumed run repeats steps, of which the last count
                     found[_TAGS[value.tag], event.step] = float(tf.make_ndarray(value.tensor))
@@ -44,6 +47,14 @@ def evaluations(run: Path, with_input: bool = True) -> list[Evaluation]:
     seed = settings.train.seed
     return [*([Evaluation(seed, 0, "input", _input_psnr(settings))] if with_input else []),
             *(Evaluation(seed, step, weights, psnr) for (weights, step), psnr in sorted(found.items()))]
+
+
+def events_of(path: Path) -> Iterator[tf.compat.v1.Event]:
+    """The events of a file of TensorBoard, to its end or to the half record that a killed process has left."""
+    import tensorflow as tf
+
+    for record in tf.data.TFRecordDataset(str(path)).ignore_errors().as_numpy_iterator():
+        yield tf.compat.v1.Event.FromString(record)
 
 
 def _input_psnr(settings: Settings) -> float:

@@ -21,7 +21,7 @@ from cut_tf.networks.generators.base import Generator
 from cut_tf.networks.heads.patch_projector import sample_patches
 from tools.benchmark import measuring
 from tools.reproduce import report, runs
-from tools.reproduce.folder import Options, Reproduction
+from tools.reproduce.folder import Options, Reproduction, check_test_pictures
 from tools.reproduce.rows import settings_of
 from tools.reproduce.suites import Row
 
@@ -65,6 +65,7 @@ class FeaturesReproduction(Reproduction):
         if self._settings.data.preprocess == "none":
             raise InputError(f"--set=preprocess must leave crops of --crop_size_px with --suite={options.suite}, found "
                              "none")
+        check_test_pictures(open_dataset(self._settings), options)
 
     def _first_steps(self) -> int:
         return 0

@@ -9,6 +9,7 @@ import json
 import shlex
 import statistics
 from collections.abc import Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import cut_tf
 from cut_tf import command_line
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import replace_file
+from cut_tf.data.domain import TranslationData
 from tools.reproduce import report
 from tools.reproduce.report import result_name
 from tools.reproduce.rows import flat, select_rows, set_flags, settings_of
@@ -58,6 +60,17 @@ class Options:
             ("steps", self.steps), ("budget_minutes", self.budget_minutes),
             ("feature_extractor", self.feature_extractor), ("teacher", self.teacher)) if value]
         return shlex.join(["python", "-m", "tools.reproduce", *words, *(f"--set={item}" for item in self.assignments)])
+
+
+class RunError(RuntimeError):
+    """A run failed. The message says how, and names its log if it has one."""
+
+
+def check_test_pictures(data: TranslationData, options: Options) -> None:
+    """Raises InputError unless both domains have test pictures."""
+    if data.test_source is None or data.test_target is None:
+        raise InputError("--dataset must have test pictures of both domains (testA and testB), found not both in "
+                         f"{options.dataset}")
 
 
 class Reproduction:
@@ -143,7 +156,12 @@ class Reproduction:
                 print(f"run {number} of {len(self._runs)}: {result_name(row.name, seed)}{self._time_left()}",
                       flush=True)
                 head = {"row": row.name, "label": row.label, "seed": seed, "flags": list(row.flags)}
-                replace_file(self._result_path(row, seed), as_json({**head, **self._measure(row, seed, lock)}))
+                try:
+                    measured = self._measure(row, seed, lock)
+                except BrokenProcessPool as error:
+                    raise RunError(f"{result_name(row.name, seed)}: its process was killed, as systems do when memory "
+                                   "is full. The same command goes on there") from error
+                replace_file(self._result_path(row, seed), as_json({**head, **measured}))
                 self._write_report()
                 done += 1
             if not done:

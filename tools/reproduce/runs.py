@@ -31,7 +31,9 @@ from cut_tf.metrics.distances import FeatureStatistics, statistics_of
 from cut_tf.metrics.features import feature_extractor
 from cut_tf.settings import Settings
 from cut_tf.translators.run import Translator
+from tools.plots.record import events_of
 from tools.reproduce.budget import CONSTANT_EPOCHS, EPOCHS
+from tools.reproduce.folder import RunError
 
 PICTURES = 4
 # How untrained rows translate: uint8 [H, W, 3] to uint8 of the same shape.
@@ -43,10 +45,6 @@ _CHECKPOINT_STEPS = (50, 500)  # least and greatest distance of checkpoints
 _MIB = 2**20
 # ru_maxrss is in KiB, on macOS in bytes.
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
-
-
-class RunError(RuntimeError):
-    """A training run failed. The message has its last lines and the name of its log."""
 
 
 class Asked(NamedTuple):
@@ -255,19 +253,13 @@ def median_step_sec(run: Path) -> float:
     """
     first, later = [], []
     for path in sorted((run / "events").glob("events.out.tfevents.*")):
-        notes = [float(tf.make_ndarray(value.tensor)) for record in _whole_records(path)
-                 for value in tf.compat.v1.Event.FromString(record).summary.value if value.tag == "speed/step_sec"]
+        notes = [float(tf.make_ndarray(value.tensor)) for event in events_of(path)
+                 for value in event.summary.value if value.tag == "speed/step_sec"]
         first += notes[:1]
         later += notes[1:]
     if not first:
         raise InputError(f"{run}/events: must have the speed of the run, found no note of it")
     return statistics.median(later or first)
-
-
-def _whole_records(path: Path) -> list[bytes]:
-    """The records of an event file up to its end, or to the half one that a killed process has left."""
-    whole = tf.data.TFRecordDataset(str(path)).ignore_errors()
-    return list(whole.as_numpy_iterator())
 
 
 def machine() -> dict[str, Any]:

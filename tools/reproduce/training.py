@@ -17,7 +17,7 @@ from cut_tf.data.image_files import write_png
 from tools.benchmark import measuring
 from tools.reproduce import report, runs
 from tools.reproduce.budget import EPOCHS, Cost, steps_within, whole_epochs
-from tools.reproduce.folder import Options, Reproduction, as_json
+from tools.reproduce.folder import Options, Reproduction, as_json, check_test_pictures
 from tools.reproduce.report import result_name
 from tools.reproduce.rows import read_flags
 from tools.reproduce.suites import Row
@@ -43,9 +43,7 @@ class TrainingReproduction(Reproduction):
         if self._suite.needs_pairs and not self._test.test_paired:
             raise InputError(f"--dataset must have pairs of hazy and clear test pictures (testA and testB with the "
                              f"same names), found none in {options.dataset}")
-        if self._test.test_source is None:
-            raise InputError(f"--dataset must have test pictures of both domains (testA and testB), found none in "
-                             f"{options.dataset}")
+        check_test_pictures(self._test, options)
         extractor = options.feature_extractor or self._suite.feature_extractor
         self._asking = runs.Asked(extractor, self._suite.checkpoints, self._suite.clear)
         if options.feature_extractor:

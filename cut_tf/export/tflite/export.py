@@ -38,12 +38,7 @@ def export_tflite(translator: Translator, folder: Path, options: ExportOptions =
         file misses the PSNR that its quantisation must keep (`options.allow_quality_loss`); nothing is written then.
     """
     folder = Path(os.path.abspath(folder))
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output must be a folder, found the file {folder}")
-    for name in file_names(folder.name, options):
-        if (folder / name).exists():
-            raise InputError(f"--output={folder}: {folder / name} is there already and is not replaced; remove it or "
-                             "name another folder")
+    check_free(folder, options)
     files = build_files(translator, folder.name, options)
     written = []
     try:
@@ -56,6 +51,16 @@ def export_tflite(translator: Translator, folder: Path, options: ExportOptions =
             path.unlink()
         raise InputError(f"--output={folder} cannot be written: {error}") from error
     return folder
+
+
+def check_free(folder: Path, options: ExportOptions) -> None:
+    """Raises InputError if a file that `export_tflite` would write is there already."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output must be a folder, found the file {folder}")
+    for name in file_names(Path(os.path.abspath(folder)).name, options):
+        if (folder / name).exists():
+            raise InputError(f"--output={folder}: {folder / name} is there already and is not replaced; remove it or "
+                             "name another folder")
 
 
 def file_names(name: str, options: ExportOptions) -> list[str]:
