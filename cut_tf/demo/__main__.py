@@ -1,6 +1,7 @@
 """Shows in the browser what a generator makes of pictures: python -m cut_tf.demo
 
-Without flags that is the model in the box. --saved_model, --run and --tflite, each as often as you like, add others.
+Without flags these are the models that come along. --saved_model, --run and --tflite, each as often as you like, add
+others.
 The page is served to this machine alone (127.0.0.1) and needs no network.
 """
 

@@ -53,7 +53,7 @@ class ODCRSettings(Checked):
     wpnce_scale: str = setting(
         "normalise_after",
         "ODCR: channel weights. softmax, as printed; max1, divided by their maximum; sigmoid, of the standardised "
-        "evidence; normalise_after, softmax and then weighted vectors of unit length",
+        "evidence; normalise_after, the same sigmoid, and the weighted keys get unit length",
         ("softmax", "max1", "sigmoid", "normalise_after"),
     )
     wpnce_form: str = setting(

@@ -155,7 +155,7 @@ def workspace(tmp_path_factory):
         (folder / name).mkdir()
         Image.fromarray(rng.integers(0, 4, [20, 30], np.uint8)).save(folder / name / "street.png")
     for name in ("photos/trainA", "photos/trainB", "photos/testA", "photos/testB", "clear_photos/train",
-                 "clear_photos/val"):
+                 "clear_photos/val", "hazy_photos"):
         _save_pictures(folder / name, [f"{index}.png" for index in range(4)], rng)
     (folder / "depths").mkdir()
     for index in range(4):
@@ -252,7 +252,7 @@ def test_every_command_runs(workspace):
             outputs[command] = _run(arguments, ROOT if "tools.update_build" in command else workspace)
     trained = [command for command in outputs
                if "cut_tf.train" in command and not {"--dry_run", "--version"} & set(_arguments(command))]
-    assert len(trained) == 22
+    assert len(trained) == 27
     for command in trained:
         assert "step 1 of 1" in outputs[command], command
     _check_walk(outputs, workspace)

@@ -164,8 +164,8 @@ _AECR = Suite((
     _aecr("rate_r_r", "r:r", "below 37.17", _MORE_POSITIVES, _MORE_NEGATIVES),
 ), paper=("PSNR, SOTS indoor",), source=(
     "Paper: Wu et al., CVPR 2021. Rates are those of positives to negatives; r is here the batch, from whose pictures "
-    "they come. The weight of the regularization is that of the base flagfile: 0.1 as in the paper in aecrnet_folder, "
-    "0.01 in aecrnet_scenes."), bases=("aecrnet_scenes", "aecrnet_folder"), constant_epochs=0)
+    "they come. The weight of the regularization is that of the base flagfiles, 0.01, with random features; the "
+    "paper's is 0.1, with VGG's."), bases=("aecrnet_scenes", "aecrnet_folder"), constant_epochs=0)
 
 
 def _haze(name: str, label: str, *flags: str, preset: str = "real") -> Row:
