@@ -123,21 +123,24 @@ def settle(inputs: Inputs, target: Target, choice: TranslatorChoice, pictures_pe
         changed then.
     """
     fingerprint = choice.fingerprint()
-    earlier = _load(target.folder)
-    if not earlier or overwrite:
-        _check_free(inputs, target, overwrite or bool(earlier))
-    if earlier and overwrite:
-        _remove(target.folder, len(earlier))
-        earlier = []
+    found = _load(target.folder)
+    earlier = [] if overwrite else found
     head = {"format": _FORMAT, "translator": fingerprint, "output": target.kind, "input": inputs.kind,
             "pictures_per_shard": pictures_per_shard}
     for plan in earlier:
         _check_same(head, plan, target)
     pinned = TranslatorChoice(**earlier[0]["pinned"]) if earlier else choice.pinned()
     units = [_unit(values) for plan in earlier for values in plan["units"]]
-    added = _new_items(inputs, units, target, retry_failed)
-    if added:
-        new = _units(added, inputs.kind, pictures_per_shard, len(units))
+    added = _new_items(inputs, units, target)
+    again = _failed_items(inputs, units, target) if retry_failed else []
+    results = _result_names(inputs.kind, added, target)
+    _check_sources_stay(inputs, units, target, results, _written(target.folder) if overwrite else [])
+    if not overwrite:
+        _check_free(target, results, is_first=not earlier)
+    elif found:
+        _remove(target.folder, len(found))
+    if added or again:
+        new = _units(sorted(added + again), inputs.kind, pictures_per_shard, len(units))
         values = {**head, "pinned": dataclasses.asdict(pinned), "units": [unit._asdict() for unit in new]}
         places.write_bytes(_place(target.folder, len(earlier)), json_bytes(values))
         units += new
@@ -183,28 +186,43 @@ def _check_same(head: dict, plan: dict, target: Target) -> None:
                              "begins anew")
 
 
-def _check_free(inputs: Inputs, target: Target, known: bool) -> None:
-    """Raises InputError if a result would replace a picture, or a file that no plan knows."""
-    if target.kind == FILES and inputs.kind == FILES:
-        sources = {_identity(item.place) for item in inputs.items}
-        for item in inputs.items:
-            result = places.join(target.folder, result_name(item.key))
-            if _identity(result) in sources:
-                raise InputError("--output must be another folder than that of --input, found that the result "
-                                 f"{result} would replace a picture")
-        folders = {result_name(item.key).rpartition("/")[0] for item in inputs.items}
-        present = {f"{folder}/{name}".lstrip("/") for folder in folders
-                   for name in places.names_in(places.join(target.folder, folder) if folder else target.folder)}
-        found = [item.key for item in inputs.items if result_name(item.key) in present]
-    else:
+def _result_names(kind: str, items: list[Item], target: Target) -> list[str]:
+    """What the items become in the output folder; nothing if the results are shards, which are named by their parts."""
+    return [result_name(item.key) for item in items] if target.kind == kind == FILES else []
+
+
+def _check_sources_stay(inputs: Inputs, units: list[Unit], target: Target, results: list[str], removed: list[str]
+                        ) -> None:
+    """Raises InputError if a file of the input is among the results, or among what is removed to begin anew."""
+    items = [*inputs.items, *(item for unit in units for item in unit.items)]
+    sources = {_identity(item.place) for item in items}
+    for names, fate in ((results, "replaced"), (removed, "removed")):
+        lost = [place for place in (places.join(target.folder, name) for name in names) if _identity(place) in sources]
+        if lost:
+            raise InputError(f"--output must be another folder than that of --input, found that {lost[0]}, which is in "
+                             f"the input, would be {fate}")
+
+
+def _check_free(target: Target, results: list[str], is_first: bool) -> None:
+    """Raises InputError if a result would replace a file that no plan knows, or be among shards that none knows."""
+    folders = {name.rpartition("/")[0] for name in results}
+    present = {f"{folder}/{name}".strip("/") for folder in folders
+               for name in places.names_in(places.join(target.folder, folder) if folder else target.folder)}
+    found = [name for name in results if name in present]
+    if target.kind != FILES and is_first:
         found = [name for name in places.names_in(target.folder) if name.endswith(tuple(SUFFIX_OF.values()))]
-    if found and not known:
+    if found:
         raise InputError(f"--output={target.folder} has {len(found)} of the results already, such as {found[0]}; name "
                          "another folder or give --overwrite")
 
 
 def _identity(place: str) -> str:
     return place if places.is_remote(place) else os.path.realpath(place)
+
+
+def _written(folder: str) -> list[str]:
+    """Names of all results in the output folder that a report tells of."""
+    return [name for part in sorted(reported_parts(folder)) for name in PartReport.load(folder, part).written]
 
 
 def _remove(folder: str, plans: int) -> None:
@@ -217,8 +235,8 @@ def _remove(folder: str, plans: int) -> None:
         places.remove(_place(folder, number))
 
 
-def _new_items(inputs: Inputs, units: list[Unit], target: Target, retry_failed: bool) -> list[Item]:
-    """Items that no unit has, and those that failed if they are to be tried again.
+def _new_items(inputs: Inputs, units: list[Unit], target: Target) -> list[Item]:
+    """Items that no unit has.
 
     Raises:
       InputError: if a unit has a picture of that name from another place.
@@ -228,14 +246,17 @@ def _new_items(inputs: Inputs, units: list[Unit], target: Target, retry_failed: 
     if others:
         raise InputError(f"--output={target.folder} must be a new folder or that of the same job, found the result of "
                          f"{known[others[0].key]} under the name of {others[0].place}")
-    again: set[str] = set()
-    if retry_failed:
-        if inputs.kind != FILES:
-            raise InputError("--retry_failed must not be given with shards as --input, found it. Translate the "
-                             f"pictures that {FAILURES} names from files, or begin anew with --overwrite")
-        again = {failure["picture"] for failure in failures(units, [
-            PartReport.load(target.folder, part) for part in sorted(reported_parts(target.folder))])}
-    return [item for item in inputs.items if item.key not in known or item.key in again]
+    return [item for item in inputs.items if item.key not in known]
+
+
+def _failed_items(inputs: Inputs, units: list[Unit], target: Target) -> list[Item]:
+    """Items that failed, to be tried again. Raises InputError for shards."""
+    if inputs.kind != FILES:
+        raise InputError("--retry_failed must not be given with shards as --input, found it. Translate the "
+                         f"pictures that {FAILURES} names from files, or begin anew with --overwrite")
+    again = {failure["picture"] for failure in failures(units, [
+        PartReport.load(target.folder, part) for part in sorted(reported_parts(target.folder))])}
+    return [item for item in inputs.items if item.key in again]
 
 
 def _units(items: list[Item], kind: str, pictures_per_shard: int, first: int) -> list[Unit]:

@@ -196,6 +196,31 @@ def test_files_that_no_plan_knows_are_not_replaced(tmp_path):
     assert not (tmp_path / "out" / ".batch").exists() and not (tmp_path / "in" / ".batch").exists()
 
 
+def test_pictures_that_come_later_replace_neither_files_nor_the_input(tmp_path):
+    output = tmp_path / "out"
+    jobs.save(tmp_path / "in", 2)
+    jobs.done(jobs.settled(tmp_path / "in", output))
+    jobs.save(tmp_path / "in", 1, first=5)
+    (output / "005.png").write_bytes(b"mine")
+    with pytest.raises(InputError, match="has 1 of the results already, such as 005.png"):
+        jobs.settled(tmp_path / "in", output)
+    (output / "mine.png").write_bytes(b"mine too")
+    for keywords in ({}, {"overwrite": True}):
+        with pytest.raises(InputError, match="out/mine.png, which is in the input, would be replaced"):
+            jobs.settled(output / "mine.png", output, **keywords)
+    assert (output / "005.png").read_bytes() == b"mine" and (output / "mine.png").read_bytes() == b"mine too"
+    assert [path.name for path in (output / ".batch").glob("plan-*")] == ["plan-0000.json"]
+
+
+def test_beginning_anew_does_not_remove_what_is_in_the_input(tmp_path):
+    jobs.save(tmp_path / "in", 2)
+    jobs.done(jobs.settled(tmp_path / "in", tmp_path / "out"))
+    before = jobs.results(tmp_path / "out")
+    with pytest.raises(InputError, match="out/000.png, which is in the input, would be removed"):
+        jobs.settled(tmp_path / "out" / "*.png", tmp_path / "out", "tar", overwrite=True)
+    assert len(jobs.results(tmp_path / "out")) == len(before) == 2
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_overwrite_begins_anew(tmp_path, kind):
     jobs.save(tmp_path / "in", 5)
