@@ -11,10 +11,10 @@ import dataclasses
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from cut_tf.batch.inputs import FILES, Inputs, Item
+from cut_tf.batch.inputs import FILES, Inputs, Item, shard_stem
 from cut_tf.batch.records import SUFFIX_OF, Picture, Sample, read_samples
 from cut_tf.batch.translation import TranslatorChoice, result_name
 from cut_tf.batch.worker import STATE, Part, PartReport, Target, reported_parts
@@ -35,6 +35,7 @@ class Unit(NamedTuple):
       items: the pictures, or the one shard.
       pictures_per_part: most samples of a part.
       num_bytes: of the shard when it was planned.
+      folder: of the output, for results of a shard that are files; empty for others.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Unit(NamedTuple):
     items: tuple[Item, ...]
     pictures_per_part: int
     num_bytes: int = 0
+    folder: str = ""
 
     def parts(self, done: frozenset[str]) -> Iterator[Part]:
         """Its parts that are not done, in order. Shards are read as far as needed, in bounded memory."""
@@ -72,7 +74,22 @@ class Unit(NamedTuple):
 
     def _samples(self) -> Iterator[Sample]:
         (item,) = self.items
-        return (sample for sample in read_samples(self.kind, item.place) if sample.pictures)
+        samples = (sample for sample in read_samples(self.kind, item.place) if sample.pictures)
+        return self._in_folder(samples) if self.folder else samples
+
+    def _in_folder(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        """The samples with their pictures in the unit's folder. Those whose result has been there already say so."""
+        seen: set[str] = set()
+        for sample in samples:
+            pictures = []
+            for picture in sample.pictures:
+                key = f"{self.folder}/{picture.key}"
+                result = result_name(key)
+                problem = (f"{key}: names of results must differ, upper and lower case aside, found {result} twice"
+                           if result.lower() in seen else "")
+                seen.add(result.lower())
+                pictures.append(dataclasses.replace(picture, key=key, problem=problem))
+            yield dataclasses.replace(sample, pictures=tuple(pictures))
 
     def check_unchanged(self) -> None:
         """Raises InputError if a shard has another length than when it was planned: its parts would be others."""
@@ -133,6 +150,7 @@ def settle(inputs: Inputs, target: Target, choice: TranslatorChoice, pictures_pe
     units = [_unit(values) for plan in earlier for values in plan["units"]]
     added = _new_items(inputs, units, target)
     again = _failed_items(inputs, units, target) if retry_failed else []
+    _check_results_differ([item for unit in units for item in unit.items], added, inputs.kind, target)
     results = _result_names(inputs.kind, added, target)
     _check_sources_stay(inputs, units, target, results, _written(target.folder) if overwrite else [])
     if not overwrite:
@@ -140,7 +158,7 @@ def settle(inputs: Inputs, target: Target, choice: TranslatorChoice, pictures_pe
     elif found:
         _remove(target.folder, len(found))
     if added or again:
-        new = _units(sorted(added + again), inputs.kind, pictures_per_shard, len(units))
+        new = _units(sorted(added + again), inputs.kind, target.kind, pictures_per_shard, len(units))
         values = {**head, "pinned": dataclasses.asdict(pinned), "units": [unit._asdict() for unit in new]}
         places.write_bytes(_place(target.folder, len(earlier)), json_bytes(values))
         units += new
@@ -187,8 +205,19 @@ def _check_same(head: dict, plan: dict, target: Target) -> None:
 
 
 def _result_names(kind: str, items: list[Item], target: Target) -> list[str]:
-    """What the items become in the output folder; nothing if the results are shards, which are named by their parts."""
-    return [result_name(item.key) for item in items] if target.kind == kind == FILES else []
+    """What the items become in the output folder: files, or folders of files. Shards are named by parts: then none."""
+    if target.kind != FILES:
+        return []
+    return [result_name(item.key) if kind == FILES else shard_stem(item.key) for item in items]
+
+
+def _check_results_differ(known: list[Item], added: list[Item], kind: str, target: Target) -> None:
+    """Raises InputError if two items would have one result, upper and lower case aside."""
+    items: dict[str, Item] = {}
+    for item, name in zip(known + added, _result_names(kind, known + added, target)):
+        if items.setdefault(name.lower(), item).key != item.key:
+            raise InputError(f"--input must not hold two files whose results would be one, found {item.key} and "
+                             f"{items[name.lower()].key}, with {places.join(target.folder, name)}")
 
 
 def _check_sources_stay(inputs: Inputs, units: list[Unit], target: Target, results: list[str], removed: list[str]
@@ -259,10 +288,10 @@ def _failed_items(inputs: Inputs, units: list[Unit], target: Target) -> list[Ite
     return [item for item in inputs.items if item.key in again]
 
 
-def _units(items: list[Item], kind: str, pictures_per_shard: int, first: int) -> list[Unit]:
+def _units(items: list[Item], kind: str, output: str, pictures_per_shard: int, first: int) -> list[Unit]:
     if kind != FILES:
-        return [Unit(f"shard-{first + number:05d}", kind, (item,), pictures_per_shard, places.size_bytes(item.place))
-                for number, item in enumerate(items)]
+        return [Unit(f"shard-{first + number:05d}", kind, (item,), pictures_per_shard, places.size_bytes(item.place),
+                     shard_stem(item.key) if output == FILES else "") for number, item in enumerate(items)]
     groups = [items[start:start + pictures_per_shard] for start in range(0, len(items), pictures_per_shard)]
     return [Unit(f"shard-{first + number:05d}", kind, tuple(group), pictures_per_shard)
             for number, group in enumerate(groups)]

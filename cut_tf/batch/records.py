@@ -29,11 +29,12 @@ _BEGINNINGS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"BM": ".bmp", b"GIF
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A picture by its key. Its bytes are `data`, or those of the file `place`."""
+    """A picture by its key. Its bytes are `data`, or those of the file `place`; `problem` is why it has no result."""
 
     key: str
     data: bytes | None = None
     place: str = ""
+    problem: str = ""
 
     def read(self) -> bytes:
         """The encoded bytes. Raises InputError naming the file if it cannot be read."""

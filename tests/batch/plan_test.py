@@ -136,7 +136,7 @@ def test_a_shard_that_is_cut_short_gives_what_can_be_read_and_a_failure(tmp_path
     assert [failure["kind"] for failure in totals.failures] == ["refused"]
     assert "a.tar: must be a whole tar file" in totals.failures[0]["message"]
     # What belongs to 1.png may be in the part that is missing.
-    jobs.assert_results(tmp_path / "out", _expected({"0.png": pictures["0.png"]}))
+    jobs.assert_results(tmp_path / "out", _expected({"a/0.png": pictures["0.png"]}))
 
 
 def test_a_shard_that_changes_in_between_is_not_read_on(tmp_path):
@@ -147,12 +147,59 @@ def test_a_shard_that_changes_in_between_is_not_read_on(tmp_path):
         jobs.settled(tmp_path / "a.tar", tmp_path / "out", "tar")
 
 
-@pytest.mark.parametrize("name", ["../../up.png", "/tmp/absolute.png", ".batch/plan-0000.png"])
-def test_names_in_a_shard_do_not_lead_out_of_the_output(tmp_path, name):
+def test_files_of_several_shards_do_not_replace_each_other(tmp_path):
+    (tmp_path / "in").mkdir()
+    pictures = {name: {f"{number}.png": jobs.picture(seed + number) for number in range(3)}
+                for name, seed in (("a.tar", 0), ("b.tar", 10))}
+    for name, found in pictures.items():
+        _tar(tmp_path / "in" / name, found)
+    assert jobs.done(jobs.settled(tmp_path / "in", tmp_path / "out"), most_parts=3).unfinished == 1
+    assert jobs.done(jobs.settled(tmp_path / "in", tmp_path / "out")).pictures == 6
+    expected = _expected({f"{shard[0]}/{name}": pixels for shard, found in pictures.items()
+                          for name, pixels in found.items()})
+    jobs.assert_results(tmp_path / "out", expected)
+    output = str(tmp_path / "out")
+    assert sorted(plans.PartReport.load(output, part).written[0] for part in plans.reported_parts(output)) == [
+        "a/0.png", "a/2.png", "b/0.png", "b/2.png"]
+
+
+def test_files_of_a_shard_replace_nothing_that_was_there(tmp_path):
+    _tar(tmp_path / "a.tar", {"0.png": jobs.picture(0)})
+    jobs.save(tmp_path / "out" / "a", 1)
+    with pytest.raises(InputError, match="has 1 of the results already, such as a; name another folder"):
+        jobs.settled(tmp_path / "a.tar", tmp_path / "out")
+    (tmp_path / "a.tar.gz").write_bytes((tmp_path / "a.tar").read_bytes())
+    with pytest.raises(InputError, match="found a.tar.gz and a.tar, with .*/new/a"):
+        jobs.settled(tmp_path / "a.*", tmp_path / "new")
+    assert len(jobs.settled(tmp_path / "a.*", tmp_path / "new", "tar").units) == 2
+
+
+def test_a_picture_that_comes_later_has_another_result_than_those_that_wait(tmp_path):
+    jobs.save(tmp_path / "in", 1)
+    (tmp_path / "in" / "000.png").rename(tmp_path / "in" / "000.gif")
+    jobs.settled(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in" / "000.gif").rename(tmp_path / "in" / "000.png")
+    with pytest.raises(InputError, match="found 000.png and 000.gif, with .*/out/000.png"):
+        jobs.settled(tmp_path / "in", tmp_path / "out")
+
+
+def test_two_pictures_of_a_shard_with_one_result_are_told(tmp_path):
+    _tar(tmp_path / "a.tar", {"a.png": jobs.picture(0), "b.png": jobs.picture(1), "A.png": jobs.picture(2)})
+    totals = jobs.done(jobs.settled(tmp_path / "a.tar", tmp_path / "out", per_shard=1))
+    assert [(failure["picture"], failure["kind"], failure["message"]) for failure in totals.failures] == [
+        ("a/A.png", "refused", "a/A.png: names of results must differ, upper and lower case aside, found a/A.png "
+                               "twice")]
+    jobs.assert_results(tmp_path / "out", _expected({"a/a.png": jobs.picture(0), "a/b.png": jobs.picture(1)}))
+
+
+@pytest.mark.parametrize("name, kind", [("../../up.png", "files"), ("/tmp/absolute.png", "files"),
+                                        (".batch/plan-0000.png", "tar")])
+def test_names_in_a_shard_do_not_lead_out_of_the_output(tmp_path, name, kind):
     _tar(tmp_path / "a.tar", {name: jobs.picture(0), "good.png": jobs.picture(1)})
-    totals = jobs.done(jobs.settled(tmp_path / "a.tar", tmp_path / "deep" / "er" / "out"))
+    totals = jobs.done(jobs.settled(tmp_path / "a.tar", tmp_path / "deep" / "er" / "out", kind))
     assert "names of pictures must stay inside the output" in totals.failures[0]["message"] and totals.pictures == 1
-    assert sorted(path.name for path in tmp_path.rglob("*.png")) == ["good.png"]
+    assert [name.rpartition("/")[2] for name, _ in jobs.results(tmp_path / "deep" / "er" / "out")] == ["good.png"]
+    assert not list(tmp_path.rglob("up.png"))
 
 
 def test_the_output_of_another_job_is_refused(tmp_path):
