@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from cut_tf.batch.inputs import FILES, Inputs, Item, shard_stem
-from cut_tf.batch.records import SUFFIX_OF, Picture, Sample, read_samples
+from cut_tf.batch.records import SUFFIX_OF, DamagedError, Picture, Sample, read_samples
 from cut_tf.batch.translation import TranslatorChoice, result_name
 from cut_tf.batch.worker import STATE, Part, PartReport, Target, reported_parts
 from cut_tf.common import places
@@ -46,7 +46,11 @@ class Unit(NamedTuple):
     folder: str = ""
 
     def parts(self, done: frozenset[str]) -> Iterator[Part]:
-        """Its parts that are not done, in order. Shards are read as far as needed, in bounded memory."""
+        """Its parts that are not done, in order. Shards are read as far as needed, in bounded memory.
+
+        Raises:
+          InputError: if a shard cannot be read now. What a damaged one lacks is the problem of its last part.
+        """
         if self.kind == FILES:
             name = f"{self.name}-{0:05d}"
             if name not in done:
@@ -64,13 +68,13 @@ class Unit(NamedTuple):
                         yield part
                 held.append(sample)
                 num_bytes += size
-        except InputError as error:
+        except DamagedError as error:
             problem = str(error)
         name = f"{self.name}-{number:05d}"
         if name not in done:
             yield Part(name, tuple(held), True, problem)
         elif problem:  # where reading went well at an earlier start
-            raise InputError(problem)
+            raise DamagedError(problem)
 
     def _samples(self) -> Iterator[Sample]:
         (item,) = self.items

@@ -13,6 +13,7 @@ from cut_tf.batch import plan as plans
 from cut_tf.batch.inputs import find_inputs
 from cut_tf.batch.translation import TranslatorChoice
 from cut_tf.batch.worker import Target, Worker
+from cut_tf.common import places
 from cut_tf.common.errors import InputError
 from cut_tf.methods import build_method
 from tests.batch import jobs
@@ -137,6 +138,56 @@ def test_a_shard_that_is_cut_short_gives_what_can_be_read_and_a_failure(tmp_path
     assert "a.tar: must be a whole tar file" in totals.failures[0]["message"]
     # What belongs to 1.png may be in the part that is missing.
     jobs.assert_results(tmp_path / "out", _expected({"a/0.png": pictures["0.png"]}))
+
+
+class _Hiccup:
+    """A file, or a data set of records, whose reading fails in the middle."""
+
+    def __init__(self, source, error):
+        self._source, self._error, self._reads = source, error, 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._source.close()
+
+    def read(self, size):
+        self._reads += 1
+        if self._reads > 1:
+            raise self._error
+        return self._source.read(size)
+
+    def as_numpy_iterator(self):
+        yield next(self._source.as_numpy_iterator())
+        raise self._error
+
+
+@pytest.mark.parametrize("kind, error", [
+    ("tar", OSError(5, "Input/output error")), ("tar", tf.errors.UnavailableError(None, None, "Input/output error")),
+    ("tfrecord", tf.errors.UnavailableError(None, None, "Input/output error"))])
+def test_a_shard_that_cannot_be_read_for_a_moment_goes_on_at_the_next_start(tmp_path, monkeypatch, kind, error):
+    pictures = {f"{number}.png": jobs.picture(number, 60, 60) for number in range(5)}
+    if kind == "tar":
+        _tar(tmp_path / "a.tar", pictures)
+    else:
+        with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
+            for name, pixels in pictures.items():
+                example = tf.train.Example()
+                for feature, value in (("encoded", jobs.encoded(pixels)), ("filename", name.encode())):
+                    example.features.feature[f"image/{feature}"].bytes_list.value[:] = [value]
+                writer.write(example.SerializeToString())
+    source, output = tmp_path / f"a.{kind}", tmp_path / "out"
+    plan = jobs.settled(source, output, kind, per_shard=1)
+    with monkeypatch.context() as patch:
+        reader, name = (places, "opened") if kind == "tar" else (tf.data, "TFRecordDataset")
+        read = getattr(reader, name)
+        patch.setattr(reader, name, lambda place: _Hiccup(read(place), error) if place == str(source) else read(place))
+        with pytest.raises(InputError, match=f"a.{kind}: must be a readable shard, found.*Input/output error"):
+            jobs.done(plan)
+    totals = jobs.done(jobs.settled(source, output, kind, per_shard=1))
+    assert totals.failures == [] and totals.unfinished == 0
+    jobs.assert_results(output, _expected(pictures))
 
 
 def test_a_shard_that_changes_in_between_is_not_read_on(tmp_path):
