@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -30,7 +31,7 @@ class Unit(NamedTuple):
     """Pictures, or one shard of them, that belong together for good.
 
     Attributes:
-      name: shard-00000, shard-00001 and so on.
+      name: shard-NUMBER-PLAN, where PLAN is random, so that workers of a job that was begun anew report to no other.
       kind: FILES, TFRECORD or TAR.
       items: the pictures, or the one shard.
       pictures_per_part: most samples of a part.
@@ -115,7 +116,7 @@ class Plan:
 
     def pending(self) -> tuple[list[Unit], frozenset[str]]:
         """Units that are not done to the end, and the parts that are done. Raises InputError for a damaged report."""
-        done = frozenset(reported_parts(self.target.folder))
+        done = frozenset(_reported(self.target.folder, self.units))
         # Pictures that are files are one part; of a shard only the reports know which part is the last.
         whole = {unit.name for unit in self.units if unit.kind == FILES}
         ended = {unit_of(name) for name in done
@@ -124,7 +125,17 @@ class Plan:
 
     def reports(self) -> list[PartReport]:
         """Of all parts that are done."""
-        return [PartReport.load(self.target.folder, part) for part in sorted(reported_parts(self.target.folder))]
+        return _reports(self.target.folder, self.units)
+
+
+def _reported(folder: str, units: Iterable[Unit]) -> list[str]:
+    """Sorted names of the parts of these units that are done. Other reports are of jobs that were begun anew."""
+    names = {unit.name for unit in units}
+    return sorted(part for part in reported_parts(folder) if unit_of(part) in names)
+
+
+def _reports(folder: str, units: Iterable[Unit]) -> list[PartReport]:
+    return [PartReport.load(folder, part) for part in _reported(folder, units)]
 
 
 def settle(inputs: Inputs, target: Target, choice: TranslatorChoice, pictures_per_shard: int,
@@ -164,7 +175,10 @@ def settle(inputs: Inputs, target: Target, choice: TranslatorChoice, pictures_pe
     if added or again:
         new = _units(sorted(added + again), inputs.kind, target.kind, pictures_per_shard, len(units))
         values = {**head, "pinned": dataclasses.asdict(pinned), "units": [unit._asdict() for unit in new]}
-        places.write_bytes(_place(target.folder, len(earlier)), json_bytes(values))
+        place = _place(target.folder, len(earlier))
+        if not places.write_new(place, json_bytes(values)):
+            raise InputError(f"{place}: must be written by one start alone, found that of another start, which adds "
+                             "pictures now. The same command, given again, goes on from there")
         units += new
     plan = Plan(target, pinned, tuple(units))
     for unit in plan.pending()[0]:
@@ -287,18 +301,22 @@ def _failed_items(inputs: Inputs, units: list[Unit], target: Target) -> list[Ite
     if inputs.kind != FILES:
         raise InputError("--retry_failed must not be given with shards as --input, found it. Translate the "
                          f"pictures that {FAILURES} names from files, or begin anew with --overwrite")
-    again = {failure["picture"] for failure in failures(units, [
-        PartReport.load(target.folder, part) for part in sorted(reported_parts(target.folder))])}
+    again = {failure["picture"] for failure in failures(units, _reports(target.folder, units))}
     return [item for item in inputs.items if item.key in again]
 
 
 def _units(items: list[Item], kind: str, output: str, pictures_per_shard: int, first: int) -> list[Unit]:
+    plan = uuid.uuid4().hex[:8]
     if kind != FILES:
-        return [Unit(f"shard-{first + number:05d}", kind, (item,), pictures_per_shard, places.size_bytes(item.place),
+        return [Unit(_unit_name(first + number, plan), kind, (item,), pictures_per_shard, places.size_bytes(item.place),
                      shard_stem(item.key) if output == FILES else "") for number, item in enumerate(items)]
     groups = [items[start:start + pictures_per_shard] for start in range(0, len(items), pictures_per_shard)]
-    return [Unit(f"shard-{first + number:05d}", kind, tuple(group), pictures_per_shard)
+    return [Unit(_unit_name(first + number, plan), kind, tuple(group), pictures_per_shard)
             for number, group in enumerate(groups)]
+
+
+def _unit_name(number: int, plan: str) -> str:
+    return f"shard-{number:05d}-{plan}"
 
 
 def unit_of(part: str) -> str:

@@ -205,6 +205,41 @@ def write_bytes(place: str, data: bytes) -> None:
         path.write_bytes(data)
 
 
+def write_new(place: str, data: bytes) -> bool:
+    """Writes a file as `write_bytes` does, but never over one that is there. Returns whether it was written.
+
+    Where there is no such operation, as in object stores, one that comes at the same moment may be replaced.
+
+    Raises:
+      InputError: naming the file, if it cannot be written.
+    """
+    aside = join(place.rpartition("/")[0] or ".", f".{uuid.uuid4().hex}.tmp")
+    try:
+        write_bytes(aside, data)
+        with named(place, "must be writable"):
+            return _rename_to_new(aside, place)
+    finally:
+        remove(aside)
+
+
+def _rename_to_new(source: str, place: str) -> bool:
+    if not is_remote(place):
+        try:
+            os.link(source, place)
+            return True
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            if os.path.lexists(place):
+                return False
+            os.replace(source, place)
+            return True
+    if exists(place):
+        return False
+    _gfile().rename(source, place)
+    return True
+
+
 @contextlib.contextmanager
 def local_file(place: str) -> Iterator[Path]:
     """A new local file to write, which takes the place of `place` at the end of the block, whole or not at all.

@@ -1,6 +1,7 @@
 """Plans: started again after a kill, with more pictures, with another model."""
 
 import json
+import re
 import tarfile
 
 import numpy as np
@@ -65,7 +66,7 @@ def test_pictures_that_come_later_are_added(tmp_path, kind):
     jobs.done(jobs.settled(tmp_path / "in", tmp_path / "out", kind))
     pictures.update(jobs.save(tmp_path / "in", 2, first=5))
     plan = jobs.settled(tmp_path / "in", tmp_path / "out", kind)
-    assert [unit.name for unit in plan.pending()[0]] == ["shard-00002"]
+    assert [unit.name[:-9] for unit in plan.pending()[0]] == ["shard-00002"]
     assert jobs.done(plan).pictures == 5
     jobs.assert_results(tmp_path / "out", _expected(pictures))
     assert jobs.settled(tmp_path / "in", tmp_path / "out", kind).pending()[0] == []
@@ -85,7 +86,8 @@ def test_bad_pictures_are_told_with_reasons_and_counts(tmp_path):
     jobs.assert_results(tmp_path / "out", _expected(pictures))
     lines = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
     assert {line["picture"]: line["kind"] for line in lines} == {"huge.png": "memory", "text.png": "refused"}
-    assert len(lines) == 2 and {line["part"] for line in lines} == {"shard-00001-00000"}
+    (part,) = {line["part"] for line in lines}
+    assert len(lines) == 2 and re.fullmatch("shard-00001-[0-9a-f]{8}-00000", part)
     assert any("text.png: must be a complete JPEG" in line["message"] for line in lines)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["failed_by_kind"] == {"memory": 1, "refused": 1} and summary["pictures"] == 3
@@ -117,12 +119,13 @@ def test_shards_in_and_out_stopped_in_the_middle_of_one(tmp_path):
     _tar(tmp_path / "in" / "b.tar", others)
     jobs.done(jobs.settled(tmp_path / "in", tmp_path / "out", "tar"), most_parts=2)
     plan = jobs.settled(tmp_path / "in", tmp_path / "out", "tar")
-    assert [unit.name for unit in plan.pending()[0]] == ["shard-00000", "shard-00001"]
+    assert [unit.name[:-9] for unit in plan.pending()[0]] == ["shard-00000", "shard-00001"]
     jobs.done(plan)
     jobs.assert_results(tmp_path / "out", _expected({**pictures, **others}))
+    first, second = (unit.name for unit in plan.units)
     assert sorted(path.name for path in (tmp_path / "out").glob("*.tar")) == [
-        "shard-00000-00000.tar", "shard-00000-00001.tar", "shard-00000-00002.tar", "shard-00001-00000.tar"]
-    with tarfile.open(tmp_path / "out" / "shard-00001-00000.tar") as archive:
+        f"{first}-00000.tar", f"{first}-00001.tar", f"{first}-00002.tar", f"{second}-00000.tar"]
+    with tarfile.open(tmp_path / "out" / f"{second}-00000.tar") as archive:
         assert archive.getnames() == ["b/0.png", "b/0.json", "b/1.png", "b/1.json"]
     with pytest.raises(InputError, match="--retry_failed must not be given with shards"):
         jobs.settled(tmp_path / "in", tmp_path / "out", "tar", retry_failed=True)
@@ -370,6 +373,55 @@ def test_a_damaged_report_is_named(tmp_path):
     jobs.save(tmp_path / "in", 2)
     plan = jobs.settled(tmp_path / "in", tmp_path / "out")
     jobs.done(plan)
-    (tmp_path / "out" / ".batch" / "reports" / "shard-00000-00000.json").write_text("{")
-    with pytest.raises(InputError, match="shard-00000-00000.json: must be a report of a part"):
+    (report,) = (tmp_path / "out" / ".batch" / "reports").iterdir()
+    report.write_text("{")
+    with pytest.raises(InputError, match=f"{report.name}: must be a report of a part"):
         plans.conclude(plan)
+
+
+def test_a_damaged_plan_is_named(tmp_path):
+    jobs.save(tmp_path / "in", 2)
+    jobs.settled(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "out" / ".batch" / "plan-0000.json").write_text("{")
+    with pytest.raises(InputError, match="plan-0000.json: must be a plan as cut_tf.translate writes it, found"):
+        jobs.settled(tmp_path / "in", tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_workers_of_a_job_that_was_begun_anew_report_to_no_other(tmp_path, kind):
+    jobs.save(tmp_path / "in", 5)
+    old = jobs.settled(tmp_path / "in", tmp_path / "out", kind)
+    new = jobs.settled(tmp_path / "in", tmp_path / "out", kind, overwrite=True)
+    assert jobs.done(old).pictures == 5
+    new = jobs.settled(tmp_path / "in", tmp_path / "out", kind)
+    assert len(new.pending()[0]) == 3 and not new.pending()[1] and plans.conclude(new).pictures == 0
+    assert jobs.done(new).pictures == 5 and not new.pending()[0]
+    assert jobs.settled(tmp_path / "in", tmp_path / "out", kind, overwrite=True).pending()[1] == frozenset()
+    assert not jobs.results(tmp_path / "out")
+
+
+def test_all_is_begun_anew_with_what_failed_before(tmp_path):
+    jobs.save(tmp_path / "in", 1)
+    (tmp_path / "in" / "bad.png").write_text("no picture")
+    jobs.done(jobs.settled(tmp_path / "in", tmp_path / "out"))
+    (unit,) = jobs.settled(tmp_path / "in", tmp_path / "out", overwrite=True, retry_failed=True).units
+    assert [item.key for item in unit.items] == ["000.png", "bad.png"]
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_of_two_starts_at_once_one_adds_pictures(tmp_path, monkeypatch, before):
+    if before:
+        jobs.save(tmp_path / "in", before)
+        jobs.settled(tmp_path / "in", tmp_path / "out")
+    jobs.save(tmp_path / "in", 2, first=5)
+    write_new, others = places.write_new, []
+
+    def after_another_start(place, data):
+        monkeypatch.setattr(places, "write_new", write_new)
+        others.append(jobs.settled(tmp_path / "in", tmp_path / "out"))
+        return write_new(place, data)
+
+    monkeypatch.setattr(places, "write_new", after_another_start)
+    with pytest.raises(InputError, match="plan-000.*: must be written by one start alone, found that of another"):
+        jobs.settled(tmp_path / "in", tmp_path / "out")
+    assert jobs.settled(tmp_path / "in", tmp_path / "out") == others[0]

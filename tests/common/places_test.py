@@ -74,6 +74,18 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(folder):
     assert places.read_bytes(place) == b"whole"
 
 
+@pytest.mark.parametrize("disk_has_links", [True, False])
+def test_a_new_file_replaces_none(folder, monkeypatch, disk_has_links):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    if not disk_has_links:
+        monkeypatch.setattr("os.link", refuse)
+    place = places.join(folder, "new/a.jpg")
+    assert places.write_new(place, b"one") and not places.write_new(place, b"two")
+    assert places.read_bytes(place) == b"one" and places.names_in(places.join(folder, "new")) == ["a.jpg"]
+
+
 def test_what_is_missing_is_named(folder):
     place = places.join(folder, "nothing.jpg")
     for read in (places.read_bytes, places.size_bytes):
