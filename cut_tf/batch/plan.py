@@ -154,14 +154,17 @@ def settle(inputs: Inputs, target: Target, choice: TranslatorChoice, pictures_pe
       InputError: if the output holds results of something else, or would replace one of the pictures. Nothing has
         changed then.
     """
-    fingerprint = choice.fingerprint()
     found = _load(target.folder)
     earlier = [] if overwrite else found
-    head = {"format": _FORMAT, "translator": fingerprint, "output": target.kind, "input": inputs.kind,
+    head = {"format": _FORMAT, "translator": choice.fingerprint(), "output": target.kind, "input": inputs.kind,
             "pictures_per_shard": pictures_per_shard}
     for plan in earlier:
         _check_same(head, plan, target)
-    pinned = TranslatorChoice(**earlier[0]["pinned"]) if earlier else choice.pinned()
+    pinned = (TranslatorChoice(**earlier[0]["pinned"]) if earlier else choice).pinned()
+    head["checkpoint"] = pinned.checkpoint_digest()
+    if earlier and earlier[0].get("checkpoint", head["checkpoint"]) != head["checkpoint"]:
+        raise InputError(f"--run={pinned.run} must have the weights with which --output={target.folder} began, found "
+                         "others. --overwrite begins anew")
     units = [_unit(values) for plan in earlier for values in plan["units"]]
     added = _new_items(inputs, units, target)
     again = _failed_items(inputs, units, target) if retry_failed else []
