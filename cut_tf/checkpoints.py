@@ -19,8 +19,10 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from cut_tf.common import places
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import replace_file
+from cut_tf.common.places import AnyPath
 from cut_tf.settings import Settings
 
 _AT_STEP = re.compile(r"(.+)@(\d+)")
@@ -36,25 +38,27 @@ class CheckpointStore:
     """The checkpoints of one run.
 
     Args:
-      run: folder of the run.
+      run: folder of the run; a URL may be read only.
       keep: number of newest checkpoints to keep, besides the best and the final one.
       writes: false in processes other than the chief, which take part in saving but leave nothing on disk.
     """
 
-    def __init__(self, run: Path, keep: int, writes: bool = True) -> None:
+    def __init__(self, run: AnyPath, keep: int, writes: bool = True) -> None:
         self._folder = run / "checkpoints"
         self._keep = keep
         self._writes = writes
 
     def steps(self) -> list[int]:
         """Steps of all complete checkpoints, ascending."""
-        if not self._folder.is_dir():
-            return []
-        matches = (_STEP_FOLDER.fullmatch(path.name) for path in self._folder.iterdir())
+        matches = (_STEP_FOLDER.fullmatch(name.rstrip("/")) for name in places.names_in(str(self._folder)))
         return sorted(int(match.group(1)) for match in matches if match)
 
-    def path(self, step: int) -> Path:
+    def path(self, step: int) -> AnyPath:
         return self._folder / f"step_{step:010d}"
+
+    def index(self, step: int) -> AnyPath:
+        """The file of a checkpoint that identifies its weights: it holds a checksum of each."""
+        return self.path(step) / f"{_PREFIX}.index"
 
     def save(self, state: Mapping[str, tf.Variable], step: int, settings: Settings) -> Path:
         """Writes a checkpoint, then removes old ones. An existing one of that step stays as it is.
@@ -141,7 +145,7 @@ class CheckpointStore:
         if not path.is_file():
             return None
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(path.read_bytes())
             return values if self.path(int(values["step"])).is_dir() else None
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: not a mark of a checkpoint: {error}") from error
@@ -187,15 +191,15 @@ class CheckpointStore:
                 shutil.rmtree(leftover, ignore_errors=True)
 
 
-def run_and_step(run: str | Path) -> tuple[Path, int | None]:
+def run_and_step(run: str | Path) -> tuple[AnyPath, int | None]:
     """Folder and step of DIR@STEP, which names one checkpoint of a run; no step of DIR alone.
 
     If there is a folder of that whole name, it is the run, without a step.
     """
     match = _AT_STEP.fullmatch(str(run))
-    if match and not Path(run).is_dir():
-        return Path(match.group(1)), int(match.group(2))
-    return Path(run), None
+    if match and not places.is_folder(str(run)):
+        return places.path_of(match.group(1)), int(match.group(2))
+    return places.path_of(str(run)), None
 
 
 def read_settings(folder: Path, flag: str = "--run") -> Settings:

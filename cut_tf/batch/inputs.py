@@ -22,6 +22,7 @@ _KINDS = (
     (re.compile(r"(?i).+\.(tar|tar\.gz|tgz)"), TAR),
     (re.compile(rf"(?i).+({'|'.join(map(re.escape, IMAGE_SUFFIXES))})"), FILES),
 )
+_SHARD_SUFFIX = re.compile(r"(?i)\.(?:tfrecords?|tar|tar\.gz|tgz)(-\d+-of-\d+)?$")
 _MANIFEST = ".txt"
 _FORMS = (f"a picture, a folder, a glob, a manifest (*{_MANIFEST}, one place a line), or shards (*.tfrecord, *.tar), "
           "on this machine or as URLs")
@@ -72,6 +73,11 @@ def find_inputs(spec: str) -> Inputs:
 def kind_of(name: str) -> str | None:
     """FILES for a picture, TFRECORD or TAR for a shard, by the end of its name; None for others."""
     return next((kind for pattern, kind in _KINDS if pattern.fullmatch(name)), None)
+
+
+def shard_stem(name: str) -> str:
+    """Name of a shard without the suffix of its kind; its number, if it has one, stays."""
+    return _SHARD_SUFFIX.sub(r"\1", name)
 
 
 def is_safe(key: str) -> bool:

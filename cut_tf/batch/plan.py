@@ -10,12 +10,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from cut_tf.batch.inputs import FILES, Inputs, Item
-from cut_tf.batch.records import SUFFIX_OF, Picture, Sample, read_samples
+from cut_tf.batch.inputs import FILES, Inputs, Item, shard_stem
+from cut_tf.batch.records import SUFFIX_OF, DamagedError, Picture, Sample, read_samples
 from cut_tf.batch.translation import TranslatorChoice, result_name
 from cut_tf.batch.worker import STATE, Part, PartReport, Target, reported_parts
 from cut_tf.common import places
@@ -30,11 +31,12 @@ class Unit(NamedTuple):
     """Pictures, or one shard of them, that belong together for good.
 
     Attributes:
-      name: shard-00000, shard-00001 and so on.
+      name: shard-NUMBER-PLAN, where PLAN is random, so that workers of a job that was begun anew report to no other.
       kind: FILES, TFRECORD or TAR.
       items: the pictures, or the one shard.
       pictures_per_part: most samples of a part.
       num_bytes: of the shard when it was planned.
+      folder: of the output, for results of a shard that are files; empty for others.
     """
 
     name: str
@@ -42,9 +44,14 @@ class Unit(NamedTuple):
     items: tuple[Item, ...]
     pictures_per_part: int
     num_bytes: int = 0
+    folder: str = ""
 
     def parts(self, done: frozenset[str]) -> Iterator[Part]:
-        """Its parts that are not done, in order. Shards are read as far as needed, in bounded memory."""
+        """Its parts that are not done, in order. Shards are read as far as needed, in bounded memory.
+
+        Raises:
+          InputError: if a shard cannot be read now. What a damaged one lacks is the problem of its last part.
+        """
         if self.kind == FILES:
             name = f"{self.name}-{0:05d}"
             if name not in done:
@@ -62,17 +69,32 @@ class Unit(NamedTuple):
                         yield part
                 held.append(sample)
                 num_bytes += size
-        except InputError as error:
+        except DamagedError as error:
             problem = str(error)
         name = f"{self.name}-{number:05d}"
         if name not in done:
             yield Part(name, tuple(held), True, problem)
         elif problem:  # where reading went well at an earlier start
-            raise InputError(problem)
+            raise DamagedError(problem)
 
     def _samples(self) -> Iterator[Sample]:
         (item,) = self.items
-        return (sample for sample in read_samples(self.kind, item.place) if sample.pictures)
+        samples = (sample for sample in read_samples(self.kind, item.place) if sample.pictures)
+        return self._in_folder(samples) if self.folder else samples
+
+    def _in_folder(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        """The samples with their pictures in the unit's folder. Those whose result has been there already say so."""
+        seen: set[str] = set()
+        for sample in samples:
+            pictures = []
+            for picture in sample.pictures:
+                key = f"{self.folder}/{picture.key}"
+                result = result_name(key)
+                problem = (f"{key}: names of results must differ, upper and lower case aside, found {result} twice"
+                           if result.lower() in seen else "")
+                seen.add(result.lower())
+                pictures.append(dataclasses.replace(picture, key=key, problem=problem))
+            yield dataclasses.replace(sample, pictures=tuple(pictures))
 
     def check_unchanged(self) -> None:
         """Raises InputError if a shard has another length than when it was planned: its parts would be others."""
@@ -94,7 +116,7 @@ class Plan:
 
     def pending(self) -> tuple[list[Unit], frozenset[str]]:
         """Units that are not done to the end, and the parts that are done. Raises InputError for a damaged report."""
-        done = frozenset(reported_parts(self.target.folder))
+        done = frozenset(_reported(self.target.folder, self.units))
         # Pictures that are files are one part; of a shard only the reports know which part is the last.
         whole = {unit.name for unit in self.units if unit.kind == FILES}
         ended = {unit_of(name) for name in done
@@ -103,7 +125,17 @@ class Plan:
 
     def reports(self) -> list[PartReport]:
         """Of all parts that are done."""
-        return [PartReport.load(self.target.folder, part) for part in sorted(reported_parts(self.target.folder))]
+        return _reports(self.target.folder, self.units)
+
+
+def _reported(folder: str, units: Iterable[Unit]) -> list[str]:
+    """Sorted names of the parts of these units that are done. Other reports are of jobs that were begun anew."""
+    names = {unit.name for unit in units}
+    return sorted(part for part in reported_parts(folder) if unit_of(part) in names)
+
+
+def _reports(folder: str, units: Iterable[Unit]) -> list[PartReport]:
+    return [PartReport.load(folder, part) for part in _reported(folder, units)]
 
 
 def settle(inputs: Inputs, target: Target, choice: TranslatorChoice, pictures_per_shard: int,
@@ -122,24 +154,34 @@ def settle(inputs: Inputs, target: Target, choice: TranslatorChoice, pictures_pe
       InputError: if the output holds results of something else, or would replace one of the pictures. Nothing has
         changed then.
     """
-    fingerprint = choice.fingerprint()
-    earlier = _load(target.folder)
-    if not earlier or overwrite:
-        _check_free(inputs, target, overwrite or bool(earlier))
-    if earlier and overwrite:
-        _remove(target.folder, len(earlier))
-        earlier = []
-    head = {"format": _FORMAT, "translator": fingerprint, "output": target.kind, "input": inputs.kind,
+    found = _load(target.folder)
+    earlier = [] if overwrite else found
+    head = {"format": _FORMAT, "translator": choice.fingerprint(), "output": target.kind, "input": inputs.kind,
             "pictures_per_shard": pictures_per_shard}
     for plan in earlier:
         _check_same(head, plan, target)
-    pinned = TranslatorChoice(**earlier[0]["pinned"]) if earlier else choice.pinned()
+    pinned = (TranslatorChoice(**earlier[0]["pinned"]) if earlier else choice).pinned()
+    head["checkpoint"] = pinned.checkpoint_digest()
+    if earlier and earlier[0].get("checkpoint", head["checkpoint"]) != head["checkpoint"]:
+        raise InputError(f"--run={pinned.run} must have the weights with which --output={target.folder} began, found "
+                         "others. --overwrite begins anew")
     units = [_unit(values) for plan in earlier for values in plan["units"]]
-    added = _new_items(inputs, units, target, retry_failed)
-    if added:
-        new = _units(added, inputs.kind, pictures_per_shard, len(units))
+    added = _new_items(inputs, units, target)
+    again = _failed_items(inputs, units, target) if retry_failed else []
+    _check_results_differ([item for unit in units for item in unit.items], added, inputs.kind, target)
+    results = _result_names(inputs.kind, added, target)
+    _check_sources_stay(inputs, units, target, results, _written(target.folder) if overwrite else [])
+    if not overwrite:
+        _check_free(target, results, is_first=not earlier)
+    elif found:
+        _remove(target.folder, len(found))
+    if added or again:
+        new = _units(sorted(added + again), inputs.kind, target.kind, pictures_per_shard, len(units))
         values = {**head, "pinned": dataclasses.asdict(pinned), "units": [unit._asdict() for unit in new]}
-        places.write_bytes(_place(target.folder, len(earlier)), json_bytes(values))
+        place = _place(target.folder, len(earlier))
+        if not places.write_new(place, json_bytes(values)):
+            raise InputError(f"{place}: must be written by one start alone, found that of another start, which adds "
+                             "pictures now. The same command, given again, goes on from there")
         units += new
     plan = Plan(target, pinned, tuple(units))
     for unit in plan.pending()[0]:
@@ -183,28 +225,54 @@ def _check_same(head: dict, plan: dict, target: Target) -> None:
                              "begins anew")
 
 
-def _check_free(inputs: Inputs, target: Target, known: bool) -> None:
-    """Raises InputError if a result would replace a picture, or a file that no plan knows."""
-    if target.kind == FILES and inputs.kind == FILES:
-        sources = {_identity(item.place) for item in inputs.items}
-        for item in inputs.items:
-            result = places.join(target.folder, result_name(item.key))
-            if _identity(result) in sources:
-                raise InputError("--output must be another folder than that of --input, found that the result "
-                                 f"{result} would replace a picture")
-        folders = {result_name(item.key).rpartition("/")[0] for item in inputs.items}
-        present = {f"{folder}/{name}".lstrip("/") for folder in folders
-                   for name in places.names_in(places.join(target.folder, folder) if folder else target.folder)}
-        found = [item.key for item in inputs.items if result_name(item.key) in present]
-    else:
+def _result_names(kind: str, items: list[Item], target: Target) -> list[str]:
+    """What the items become in the output folder: files, or folders of files. Shards are named by parts: then none."""
+    if target.kind != FILES:
+        return []
+    return [result_name(item.key) if kind == FILES else shard_stem(item.key) for item in items]
+
+
+def _check_results_differ(known: list[Item], added: list[Item], kind: str, target: Target) -> None:
+    """Raises InputError if two items would have one result, upper and lower case aside."""
+    items: dict[str, Item] = {}
+    for item, name in zip(known + added, _result_names(kind, known + added, target)):
+        if items.setdefault(name.lower(), item).key != item.key:
+            raise InputError(f"--input must not hold two files whose results would be one, found {item.key} and "
+                             f"{items[name.lower()].key}, with {places.join(target.folder, name)}")
+
+
+def _check_sources_stay(inputs: Inputs, units: list[Unit], target: Target, results: list[str], removed: list[str]
+                        ) -> None:
+    """Raises InputError if a file of the input is among the results, or among what is removed to begin anew."""
+    items = [*inputs.items, *(item for unit in units for item in unit.items)]
+    sources = {_identity(item.place) for item in items}
+    for names, fate in ((results, "replaced"), (removed, "removed")):
+        lost = [place for place in (places.join(target.folder, name) for name in names) if _identity(place) in sources]
+        if lost:
+            raise InputError(f"--output must be another folder than that of --input, found that {lost[0]}, which is in "
+                             f"the input, would be {fate}")
+
+
+def _check_free(target: Target, results: list[str], is_first: bool) -> None:
+    """Raises InputError if a result would replace a file that no plan knows, or be among shards that none knows."""
+    folders = {name.rpartition("/")[0] for name in results}
+    present = {f"{folder}/{name}".strip("/") for folder in folders
+               for name in places.names_in(places.join(target.folder, folder) if folder else target.folder)}
+    found = [name for name in results if name in present]
+    if target.kind != FILES and is_first:
         found = [name for name in places.names_in(target.folder) if name.endswith(tuple(SUFFIX_OF.values()))]
-    if found and not known:
+    if found:
         raise InputError(f"--output={target.folder} has {len(found)} of the results already, such as {found[0]}; name "
                          "another folder or give --overwrite")
 
 
 def _identity(place: str) -> str:
     return place if places.is_remote(place) else os.path.realpath(place)
+
+
+def _written(folder: str) -> list[str]:
+    """Names of all results in the output folder that a report tells of."""
+    return [name for part in sorted(reported_parts(folder)) for name in PartReport.load(folder, part).written]
 
 
 def _remove(folder: str, plans: int) -> None:
@@ -217,8 +285,8 @@ def _remove(folder: str, plans: int) -> None:
         places.remove(_place(folder, number))
 
 
-def _new_items(inputs: Inputs, units: list[Unit], target: Target, retry_failed: bool) -> list[Item]:
-    """Items that no unit has, and those that failed if they are to be tried again.
+def _new_items(inputs: Inputs, units: list[Unit], target: Target) -> list[Item]:
+    """Items that no unit has.
 
     Raises:
       InputError: if a unit has a picture of that name from another place.
@@ -228,23 +296,30 @@ def _new_items(inputs: Inputs, units: list[Unit], target: Target, retry_failed: 
     if others:
         raise InputError(f"--output={target.folder} must be a new folder or that of the same job, found the result of "
                          f"{known[others[0].key]} under the name of {others[0].place}")
-    again: set[str] = set()
-    if retry_failed:
-        if inputs.kind != FILES:
-            raise InputError("--retry_failed must not be given with shards as --input, found it. Translate the "
-                             f"pictures that {FAILURES} names from files, or begin anew with --overwrite")
-        again = {failure["picture"] for failure in failures(units, [
-            PartReport.load(target.folder, part) for part in sorted(reported_parts(target.folder))])}
-    return [item for item in inputs.items if item.key not in known or item.key in again]
+    return [item for item in inputs.items if item.key not in known]
 
 
-def _units(items: list[Item], kind: str, pictures_per_shard: int, first: int) -> list[Unit]:
+def _failed_items(inputs: Inputs, units: list[Unit], target: Target) -> list[Item]:
+    """Items that failed, to be tried again. Raises InputError for shards."""
+    if inputs.kind != FILES:
+        raise InputError("--retry_failed must not be given with shards as --input, found it. Translate the "
+                         f"pictures that {FAILURES} names from files, or begin anew with --overwrite")
+    again = {failure["picture"] for failure in failures(units, _reports(target.folder, units))}
+    return [item for item in inputs.items if item.key in again]
+
+
+def _units(items: list[Item], kind: str, output: str, pictures_per_shard: int, first: int) -> list[Unit]:
+    plan = uuid.uuid4().hex[:8]
     if kind != FILES:
-        return [Unit(f"shard-{first + number:05d}", kind, (item,), pictures_per_shard, places.size_bytes(item.place))
-                for number, item in enumerate(items)]
+        return [Unit(_unit_name(first + number, plan), kind, (item,), pictures_per_shard, places.size_bytes(item.place),
+                     shard_stem(item.key) if output == FILES else "") for number, item in enumerate(items)]
     groups = [items[start:start + pictures_per_shard] for start in range(0, len(items), pictures_per_shard)]
-    return [Unit(f"shard-{first + number:05d}", kind, tuple(group), pictures_per_shard)
+    return [Unit(_unit_name(first + number, plan), kind, tuple(group), pictures_per_shard)
             for number, group in enumerate(groups)]
+
+
+def _unit_name(number: int, plan: str) -> str:
+    return f"shard-{number:05d}-{plan}"
 
 
 def unit_of(part: str) -> str:

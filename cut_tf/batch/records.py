@@ -21,6 +21,7 @@ from cut_tf.common.errors import InputError
 from cut_tf.data.records import ENCODED, FILENAME, FORMAT, HEIGHT, WIDTH
 
 MOST_MEMBER_BYTES = 2**29
+_READABLE = "must be a readable shard"
 SUFFIX_OF = {TFRECORD: ".tfrecord", TAR: ".tar"}
 # How the encoded bytes of a format begin, for records that do not tell a file name.
 _BEGINNINGS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"BM": ".bmp", b"GIF8": ".gif", b"RIFF": ".webp",
@@ -29,11 +30,12 @@ _BEGINNINGS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"BM": ".bmp", b"GIF
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A picture by its key. Its bytes are `data`, or those of the file `place`."""
+    """A picture by its key. Its bytes are `data`, or those of the file `place`; `problem` is why it has no result."""
 
     key: str
     data: bytes | None = None
     place: str = ""
+    problem: str = ""
 
     def read(self) -> bytes:
         """The encoded bytes. Raises InputError naming the file if it cannot be read."""
@@ -77,22 +79,31 @@ class Result:
     width: int
 
 
+class DamagedError(InputError):
+    """A shard that is damaged, and will be at every start."""
+
+
 def read_samples(kind: str, place: str) -> Iterator[Sample]:
-    """The samples of a shard, in its order, one at a time. Raises InputError where it is damaged."""
+    """The samples of a shard, in its order, one at a time.
+
+    Raises:
+      DamagedError: where it is damaged.
+      InputError: if it cannot be read now; the next start may go on.
+    """
     return (_read_tar if kind == TAR else _read_tfrecord)(place)
 
 
 def _read_tar(place: str) -> Iterator[Sample]:
     try:
-        with places.opened(place) as file, tarfile.open(fileobj=file, mode="r|*",
-                                                               tarinfo=_Member) as archive:
+        with places.named(place, _READABLE), places.opened(place) as file, tarfile.open(
+                fileobj=file, mode="r|*", tarinfo=_Member) as archive:
             stem, members = None, []
             for member in archive:
                 if not member.isfile():
                     continue
                 if member.size > MOST_MEMBER_BYTES:
-                    raise InputError(f"{place}: members must have at most {MOST_MEMBER_BYTES} bytes, found "
-                                     f"{member.size} in {member.name}")
+                    raise DamagedError(f"{place}: members must have at most {MOST_MEMBER_BYTES} bytes, found "
+                                       f"{member.size} in {member.name}")
                 if _sample_name(member.name) != stem and members:
                     yield _tar_sample(members)
                     members = []
@@ -100,8 +111,8 @@ def _read_tar(place: str) -> Iterator[Sample]:
                 members.append((member.name, archive.extractfile(member).read()))
             if members:
                 yield _tar_sample(members)
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise InputError(f"{place}: must be a whole tar file, found {type(error).__name__}: {error}") from error
+    except (EOFError, tarfile.TarError) as error:
+        raise DamagedError(f"{place}: must be a whole tar file, found {type(error).__name__}: {error}") from error
 
 
 class _Member(tarfile.TarInfo):
@@ -134,20 +145,21 @@ def _read_tfrecord(place: str) -> Iterator[Sample]:
     import tensorflow as tf  # here, since tar files need it not
     from google.protobuf.message import DecodeError
 
-    try:
-        for number, record in enumerate(tf.data.TFRecordDataset(place).as_numpy_iterator()):
-            features = tf.train.Example.FromString(record).features.feature
-            data = _bytes(features, ENCODED)
-            if not data:
-                raise InputError(f"{place}: records must be a tf.train.Example with {ENCODED}, found "
-                                 f"{', '.join(sorted(features)) or 'no features'} in record {number}")
-            name = _bytes(features, FILENAME).decode("utf-8", errors="replace") or f"{number:08d}{_suffix(data)}"
-            name = name if kind_of(name) == FILES else name + _suffix(data)
-            yield Sample((Picture(name, data),), (("", record),))
-    except (tf.errors.OpError, DecodeError) as error:
-        text = next(iter(str(error).splitlines()), "")
-        raise InputError(f"{place}: must be a whole TFRecord file of tf.train.Example, found {type(error).__name__}: "
-                         f"{text}") from error
+    with places.named(place, _READABLE):
+        try:
+            for number, record in enumerate(tf.data.TFRecordDataset(place).as_numpy_iterator()):
+                features = tf.train.Example.FromString(record).features.feature
+                data = _bytes(features, ENCODED)
+                if not data:
+                    raise DamagedError(f"{place}: records must be a tf.train.Example with {ENCODED}, found "
+                                       f"{', '.join(sorted(features)) or 'no features'} in record {number}")
+                name = _bytes(features, FILENAME).decode("utf-8", errors="replace") or f"{number:08d}{_suffix(data)}"
+                name = name if kind_of(name) == FILES else name + _suffix(data)
+                yield Sample((Picture(name, data),), (("", record),))
+        except (tf.errors.DataLossError, DecodeError) as error:
+            text = next(iter(str(error).splitlines()), "")
+            raise DamagedError(f"{place}: must be a whole TFRecord file of tf.train.Example, found "
+                               f"{type(error).__name__}: {text}") from error
 
 
 def _bytes(features: object, name: str) -> bytes:

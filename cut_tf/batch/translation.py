@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import os
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from cut_tf.baselines import BASELINES
 from cut_tf.common import places
@@ -17,7 +18,11 @@ from cut_tf.common.images import Translate
 from cut_tf.common.strength import FULL, at_strength, check_strength
 from cut_tf.data.image_files import WRITABLE_SUFFIXES
 
+if TYPE_CHECKING:
+    from cut_tf.checkpoints import CheckpointStore
+
 RUN_METHOD = "run"
+_SETTINGS = "settings.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +94,12 @@ class TranslatorChoice:
             return SavedModelTranslator(places.local_folder(self.saved_model))
         from cut_tf.translators.run import Translator
 
-        folder, at, step = self.run.partition("@") if places.is_remote(self.run) else (self.run, "", "")
-        return Translator(f"{places.local_folder(folder)}{at}{step}", self.weights, self.size)
+        if not places.is_remote(self.run):
+            return Translator(self.run, self.weights, self.size)
+        pinned = self.pinned()
+        folder, store, step = pinned._checkpoint()
+        copy = places.local_folder(folder, (_SETTINGS, f"{store.path(step).parent.name}/{store.path(step).name}/"))
+        return Translator(f"{copy}@{step}", pinned.weights, self.size)
 
     def pinned(self) -> TranslatorChoice:
         """The same, with a run's checkpoint named by its step, so that all workers and all later starts take that one.
@@ -98,47 +107,59 @@ class TranslatorChoice:
         Raises:
           InputError: if the run has no such checkpoint.
         """
-        if not self.run or places.is_remote(self.run):
+        if not self.run:
             return self
-        from cut_tf.checkpoints import CheckpointStore, run_and_step
-
-        folder, step = run_and_step(self.run)
+        folder, store, step = self._checkpoint()
         if step is not None:
+            store.check(step)
             return self
-        step = CheckpointStore(folder, keep=1, writes=False).find(self.weights or "ema")
+        step = store.find(self.weights or "ema")
         # The best checkpoint translates with the running means if the run kept them, as no name of weights does too.
         return dataclasses.replace(self, run=f"{folder}@{step}", weights=self.weights if self.weights != "best" else "")
 
     def fingerprint(self) -> dict[str, object]:
         """What the results depend on, as JSON values: the flags, and a digest of a model's files.
 
+        Of a run, these are the settings alone: see `checkpoint_digest`.
+
         Raises:
           InputError: if the model's files cannot be read.
         """
-        digest = hashlib.sha256()
-        for place in self._files():
-            digest.update(places.read_bytes(place))
-        values = {**dataclasses.asdict(self), "files": digest.hexdigest()}
+        values = {**dataclasses.asdict(self), "files": _digest(self._files())}
         if self.strength == FULL:
             del values["strength"]  # plans of earlier versions have none
         return values
+
+    def checkpoint_digest(self) -> str:
+        """A digest of a run's weights, once `pinned`; empty for others. Raises InputError if they cannot be read."""
+        if not self.run:
+            return ""
+        _, store, step = self._checkpoint()
+        return _digest([str(store.index(step))])
 
     def _files(self) -> list[str]:
         if self.tflite:
             return [self.tflite]
         if self.run:
-            folder = self.run.partition("@")[0] if places.is_remote(self.run) else self._run_folder()
-            return [places.join(folder, "settings.json")]
+            return [places.join(self._checkpoint()[0], _SETTINGS)]
         if not self.saved_model:
             return []
         inside = places.matching(places.join(self.saved_model, "**/*"))
         return [place for place in inside if place.endswith("saved_model.pb") or "/variables/" in place]
 
+    def _checkpoint(self) -> tuple[str, CheckpointStore, int | None]:
+        """Folder of the run, its checkpoints, and the step that the run's name tells."""
+        from cut_tf.checkpoints import CheckpointStore, run_and_step
 
-    def _run_folder(self) -> str:
-        from cut_tf.checkpoints import run_and_step
+        folder, step = run_and_step(self.run)
+        return str(folder), CheckpointStore(folder, keep=1, writes=False), step
 
-        return str(run_and_step(self.run)[0])
+
+def _digest(files: list[str]) -> str:
+    digest = hashlib.sha256()
+    for place in files:
+        digest.update(places.read_bytes(place))
+    return digest.hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)

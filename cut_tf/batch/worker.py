@@ -260,7 +260,9 @@ def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _size(picture: Picture) -> tuple[int, int]:
-    """Height and width. Raises InputError for a key that leads out of the output folder, and for what is no picture."""
+    """Height and width. Raises InputError for a key that leads out of the output folder, and for what has no result."""
+    if picture.problem:
+        raise InputError(picture.problem)
     if not is_safe(picture.key):
         raise InputError(f"{picture.where}: names of pictures must stay inside the output, found {picture.key!r}")
     with picture.opened() as file:

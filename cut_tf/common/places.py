@@ -5,6 +5,7 @@ Paths without a scheme never import TensorFlow.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
@@ -205,6 +206,41 @@ def write_bytes(place: str, data: bytes) -> None:
         path.write_bytes(data)
 
 
+def write_new(place: str, data: bytes) -> bool:
+    """Writes a file as `write_bytes` does, but never over one that is there. Returns whether it was written.
+
+    Where there is no such operation, as in object stores, one that comes at the same moment may be replaced.
+
+    Raises:
+      InputError: naming the file, if it cannot be written.
+    """
+    aside = join(place.rpartition("/")[0] or ".", f".{uuid.uuid4().hex}.tmp")
+    try:
+        write_bytes(aside, data)
+        with named(place, "must be writable"):
+            return _rename_to_new(aside, place)
+    finally:
+        remove(aside)
+
+
+def _rename_to_new(source: str, place: str) -> bool:
+    if not is_remote(place):
+        try:
+            os.link(source, place)
+            return True
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            if os.path.lexists(place):
+                return False
+            os.replace(source, place)
+            return True
+    if exists(place):
+        return False
+    _gfile().rename(source, place)
+    return True
+
+
 @contextlib.contextmanager
 def local_file(place: str) -> Iterator[Path]:
     """A new local file to write, which takes the place of `place` at the end of the block, whole or not at all.
@@ -270,20 +306,38 @@ def local_copy(place: str) -> Iterator[Path]:
         yield path
 
 
-def local_folder(place: str) -> Path:
-    """A folder as one of this machine: itself, or a copy with all that is in it, which stays for this process."""
+def local_folder(place: str, beginnings: tuple[str, ...] = ("",)) -> Path:
+    """A folder as one of this machine: itself, or a copy, which is removed when this process ends.
+
+    Args:
+      place: of the folder.
+      beginnings: of the relative names, with slashes, of the files to copy.
+
+    Raises:
+      InputError: naming the folder, if it cannot be read.
+    """
     if not is_remote(place):
         return Path(place)
     copy = Path(tempfile.mkdtemp(prefix="cut_tf_"))
-    with named(place, "must be a readable folder"):
-        if not is_folder(place):
-            raise InputError(f"{place}: must be a readable folder, found none")
-        for folder, _, names in _gfile().walk(place):
-            inside = copy / folder[len(place.rstrip('/')):].strip("/")
-            inside.mkdir(parents=True, exist_ok=True)
-            for name in names:
-                _gfile().copy(join(folder, name), str(inside / name))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    try:
+        with named(place, "must be a readable folder"):
+            _copy_folder(place.rstrip("/"), beginnings, copy)
+    except BaseException:
+        shutil.rmtree(copy, ignore_errors=True)
+        raise
     return copy
+
+
+def _copy_folder(place: str, beginnings: tuple[str, ...], copy: Path) -> None:
+    if not is_folder(place):
+        raise InputError(f"{place}: must be a readable folder, found none")
+    for folder, _, names in _gfile().walk(place):
+        inside = folder[len(place):].strip("/")
+        for name in (f"{inside}/{name}".lstrip("/") for name in names):
+            if name.startswith(beginnings):
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                _gfile().copy(join(place, name), str(copy / name))
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ class Models:
     def __init__(self, loaders: Mapping[str, Callable[[], Translate]]) -> None:
         self._loaders = dict(loaders)
         self._loaded: dict[str, Translate] = {}
-        # A .tflite interpreter takes one picture at a time, and one network uses all cores already.
+        # One network uses all cores already, and a second one would count in the seconds of the first.
         self._lock = threading.Lock()
 
     @property

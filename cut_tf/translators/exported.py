@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -104,6 +105,8 @@ class TFLiteTranslator:
         height, width = (int(side) for side in self._input["shape_signature"][1:3])
         self.size_px = None if height < 0 or width < 0 else (height, width)
         self._allocated: tuple[int, int] | None = None
+        # An interpreter takes one picture at a time.
+        self._lock = threading.Lock()
 
     def _one(self, details: list[dict], kind: str) -> dict:
         shapes = [list(map(int, detail["shape_signature"])) for detail in details]
@@ -137,14 +140,16 @@ class TFLiteTranslator:
         size_px = pictures.shape[1:3]
         if self.size_px not in (None, size_px):
             raise ValueError(f"pictures must have {self.size_px} px, found {size_px}")
-        if self._allocated != size_px:
-            if self.size_px is None:
-                self.interpreter.resize_tensor_input(self._input["index"], pictures.shape, strict=True)
-            self.interpreter.allocate_tensors()
-            self._allocated = size_px
-        self.interpreter.set_tensor(self._input["index"], images.to_unit(pictures) if self.unit_range else pictures)
-        self.interpreter.invoke()
-        output = self.interpreter.get_tensor(self._output["index"])
+        given = images.to_unit(pictures) if self.unit_range else pictures
+        with self._lock:
+            if self._allocated != size_px:
+                if self.size_px is None:
+                    self.interpreter.resize_tensor_input(self._input["index"], pictures.shape, strict=True)
+                self.interpreter.allocate_tensors()
+                self._allocated = size_px
+            self.interpreter.set_tensor(self._input["index"], given)
+            self.interpreter.invoke()
+            output = self.interpreter.get_tensor(self._output["index"])  # a copy
         return images.from_unit(output) if self.unit_range else output
 
 

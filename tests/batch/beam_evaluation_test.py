@@ -9,11 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cut_tf.common import places
+from cut_tf.common.errors import PipelineError
 from cut_tf.metrics.distances import FeatureMoments, frechet_distance
-from cut_tf.metrics.reports.folder import ImageScore, add_score
+from cut_tf.metrics.reports.folder import Comparison, ImageScore, Measuring, add_score
 from tests.batch import jobs
 
-pipelines = pytest.importorskip("cut_tf.batch.beam_evaluation", reason="needs the extra beam")
+pytest.importorskip("apache_beam", reason="needs the extra beam")
+
+from cut_tf.batch import beam_evaluation as pipelines
+from cut_tf.batch.beam import pipeline_options
+
 ROOT = Path(__file__).parents[2]
 PROCESSES = ["--runner=DirectRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 PORTABLE = ["--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK"]
@@ -92,6 +98,19 @@ def test_flags_are_refused_before_any_work(folders):
                            (["--runner=DirectRunner", "--no_such_flag=1"], "flags must be of cut_tf or of Apache")):
         done = _evaluate(folders, "beam", *flags)
         assert done.returncode == 2 and f"error: {message}" in done.stderr, done.stderr
+    assert _files(folders) == ["pred", "target"]
+
+
+def test_a_runner_that_fails_is_told_and_leaves_nothing(folders, monkeypatch):
+    def fail(self):
+        places.write_bytes(str(folders / "beam.json.parts" / "rows"), b"of a worker")
+        raise ConnectionError("the job server is gone\nand much more")
+
+    monkeypatch.setattr(pipelines.beam.Pipeline, "run", fail)
+    run = pipelines.Evaluation(pipeline_options("DirectRunner", []), folders / "beam.json", 2**20)
+    comparisons = [Comparison(file, folders / "target" / file.name) for file in (folders / "pred").iterdir()]
+    with pytest.raises(PipelineError, match=r"^the pipeline ended early \(ConnectionError: the job server is gone\)$"):
+        run.score(comparisons, Measuring())
     assert _files(folders) == ["pred", "target"]
 
 

@@ -3,6 +3,8 @@
 Run by .ci/run in an environment with the extra `beam`.
 """
 
+import contextlib
+import errno
 import json
 import os
 import signal
@@ -21,7 +23,10 @@ from cut_tf.common.strength import at_strength
 from cut_tf.translators.exported import SavedModelTranslator
 from tests.batch import jobs
 
-pipelines = pytest.importorskip("cut_tf.batch.beam", reason="needs the extra beam")
+pytest.importorskip("apache_beam", reason="needs the extra beam")
+
+from cut_tf.batch import beam as pipelines
+
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "saved_models" / "dehaze_mobile"
 RUNNERS = {
@@ -29,6 +34,25 @@ RUNNERS = {
     "processes": ["--runner=DirectRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2"],
     "portable": ["--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK"],
 }
+
+
+# Python imports it at the start of each process: from the third report on, workers wait to read what nobody writes.
+HOLD = """
+import os
+
+from cut_tf.batch import worker
+
+do = worker.Worker.do
+
+
+def held(self, part):
+    if len(worker.reported_parts(os.environ["HELD_OUTPUT"])) >= 3:
+        open(os.environ["HELD_AT"]).read()
+    return do(self, part)
+
+
+worker.Worker.do = held
+"""
 
 
 def _command(*flags):
@@ -62,23 +86,45 @@ def _reports(output):
     return sorted((output / ".batch" / "reports").glob("[!.]*.json"))
 
 
+def _writer_of_held_workers(fifo, process):
+    """The other end, which can be opened when a worker is held; None if the process ends or takes too long."""
+    deadline = time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            assert error.errno == errno.ENXIO
+            time.sleep(0.01)
+    return None
+
+
 @pytest.mark.parametrize("kind", ["files", "tar"])
 def test_a_killed_pipeline_goes_on_where_it_was(tmp_path, kind):
-    """Killed with all its processes as soon as a part is done and others are not."""
+    """Killed with all its processes when parts are done, and those that work on others are held."""
     pictures = {f"{number:03d}.png": jobs.picture(number, 90, 120) for number in range(24)}
     (tmp_path / "in").mkdir()
     for name, pixels in pictures.items():
         Image.fromarray(pixels).save(tmp_path / "in" / name)
     flags = ["--method=dark_channel_prior", f"--input={tmp_path / 'in' / '*.png'}", f"--output={tmp_path / 'out'}",
              f"--output_format={kind}", "--pictures_per_shard=1", *RUNNERS["processes"]]
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "hold").mkdir()
+    (tmp_path / "hold" / "sitecustomize.py").write_text(HOLD)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'hold'}:{ROOT}", "HELD_AT": str(tmp_path / "fifo"),
+                   "HELD_OUTPUT": str(tmp_path / "out")}
     with open(tmp_path / "log", "w", encoding="utf-8") as log:
-        process = subprocess.Popen(_command(*flags), cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
-        while not _reports(tmp_path / "out") and process.poll() is None:
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process = subprocess.Popen(_command(*flags), cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
+                                   env=environment)
+        try:
+            writer = _writer_of_held_workers(tmp_path / "fifo", process)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert writer is not None, (tmp_path / "log").read_text()
+    os.close(writer)
     done_before = len(_reports(tmp_path / "out"))
-    assert done_before > 0, (tmp_path / "log").read_text()
+    assert 3 <= done_before < 24
     done = _run(*flags)
     assert done.returncode == 0, done.stderr
     assert f"24 units of work, {done_before} done before" in done.stdout

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cut_tf.batch.inputs import FILES, TAR, TFRECORD, find_inputs, is_safe
+from cut_tf.batch.inputs import FILES, TAR, TFRECORD, find_inputs, is_safe, shard_stem
 from cut_tf.common.errors import InputError
 
 
@@ -78,6 +78,12 @@ def test_twice_the_same_line(tmp_path):
     (tmp_path / "list.txt").write_text("a.png\na.png\n", encoding="utf-8")
     with pytest.raises(InputError, match="found a.png and a.png"):
         find_inputs(str(tmp_path / "list.txt"))
+
+
+def test_the_stem_of_a_shard():
+    for name, stem in (("x/a.tar", "x/a"), ("a.TAR.gz", "a"), ("a.b.tgz", "a.b"), ("a.tfrecords", "a"),
+                       ("a.tfrecord-00001-of-00002", "a-00001-of-00002")):
+        assert shard_stem(name) == stem
 
 
 @pytest.mark.parametrize("key, safe", [("a.jpg", True), ("a/b.jpg", True), ("../a.jpg", False), ("a/../b.jpg", False),

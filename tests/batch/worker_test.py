@@ -15,29 +15,67 @@ def _part(sizes):
                                  for number, size in enumerate(sizes)), True)
 
 
-def test_pixels_in_memory_stay_below_the_bound():
-    budget, held, most = PixelBudget(100), [], []
-    lock, started = threading.Lock(), threading.Barrier(8)
+class _Condition(threading.Condition):
+    """A condition that tells of each thread that waits for it."""
 
-    def work(pixels):
-        started.wait()
-        for _ in range(50):
-            with budget.reserved(pixels):
-                with lock:
-                    held.append(pixels)
-                    most.append((sum(held), len(held)))
-                with lock:
-                    held.remove(pixels)
+    def __init__(self, came):
+        super().__init__()
+        self._came = came
 
-    threads = [threading.Thread(target=work, args=[pixels]) for pixels in (10, 20, 40, 60, 100, 30, 50, 500)]
+    def wait(self, timeout=None):
+        self._came.release()
+        return super().wait(timeout)
+
+
+def _joined(threads):
     for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+@pytest.mark.parametrize("first, second, together", [(40, 60, True), (60, 60, False), (100, 1, False),
+                                                     # One that is larger than the bound is alone.
+                                                     (10, 500, False), (500, 10, False)])
+def test_pixels_in_memory_stay_below_the_bound(first, second, together):
+    budget, came = PixelBudget(100), threading.Semaphore(0)
+    budget._changed = _Condition(came)
+    inside, seen = [], []
+
+    def work(pixels, is_second):
+        with budget.reserved(pixels):
+            inside.append(pixels)
+            seen.append(sorted(inside))
+            came.release()
+            assert is_second or second_came.wait(60)
+            inside.remove(pixels)
+
+    second_came = threading.Event()
+    threads = [threading.Thread(target=work, args=[pixels, number == 1], daemon=True)
+               for number, pixels in enumerate((first, second))]
+    for thread in threads:  # The first one leaves when the second one is inside too, or waits.
         thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(most) == 400
-    # One that is larger than the bound was alone.
-    assert all(pixels <= 100 or count == 1 for pixels, count in most)
-    assert max(pixels for pixels, _ in most) == 500
+        assert came.acquire(timeout=60)
+    second_came.set()
+    _joined(threads)
+    assert seen == [[first], sorted([first, second]) if together else [second]]
+
+
+def test_all_that_fit_go_on_when_one_leaves():
+    budget, came, inside = PixelBudget(100), threading.Semaphore(0), threading.Barrier(2, timeout=60)
+    budget._changed = _Condition(came)
+    met = []
+
+    def work():
+        with budget.reserved(50):
+            met.append(inside.wait())
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
+    with budget.reserved(100):
+        for thread in threads:
+            thread.start()
+            assert came.acquire(timeout=60)
+    _joined(threads)
+    assert sorted(met) == [0, 1]
 
 
 class _Together:

@@ -1,6 +1,10 @@
 """Files of this machine and URLs: TensorFlow's `ram://` stands for a remote file system."""
 
 import glob
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -74,6 +78,18 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(folder):
     assert places.read_bytes(place) == b"whole"
 
 
+@pytest.mark.parametrize("disk_has_links", [True, False])
+def test_a_new_file_replaces_none(folder, monkeypatch, disk_has_links):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    if not disk_has_links:
+        monkeypatch.setattr("os.link", refuse)
+    place = places.join(folder, "new/a.jpg")
+    assert places.write_new(place, b"one") and not places.write_new(place, b"two")
+    assert places.read_bytes(place) == b"one" and places.names_in(places.join(folder, "new")) == ["a.jpg"]
+
+
 def test_what_is_missing_is_named(folder):
     place = places.join(folder, "nothing.jpg")
     for read in (places.read_bytes, places.size_bytes):
@@ -81,6 +97,34 @@ def test_what_is_missing_is_named(folder):
             read(place)
     with pytest.raises(InputError, match="must be a readable file"), places.local_copy(place) as path:
         path.read_bytes()
+
+
+def test_a_copy_of_a_folder_leaves_with_its_process(tmp_path):
+    program = """
+from cut_tf.common import places
+places.write_bytes("ram://x/sub/a.jpg", b"a")
+places.write_bytes("ram://x/b.jpg", b"b")
+copy = places.local_folder("ram://x", ("su",))
+assert (copy / "sub/a.jpg").is_file() and not (copy / "b.jpg").exists()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2],
+                   env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_copy_of_a_folder_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    url = f"ram://{tmp_path.name}-source"
+    places.write_bytes(f"{url}/a.jpg", b"a")
+
+    def fail(source, target):
+        Path(target).write_bytes(b"half")
+        raise tf.errors.UnavailableError(None, None, "gone")
+
+    monkeypatch.setattr(tf.io.gfile, "copy", fail)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(InputError, match="-source: must be a readable folder, found UnavailableError: gone"):
+        places.local_folder(url)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_remote_folder_that_is_missing_is_named():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from cut_tf.common.errors import InputError
+from cut_tf.translators import exported
 from cut_tf.translators.exported import SavedModelTranslator, TFLiteTranslator, newest_version
 
 
@@ -59,3 +62,77 @@ def test_what_is_no_tflite_file_is_refused(tmp_path):
     (tmp_path / "other.tflite").write_bytes(converter.convert())
     with pytest.raises(InputError, match=r"its input must be one float32 picture \[1, H, W, 3\], found \[\[4\]\]"):
         TFLiteTranslator(tmp_path / "other.tflite")
+
+
+class _Interpreter:
+    """Inverts values. The first call goes on only when a second one has come, or waits for its turn."""
+
+    def __init__(self, model_content, num_threads):
+        self.second_came, self.first_came, self.inside = threading.Event(), threading.Event(), 0
+        self.most_inside, self._value = 0, None
+
+    def get_input_details(self):
+        return [{"index": 0, "shape_signature": [1, -1, -1, 3], "dtype": np.float32}]
+
+    get_output_details = get_input_details
+
+    def get_signature_list(self):
+        return {}
+
+    def resize_tensor_input(self, index, shape, strict):
+        pass
+
+    def allocate_tensors(self):
+        pass
+
+    def set_tensor(self, index, value):
+        self.inside += 1
+        self.most_inside = max(self.most_inside, self.inside)
+        self._value = value
+
+    def invoke(self):
+        if self.first_came.is_set():
+            self.second_came.set()
+        else:
+            self.first_came.set()
+            assert self.second_came.wait(60)
+        self._value = -self._value
+
+    def get_tensor(self, index):
+        self.inside -= 1
+        return self._value
+
+
+class _Lock:
+    """A lock that tells when somebody has to wait for it."""
+
+    def __init__(self, waited_for):
+        self._lock, self._waited_for = threading.Lock(), waited_for
+
+    def __enter__(self):
+        if not self._lock.acquire(blocking=False):
+            self._waited_for.set()
+            self._lock.acquire()
+
+    def __exit__(self, *_):
+        self._lock.release()
+
+
+def test_threads_that_share_a_tflite_translator_take_turns(monkeypatch):
+    monkeypatch.setattr(exported, "interpreter_class", lambda: _Interpreter)
+    translator, outputs = TFLiteTranslator(b""), {}
+    interpreter = translator.interpreter
+    translator._lock = _Lock(interpreter.second_came)
+
+    def work(level):
+        outputs[level] = translator(np.full([20, 20 + level, 3], level, np.uint8))
+
+    threads = [threading.Thread(target=work, args=[level], daemon=True) for level in (10, 70)]
+    threads[0].start()
+    assert interpreter.first_came.wait(60)
+    threads[1].start()
+    for thread in threads:
+        thread.join(60)
+    assert interpreter.most_inside == 1
+    for level in (10, 70):
+        np.testing.assert_array_equal(outputs[level], np.full([20, 20 + level, 3], 255 - level, np.uint8))
