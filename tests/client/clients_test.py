@@ -107,8 +107,8 @@ def test_a_damaged_picture_is_refused_and_the_server_goes_on(client):
 
 
 def test_unavailable_is_tried_again(client, servers):
-    def busy_twice() -> None:
-        if servers.models.num_predicts <= 2:
+    def busy_twice(number: int) -> None:
+        if number <= 2:
             raise StatusError("UNAVAILABLE", "The batch scheduling queue is full")
 
     servers.models.before_predict = busy_twice
@@ -119,7 +119,7 @@ def test_unavailable_is_tried_again(client, servers):
 @pytest.mark.parametrize("status", ["INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "NOT_FOUND",
                                     "UNIMPLEMENTED"])
 def test_other_errors_are_not_tried_again(client, servers, status):
-    def refuse() -> None:
+    def refuse(_: int) -> None:
         raise StatusError(status, "as you like")
 
     servers.models.before_predict = refuse
@@ -158,7 +158,7 @@ def test_the_deadline_holds(client, servers):
     """The server does not answer before the client has given up."""
     given_up, answered = threading.Event(), threading.Event()
 
-    def wait() -> None:
+    def wait(_: int) -> None:
         given_up.wait(600)
         answered.set()
 

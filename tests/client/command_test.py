@@ -104,8 +104,8 @@ def test_a_server_that_goes_away_ends_the_run(servers, tmp_path):
     for number in range(30):
         _picture(16 + number, 20).save(folder / f"{number:02}.png")
 
-    def away_after_ten() -> None:
-        if servers.models.num_predicts > 10:
+    def away_after_ten(number: int) -> None:
+        if number > 10:
             raise StatusError("UNAVAILABLE", "shutting down")
 
     servers.models.before_predict = away_after_ten

@@ -110,7 +110,7 @@ class ModelFolders:
     """Models by name, each with its highest version, kept up to date by a thread.
 
     Attributes:
-      before_predict: called before each answer; may wait, or raise StatusError.
+      before_predict: called with the request's number, from 1, before each answer; may wait, or raise StatusError.
       num_predicts: requests that arrived.
     """
 
@@ -119,7 +119,7 @@ class ModelFolders:
         self._served: dict[str, LoadedVersion] = {}
         self._stop = threading.Event()
         self._count_lock = threading.Lock()
-        self.before_predict: Callable[[], None] = lambda: None
+        self.before_predict: Callable[[int], None] = lambda _: None
         self.num_predicts = 0
         self._load_new()
         self._thread = threading.Thread(target=self._poll)
@@ -152,7 +152,8 @@ class ModelFolders:
         """Counts the request, lets `before_predict` have its way, and runs the signature."""
         with self._count_lock:
             self.num_predicts += 1
-        self.before_predict()
+            number = self.num_predicts
+        self.before_predict(number)
         return version.run(signature, inputs)
 
     def status(self, name: str, number: int | None) -> get_model_status_pb2.GetModelStatusResponse:
