@@ -26,6 +26,8 @@ pytest.importorskip("tensorflow_serving.apis",
 import stand_in_servers
 from stand_in_servers import StatusError
 
+from tests.waiting import wait_until
+
 CLIENTS = {"grpc": GrpcClient, "rest": RestClient}
 SERVERS = {"grpc": stand_in_servers.grpc_server, "rest": stand_in_servers.rest_server}
 pytestmark = pytest.mark.parametrize("protocol", CLIENTS)
@@ -210,7 +212,7 @@ def test_a_new_version_takes_over_while_requests_run(protocol, exported, two_ver
                 if number == 30:
                     second.rename(folder / "2")
                 if number == 90:
-                    _wait_for(models, 2)
+                    wait_until(lambda: models.find("tiny", None).number == 2, "version 2 is loaded")
                 return _decoded(client.translate(data, f"{number}.png"))
 
             answers = list(pool.map(send, range(100)))
@@ -222,14 +224,6 @@ def test_a_new_version_takes_over_while_requests_run(protocol, exported, two_ver
     which = [[bool(np.abs(answer - each).max() <= 1) for each in expected] for answer in answers]
     assert all(sum(each) == 1 for each in which)
     assert which[0] == [True, False] and which[-1] == [False, True]
-
-
-def _wait_for(models: stand_in_servers.ModelFolders, number: int) -> None:
-    for _ in range(6000):
-        if models.find("tiny", None).number == number:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"version {number} was not loaded in 300 s")
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl on the PATH to make a certificate")

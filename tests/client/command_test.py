@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,8 @@ from PIL import Image
 pytest.importorskip("tensorflow_serving.apis",
                     reason="tensorflow-serving-api is not installed: pip install 'cut_tf[serving]'")
 from stand_in_servers import StatusError
+
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -119,14 +120,9 @@ def test_a_server_that_goes_away_ends_the_run(servers, tmp_path):
     assert done.stdout.splitlines()[-1] == f"results in {out}; 20 pictures could not be translated"
 
 
-def _wait_for_port(port: int, server: subprocess.Popen) -> None:
-    for _ in range(600):
-        assert server.poll() is None, "tensorflow_model_server stopped"
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.2)
-    raise AssertionError(f"nothing listens on port {port} after 2 minutes")
+def _is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_real_tensorflow_model_server(exported, photos, tmp_path):
@@ -149,7 +145,7 @@ def test_a_real_tensorflow_model_server(exported, photos, tmp_path):
                                f"--monitoring_config_file={models / 'monitoring.config'}"])
     try:
         for protocol, port in ports.items():
-            _wait_for_port(port, server)
+            wait_until(lambda port=port: _is_open(port), f"tensorflow_model_server listens on port {port}", server)
             out = tmp_path / protocol
             done = _client(f"--server=127.0.0.1:{port}", f"--protocol={protocol}", "--model=tiny", f"--input={photos}",
                            f"--output={out}")

@@ -1,0 +1,52 @@
+"""Waits that have an end: for a condition, and for threads."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+# The machine may be busy with other things.
+LONGEST_SEC = 300
+_PAUSE_SEC = 0.01
+Given = TypeVar("Given")
+Found = TypeVar("Found")
+
+
+def wait_until(condition: Callable[[], object], what: str, process: subprocess.Popen | None = None) -> None:
+    """Waits for a condition. Fails, naming it, after LONGEST_SEC, or if the process that is to bring it about ends."""
+    end = time.monotonic() + LONGEST_SEC
+    while True:
+        ended = process is not None and process.poll() is not None
+        if condition():
+            return
+        assert not ended, f"{what}: the process ended before, with exit code {process.returncode}"
+        assert time.monotonic() < end, f"{what}: not after {LONGEST_SEC} s"
+        time.sleep(_PAUSE_SEC)
+
+
+def at_once(call: Callable[[Given], Found], given: Iterable[Given]) -> list[Found]:
+    """Calls with each value in a thread of its own, all at once. Raises what one of them raises."""
+    given = list(given)
+    start, found = threading.Barrier(len(given), timeout=LONGEST_SEC), {}
+
+    def answer(place: int) -> None:
+        try:
+            start.wait()
+            found[place] = call(given[place]), None
+        except BaseException as error:  # told where the threads were started
+            found[place] = None, error
+
+    threads = [threading.Thread(target=answer, args=(place,), daemon=True) for place in range(len(given))]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + LONGEST_SEC
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+        assert not thread.is_alive(), f"a thread still runs after {LONGEST_SEC} s"
+    for _, error in found.values():
+        if error is not None:
+            raise error
+    return [found[place][0] for place in range(len(given))]
