@@ -28,25 +28,20 @@ def wait_until(condition: Callable[[], object], what: str, process: subprocess.P
 
 
 def at_once(call: Callable[[Given], Found], given: Iterable[Given]) -> list[Found]:
-    """Calls with each value in a thread of its own, all at once. Raises what one of them raises."""
+    """Calls with each value in a thread of its own, all at once. As soon as one raises an error, so does this."""
     given = list(given)
-    start, found = threading.Barrier(len(given), timeout=LONGEST_SEC), {}
+    start, found, errors = threading.Barrier(len(given), timeout=LONGEST_SEC), {}, []
 
     def answer(place: int) -> None:
         try:
             start.wait()
-            found[place] = call(given[place]), None
+            found[place] = call(given[place])
         except BaseException as error:  # told where the threads were started
-            found[place] = None, error
+            errors.append(error)
 
-    threads = [threading.Thread(target=answer, args=(place,), daemon=True) for place in range(len(given))]
-    for thread in threads:
-        thread.start()
-    end = time.monotonic() + LONGEST_SEC
-    for thread in threads:
-        thread.join(max(0.0, end - time.monotonic()))
-        assert not thread.is_alive(), f"a thread still runs after {LONGEST_SEC} s"
-    for _, error in found.values():
-        if error is not None:
-            raise error
-    return [found[place][0] for place in range(len(given))]
+    for place in range(len(given)):
+        threading.Thread(target=answer, args=(place,), daemon=True).start()
+    wait_until(lambda: errors or len(found) == len(given), "all threads have ended")
+    if errors:
+        raise errors[0]
+    return [found[place] for place in range(len(given))]

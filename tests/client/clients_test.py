@@ -140,7 +140,8 @@ def test_a_server_that_starts_late_is_waited_for(protocol, servers):
     port = _free_port()
     client = CLIENTS[protocol](Endpoint(f"127.0.0.1:{port}", "tiny", deadline_sec=600, retries=1000))
     answers = []
-    thread = threading.Thread(target=lambda: answers.append(client.translate(_encoded(_picture(20, 20)), "a.png")))
+    thread = threading.Thread(target=lambda: answers.append(client.translate(_encoded(_picture(20, 20)), "a.png")),
+                              daemon=True)
     thread.start()
     time.sleep(0.6)
     assert not answers
