@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ pytest.importorskip("tensorflow_serving.apis",
 import stand_in_servers
 from stand_in_servers import StatusError
 
+from tests.ports import closed_port, free_ports
 from tests.waiting import wait_until
 
 CLIENTS = {"grpc": GrpcClient, "rest": RestClient}
@@ -130,14 +130,8 @@ def test_other_errors_are_not_tried_again(client, servers, status):
     assert servers.models.num_predicts == 1
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 def test_a_server_that_starts_late_is_waited_for(protocol, servers):
-    port = _free_port()
+    port, = free_ports(1)
     client = CLIENTS[protocol](Endpoint(f"127.0.0.1:{port}", "tiny", deadline_sec=600, retries=1000))
     answers = []
     thread = threading.Thread(target=lambda: answers.append(client.translate(_encoded(_picture(20, 20)), "a.png")),
@@ -152,9 +146,10 @@ def test_a_server_that_starts_late_is_waited_for(protocol, servers):
 
 
 def test_a_server_that_is_not_there(protocol):
-    client = CLIENTS[protocol](Endpoint(f"127.0.0.1:{_free_port()}", "tiny", retries=1))
-    with pytest.raises(NoServiceError, match="a.png .*must be reachable .* found after 2 attempts: .*refused"):
-        client.translate(b"x", "a.png")
+    with closed_port() as port:
+        client = CLIENTS[protocol](Endpoint(f"127.0.0.1:{port}", "tiny", retries=1))
+        with pytest.raises(NoServiceError, match="a.png .*must be reachable .* found after 2 attempts: .*refused"):
+            client.translate(b"x", "a.png")
 
 
 def test_the_deadline_holds(client, servers):

@@ -19,6 +19,7 @@ pytest.importorskip("tensorflow_serving.apis",
                     reason="tensorflow-serving-api is not installed: pip install 'cut_tf[serving]'")
 from stand_in_servers import StatusError
 
+from tests.ports import closed_port, free_ports
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -85,9 +86,8 @@ def test_a_model_that_takes_no_strength_is_blended_with_here(servers, tmp_path):
 
 def test_what_cannot_be_done_at_all_leaves_the_disk_alone(servers, photos, tmp_path):
     server, out = f"--server={servers.addresses['grpc']}", f"--output={tmp_path / 'out'}"
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        nobody = f"127.0.0.1:{closed.getsockname()[1]}"
+    with closed_port() as port:
+        nobody = f"127.0.0.1:{port}"
         for flags, message in (
                 (["--server=somewhere", "--model=tiny"], "--server must be HOST:PORT, such as localhost:8500, found"),
                 ([server, "--model=tiny", "--strength=nan"], "--strength must be from 0, the input, to 1, the output, "
@@ -135,10 +135,7 @@ def test_a_real_tensorflow_model_server(exported, photos, tmp_path):
     for name in ("batching.config", "monitoring.config", "models.config"):
         text = (exported.models / name).read_text().replace('"/models/', f'"{models}/')
         (models / name).write_text(text)
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        ports = {"grpc": one.getsockname()[1], "rest": two.getsockname()[1]}
+    ports = dict(zip(("grpc", "rest"), free_ports(2)))
     server = subprocess.Popen([binary, f"--port={ports['grpc']}", f"--rest_api_port={ports['rest']}",
                                f"--model_config_file={models / 'models.config'}", "--enable_batching=true",
                                f"--batching_parameters_file={models / 'batching.config'}",

@@ -16,6 +16,7 @@ import tensorflow as tf
 from cut_tf.common.errors import LostProcessError
 from cut_tf.training import lost_processes
 from cut_tf.training.cluster import Cluster
+from tests.ports import free_ports
 from tests.training.processes import QUICK_FLAGS, Held, cluster_environments
 
 # A process that is left has ended after this time, as the README says.
@@ -35,7 +36,7 @@ NO_ANSWER = ("Graph execution error:\n\nCollective ops is aborted by: Deadline E
 @pytest.fixture
 def servers():
     """Four open ports of this machine: (addresses, sockets)."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+    sockets = [socket.create_server(("127.0.0.1", port)) for port in free_ports(4)]
     yield [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets], sockets
     for one in sockets:
         one.close()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.ports import free_ports
 
 _ROOT = Path(__file__).parents[2]
 TINY_FLAGS = (
@@ -110,11 +111,7 @@ class Training:
 
 def free_addresses(count: int) -> list[str]:
     """host:port of ports of this machine that nobody uses."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-    for one in sockets:
-        one.close()
-    return addresses
+    return [f"127.0.0.1:{port}" for port in free_ports(count)]
 
 
 def cluster_environments(jobs: Sequence[str] = ("worker", "worker")) -> list[dict[str, str]]:
