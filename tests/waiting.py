@@ -15,15 +15,16 @@ Given = TypeVar("Given")
 Found = TypeVar("Found")
 
 
-def wait_until(condition: Callable[[], object], what: str, process: subprocess.Popen | None = None) -> None:
-    """Waits for a condition. Fails, naming it, after LONGEST_SEC, or if the process that is to bring it about ends."""
-    end = time.monotonic() + LONGEST_SEC
+def wait_until(condition: Callable[[], object], what: str, process: subprocess.Popen | None = None,
+               timeout_sec: float = LONGEST_SEC) -> None:
+    """Waits for a condition. Fails, naming it, after that time, or if the process that is to bring it about ends."""
+    end = time.monotonic() + timeout_sec
     while True:
         ended = process is not None and process.poll() is not None
         if condition():
             return
         assert not ended, f"{what}: the process ended before, with exit code {process.returncode}"
-        assert time.monotonic() < end, f"{what}: not after {LONGEST_SEC} s"
+        assert time.monotonic() < end, f"{what}: not after {timeout_sec} s"
         time.sleep(_PAUSE_SEC)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.ports import free_ports
+from tests.waiting import wait_until
 
 _ROOT = Path(__file__).parents[2]
 TINY_FLAGS = (
@@ -52,8 +53,15 @@ class Held(NamedTuple):
         return f"held behind step {self.step}\n"
 
     def let_go(self) -> None:
-        with open(self.gate, "w", encoding="utf-8"):
-            pass
+        wait_until(self.let_go_if_held, f"somebody is {self.line}")
+
+    def let_go_if_held(self) -> bool:
+        """Whether somebody was there to be let go."""
+        try:
+            os.close(os.open(self.gate, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:  # nobody reads it
+            return False
+        return True
 
 
 class Training:
