@@ -38,7 +38,7 @@ def answering() -> Iterator[Callable[..., RestClient]]:
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         servers.append((server, thread))
         return RestClient(Endpoint(f"127.0.0.1:{server.server_address[1]}", "m", **options))

@@ -122,7 +122,7 @@ class ModelFolders:
         self.before_predict: Callable[[int], None] = lambda _: None
         self.num_predicts = 0
         self._load_new()
-        self._thread = threading.Thread(target=self._poll)
+        self._thread = threading.Thread(target=self._poll, daemon=True)
         self._thread.start()
 
     def _load_new(self) -> None:
@@ -372,7 +372,7 @@ def rest_server(models: ModelFolders, port: int = 0, certificate: Certificate | 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate.chain, certificate.key)
         server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
         yield f"127.0.0.1:{server.server_address[1]}"
