@@ -97,6 +97,31 @@ def test_find_says_what_is_missing(tmp_path):
         store.find("best")
 
 
+@pytest.mark.parametrize("name", ["best", "final"])
+@pytest.mark.parametrize("text", ["{", "", "[]", "7", "{}", '{"step": "two"}', '{"step": null}'])
+def test_a_damaged_mark_is_named_and_no_checkpoint_is_removed(tmp_path, name, text):
+    store = CheckpointStore(tmp_path, keep=1)
+    store.save(_state(1.0), 1, Settings())
+    (tmp_path / "checkpoints" / f"{name}.json").write_text(text)
+    for ask in (lambda: store.marked(name), lambda: store.save(_state(2.0), 2, Settings())):
+        with pytest.raises(InputError, match=f"checkpoints/{name}.json: not a mark of a checkpoint: "):
+            ask()
+    assert store.steps() == [1, 2]
+
+
+def test_a_mark_whose_checkpoint_is_gone_is_none(tmp_path):
+    store = CheckpointStore(tmp_path, keep=3)
+    for step in (1, 2):
+        store.save(_state(float(step)), step, Settings())
+    store.mark("best", 1, metric="psnr", value=20.0)
+    assert store.marked("best") == {"step": 1, "metric": "psnr", "value": 20.0} and store.marked("final") is None
+    shutil.rmtree(store.path(1))
+    assert store.marked("best") is None
+    with pytest.raises(InputError, match="--weights=best needs a run with test pairs, found no evaluation"):
+        store.find("best")
+    assert store.find("last") == 2
+
+
 def test_other_processes_leave_nothing(tmp_path):
     store = CheckpointStore(tmp_path, keep=3, writes=False)
     store.save(_state(1.0), 1, Settings())

@@ -160,9 +160,12 @@ def _earlier_plan(folder: str) -> dict[str, Any] | None:
             raise InputError(f"--output={folder} must be a new folder or that of the same records, found {names[0]}")
         return None
     try:
-        return from_json(places.read_bytes(place))
+        plan = from_json(places.read_bytes(place))
+        if not isinstance(plan, dict):
+            raise ValueError(f"a {type(plan).__name__}")
     except ValueError as error:
         raise InputError(f"{place}: must be a plan of tools.make_records, found {error}") from error
+    return plan
 
 
 def _check_same(folder: str, earlier: dict[str, Any], plan: dict[str, Any], splits: dict[str, tuple[Domain, ...]],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +24,9 @@ pytest.importorskip("tensorflow_serving.apis",
                     reason="tensorflow-serving-api is not installed: pip install 'cut_tf[serving]'")
 import stand_in_servers
 from stand_in_servers import StatusError
+
+from tests.ports import closed_port, free_ports
+from tests.waiting import wait_until
 
 CLIENTS = {"grpc": GrpcClient, "rest": RestClient}
 SERVERS = {"grpc": stand_in_servers.grpc_server, "rest": stand_in_servers.rest_server}
@@ -107,8 +109,8 @@ def test_a_damaged_picture_is_refused_and_the_server_goes_on(client):
 
 
 def test_unavailable_is_tried_again(client, servers):
-    def busy_twice() -> None:
-        if servers.models.num_predicts <= 2:
+    def busy_twice(number: int) -> None:
+        if number <= 2:
             raise StatusError("UNAVAILABLE", "The batch scheduling queue is full")
 
     servers.models.before_predict = busy_twice
@@ -119,7 +121,7 @@ def test_unavailable_is_tried_again(client, servers):
 @pytest.mark.parametrize("status", ["INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "NOT_FOUND",
                                     "UNIMPLEMENTED"])
 def test_other_errors_are_not_tried_again(client, servers, status):
-    def refuse() -> None:
+    def refuse(_: int) -> None:
         raise StatusError(status, "as you like")
 
     servers.models.before_predict = refuse
@@ -128,17 +130,12 @@ def test_other_errors_are_not_tried_again(client, servers, status):
     assert servers.models.num_predicts == 1
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 def test_a_server_that_starts_late_is_waited_for(protocol, servers):
-    port = _free_port()
+    port, = free_ports(1)
     client = CLIENTS[protocol](Endpoint(f"127.0.0.1:{port}", "tiny", deadline_sec=600, retries=1000))
     answers = []
-    thread = threading.Thread(target=lambda: answers.append(client.translate(_encoded(_picture(20, 20)), "a.png")))
+    thread = threading.Thread(target=lambda: answers.append(client.translate(_encoded(_picture(20, 20)), "a.png")),
+                              daemon=True)
     thread.start()
     time.sleep(0.6)
     assert not answers
@@ -149,16 +146,17 @@ def test_a_server_that_starts_late_is_waited_for(protocol, servers):
 
 
 def test_a_server_that_is_not_there(protocol):
-    client = CLIENTS[protocol](Endpoint(f"127.0.0.1:{_free_port()}", "tiny", retries=1))
-    with pytest.raises(NoServiceError, match="a.png .*must be reachable .* found after 2 attempts: .*refused"):
-        client.translate(b"x", "a.png")
+    with closed_port() as port:
+        client = CLIENTS[protocol](Endpoint(f"127.0.0.1:{port}", "tiny", retries=1))
+        with pytest.raises(NoServiceError, match="a.png .*must be reachable .* found after 2 attempts: .*refused"):
+            client.translate(b"x", "a.png")
 
 
 def test_the_deadline_holds(client, servers):
     """The server does not answer before the client has given up."""
     given_up, answered = threading.Event(), threading.Event()
 
-    def wait() -> None:
+    def wait(_: int) -> None:
         given_up.wait(600)
         answered.set()
 
@@ -210,7 +208,7 @@ def test_a_new_version_takes_over_while_requests_run(protocol, exported, two_ver
                 if number == 30:
                     second.rename(folder / "2")
                 if number == 90:
-                    _wait_for(models, 2)
+                    wait_until(lambda: models.find("tiny", None).number == 2, "version 2 is loaded")
                 return _decoded(client.translate(data, f"{number}.png"))
 
             answers = list(pool.map(send, range(100)))
@@ -222,14 +220,6 @@ def test_a_new_version_takes_over_while_requests_run(protocol, exported, two_ver
     which = [[bool(np.abs(answer - each).max() <= 1) for each in expected] for answer in answers]
     assert all(sum(each) == 1 for each in which)
     assert which[0] == [True, False] and which[-1] == [False, True]
-
-
-def _wait_for(models: stand_in_servers.ModelFolders, number: int) -> None:
-    for _ in range(6000):
-        if models.find("tiny", None).number == number:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"version {number} was not loaded in 300 s")
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl on the PATH to make a certificate")

@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,9 @@ from PIL import Image
 pytest.importorskip("tensorflow_serving.apis",
                     reason="tensorflow-serving-api is not installed: pip install 'cut_tf[serving]'")
 from stand_in_servers import StatusError
+
+from tests.ports import closed_port, free_ports
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,9 +86,8 @@ def test_a_model_that_takes_no_strength_is_blended_with_here(servers, tmp_path):
 
 def test_what_cannot_be_done_at_all_leaves_the_disk_alone(servers, photos, tmp_path):
     server, out = f"--server={servers.addresses['grpc']}", f"--output={tmp_path / 'out'}"
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        nobody = f"127.0.0.1:{closed.getsockname()[1]}"
+    with closed_port() as port:
+        nobody = f"127.0.0.1:{port}"
         for flags, message in (
                 (["--server=somewhere", "--model=tiny"], "--server must be HOST:PORT, such as localhost:8500, found"),
                 ([server, "--model=tiny", "--strength=nan"], "--strength must be from 0, the input, to 1, the output, "
@@ -104,8 +105,8 @@ def test_a_server_that_goes_away_ends_the_run(servers, tmp_path):
     for number in range(30):
         _picture(16 + number, 20).save(folder / f"{number:02}.png")
 
-    def away_after_ten() -> None:
-        if servers.models.num_predicts > 10:
+    def away_after_ten(number: int) -> None:
+        if number > 10:
             raise StatusError("UNAVAILABLE", "shutting down")
 
     servers.models.before_predict = away_after_ten
@@ -119,14 +120,9 @@ def test_a_server_that_goes_away_ends_the_run(servers, tmp_path):
     assert done.stdout.splitlines()[-1] == f"results in {out}; 20 pictures could not be translated"
 
 
-def _wait_for_port(port: int, server: subprocess.Popen) -> None:
-    for _ in range(600):
-        assert server.poll() is None, "tensorflow_model_server stopped"
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.2)
-    raise AssertionError(f"nothing listens on port {port} after 2 minutes")
+def _is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_real_tensorflow_model_server(exported, photos, tmp_path):
@@ -139,17 +135,14 @@ def test_a_real_tensorflow_model_server(exported, photos, tmp_path):
     for name in ("batching.config", "monitoring.config", "models.config"):
         text = (exported.models / name).read_text().replace('"/models/', f'"{models}/')
         (models / name).write_text(text)
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        ports = {"grpc": one.getsockname()[1], "rest": two.getsockname()[1]}
+    ports = dict(zip(("grpc", "rest"), free_ports(2)))
     server = subprocess.Popen([binary, f"--port={ports['grpc']}", f"--rest_api_port={ports['rest']}",
                                f"--model_config_file={models / 'models.config'}", "--enable_batching=true",
                                f"--batching_parameters_file={models / 'batching.config'}",
                                f"--monitoring_config_file={models / 'monitoring.config'}"])
     try:
         for protocol, port in ports.items():
-            _wait_for_port(port, server)
+            wait_until(lambda port=port: _is_open(port), f"tensorflow_model_server listens on port {port}", server)
             out = tmp_path / protocol
             done = _client(f"--server=127.0.0.1:{port}", f"--protocol={protocol}", "--model=tiny", f"--input={photos}",
                            f"--output={out}")

@@ -93,7 +93,7 @@ def servers(served) -> Iterator[Servers]:
     """Both servers, without faults."""
     served.models.num_predicts = 0
     yield served
-    served.models.before_predict = lambda: None
+    served.models.before_predict = lambda _: None
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ class ModelFolders:
     """Models by name, each with its highest version, kept up to date by a thread.
 
     Attributes:
-      before_predict: called before each answer; may wait, or raise StatusError.
+      before_predict: called with the request's number, from 1, before each answer; may wait, or raise StatusError.
       num_predicts: requests that arrived.
     """
 
@@ -119,10 +119,10 @@ class ModelFolders:
         self._served: dict[str, LoadedVersion] = {}
         self._stop = threading.Event()
         self._count_lock = threading.Lock()
-        self.before_predict: Callable[[], None] = lambda: None
+        self.before_predict: Callable[[int], None] = lambda _: None
         self.num_predicts = 0
         self._load_new()
-        self._thread = threading.Thread(target=self._poll)
+        self._thread = threading.Thread(target=self._poll, daemon=True)
         self._thread.start()
 
     def _load_new(self) -> None:
@@ -152,7 +152,8 @@ class ModelFolders:
         """Counts the request, lets `before_predict` have its way, and runs the signature."""
         with self._count_lock:
             self.num_predicts += 1
-        self.before_predict()
+            number = self.num_predicts
+        self.before_predict(number)
         return version.run(signature, inputs)
 
     def status(self, name: str, number: int | None) -> get_model_status_pb2.GetModelStatusResponse:
@@ -371,7 +372,7 @@ def rest_server(models: ModelFolders, port: int = 0, certificate: Certificate | 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate.chain, certificate.key)
         server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
         yield f"127.0.0.1:{server.server_address[1]}"

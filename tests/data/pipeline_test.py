@@ -18,6 +18,7 @@ from cut_tf.data import pipeline
 from cut_tf.data.domain import CachedDomain, MemoryBudget, Origin, TranslationData
 from cut_tf.data.pipeline import TrainingStream
 from cut_tf.settings import DataSettings
+from tests.waiting import at_once
 
 SETTINGS = {"load_size_px": 20, "crop_size_px": 16, "batch_size": 2, "data_workers": 1}
 
@@ -214,11 +215,7 @@ def test_a_picture_read_by_two_threads_at_once_is_paid_for_once():
 
     domain = SlowDomain(2, 0, size=(400, 400))
     cached = CachedDomain(domain, lambda image: image, MemoryBudget(1))
-    threads = [threading.Thread(target=cached.load, args=(0,)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(cached.load, (0, 0))
     cached.load(1)
     cached.load(1)
     assert domain.loads[1] == 1, "the second picture fits into 1 MiB beside the first"

@@ -179,6 +179,17 @@ def test_changed_inputs_are_refused_by_name(records):
         _write(photos, records, dataset="others")
 
 
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda _: b"", lambda _: b"[]",
+                                    lambda data: b"\xff\xfe" + data])
+def test_a_damaged_plan_is_named_and_nothing_is_written(records, damage):
+    plan = records / record_writing.PLAN
+    plan.write_bytes(damage(plan.read_bytes()))
+    before = {path.name: path.read_bytes() for path in records.iterdir()}
+    with pytest.raises(InputError, match=f"{plan}: must be a plan of tools.make_records, found "):
+        _write(records.parent / "photos", records)
+    assert {path.name: path.read_bytes() for path in records.iterdir()} == before
+
+
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.png").write_bytes(b"")

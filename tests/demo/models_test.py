@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from PIL import Image
 from cut_tf.common.errors import InputError
 from cut_tf.demo.models import Models, given, in_the_box, offered
 from cut_tf.translators.shipped import shipped_model
+from tests.waiting import at_once
 
 PICTURE = np.full([16, 20, 3], 100, np.uint8)
 
@@ -56,25 +57,30 @@ def test_users_at_the_same_time_get_their_own_pictures_one_after_the_other():
     def translate(picture: np.ndarray, where: str) -> np.ndarray:
         inside.append(where)
         most.append(len(inside))
-        found = picture + 1
+        time.sleep(0.02)  # time for others to come in, if they are let in
         inside.remove(where)
-        return found
+        return picture + 1
 
     models = Models({"a": lambda: translate})
     models.load("a")
-    start, found = threading.Barrier(8), {}
+    outputs = at_once(lambda level: models.translate("a", np.full([16, 16, 3], level, np.uint8), str(level))[0],
+                      range(8))
+    assert max(most) == 1 and len(most) == 1 + 8
+    assert [set(output.ravel().tolist()) for output in outputs] == [{level + 1} for level in range(8)]
 
-    def ask(level: int) -> None:
-        start.wait()
-        found[level] = models.translate("a", np.full([16, 16, 3], level, np.uint8), str(level))[0]
 
-    threads = [threading.Thread(target=ask, args=(level,)) for level in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert max(most) == 1
-    assert {level: int(output.mean()) for level, output in found.items()} == {level: level + 1 for level in range(8)}
+@pytest.mark.parametrize("ask", ["load", "translate"])
+def test_a_model_that_several_users_ask_for_first_is_loaded_once(ask):
+    loaded = []
+
+    def load() -> object:
+        loaded.append("a")
+        time.sleep(0.02)  # time for others to come in, if they are let in
+        return _invert
+
+    models = Models({"a": load})
+    at_once(lambda _: models.load("a") if ask == "load" else models.translate("a", PICTURE, "x.png"), range(8))
+    assert loaded == ["a"]
 
 
 def test_names_of_what_flags_name():

@@ -17,6 +17,7 @@ from cut_tf.baselines import BASELINES
 from cut_tf.translators.exported import SavedModelTranslator
 from cut_tf.translators.shipped import shipped_model
 from tests import browser
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -251,9 +252,7 @@ def test_a_space_shows_the_same_page(driver, tiny_settings, tmp_path):
     space = export_space(Translator(tmp_path / "run"), tmp_path / "clear_air")
     (tmp_path / "server").mkdir()
     path = _picture(tmp_path, "valley.png")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port, = free_ports(1)
     code = ("import runpy, cut_tf.demo.page as page; launch = page.launch; "
             "page.launch = lambda *values, **named: print('open', launch(*values, **named)); "
             f"import sys; sys.argv = ['app.py']; runpy.run_path({str(space / 'app.py')!r}, run_name='__main__')")

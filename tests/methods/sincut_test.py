@@ -30,11 +30,12 @@ def _build(settings: object, strength: float = 0.5, **compile_arguments: object)
 
 
 @pytest.fixture(scope="module", name="trained")
-def _trained(tiny_settings) -> tuple[SinCUT, list[dict[str, float]], list[list]]:
-    """After two steps: the method, their terms, and what each pass through the generator was given."""
+def _trained(tiny_settings) -> tuple[SinCUT, list[dict[str, float]], list[list], list[list]]:
+    """After two steps: the method, their terms, what each pass through the generator was given, and what was embedded.
+    """
     method = _build(tiny_settings(**_SINCUT))
-    passes, terms = [], []
-    translate, encode = StyleGAN2Generator.translate_with_features, StyleGAN2Generator.encode
+    passes, terms, embedded = [], [], []
+    translate, encode, embed = StyleGAN2Generator.translate_with_features, StyleGAN2Generator.encode, SinCUT._embed
 
     def record_pass(self, images, layers, training=None, noise=()):
         passes[-1].append(("full", images, [one.numpy() for one in noise]))
@@ -44,13 +45,20 @@ def _trained(tiny_settings) -> tuple[SinCUT, list[dict[str, float]], list[list]]
         passes[-1].append(("encoder", images, []))
         return encode(self, images, layers, training)
 
+    def record_embedding(self, features, patch_ids):
+        found = embed(self, features, patch_ids)
+        embedded[-1].append([one.numpy().astype(np.float64) for one in found])
+        return found
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SinCUT, "_embed", record_embedding)
         patch.setattr(StyleGAN2Generator, "translate_with_features", record_pass)
         patch.setattr(StyleGAN2Generator, "encode", record_encoding)
         for number in range(2):
             passes.append([])
+            embedded.append([])
             terms.append(steps.numbers(method.train_step(steps.batch(seed=number))))
-    return method, terms, passes
+    return method, terms, passes, embedded
 
 
 def test_generator_loss_is_the_visible_weighted_sum(trained):
@@ -68,7 +76,7 @@ def test_r1_is_outside_the_half_sum(trained):
 
 
 def test_full_passes_have_fresh_noise_and_encoder_passes_none(trained):
-    _, _, passes = trained
+    passes = trained[2]
     seen = []
     for number, taken in enumerate(passes):
         assert [kind for kind, _, _ in taken] == ["full", "encoder"]
@@ -83,15 +91,21 @@ def test_full_passes_have_fresh_noise_and_encoder_passes_none(trained):
 
 
 def test_one_negative_per_other_image_of_the_minibatch(trained):
-    """P 1: a query has the other image's patch as its only real negative; two images, chance log 2."""
-    method, terms, _ = trained
-    for name in method.feature_names:
-        assert 0 <= terms[0][f"metric/nce_loss/{name}"] < 20
-    assert method.settings.patch_nce.num_patches == 1 and method.settings.patch_nce.negatives == "minibatch"
+    """P 1: of two images, a query has the other one's patch as its only real negative; by hand, temperature 0.07."""
+    method, terms, _, embedded = trained
+    for found, (*source, identity_query, identity_key) in zip(terms, embedded):
+        for name, queries, keys in (("nce", *source), ("nce_identity", identity_query, identity_key)):
+            for feature, query, key in zip(method.feature_names, queries, keys):
+                assert query.shape == key.shape == (2, 1, 16)
+                losses = []
+                for image in (0, 1):
+                    right, wrong = (query[image, 0] @ key[other, 0] / 0.07 for other in (image, 1 - image))
+                    losses.append(np.log(np.exp(right) + np.exp(wrong) + np.exp(-10 / 0.07)) - right)
+                assert found[f"metric/{name}_loss/{feature}"] == pytest.approx(np.mean(losses), rel=1e-4, abs=1e-5)
 
 
 def test_a_resumed_step_is_the_same_step(trained, tiny_settings, tmp_path):
-    method, _, _ = trained
+    method = trained[0]
     method.save(tmp_path / "run")
     again = _build(tiny_settings(**_SINCUT))
     again.restore(tmp_path / "run")

@@ -13,6 +13,7 @@ import pytest
 from cut_tf.export.pytorch.export import export_pytorch
 from cut_tf.methods import build_method
 from cut_tf.translators.run import Translator
+from tests.network import skip_without_network
 
 _HERE = Path(__file__).parent
 _PACKAGES = ["torch==2.13.0", "numpy>=1.26,<3", "safetensors>=0.4,<1"]
@@ -65,6 +66,7 @@ def _python(tmp_path_factory) -> Path:
     done = subprocess.run([str(python), "-m", "pip", "install", "-q", *_PACKAGES], capture_output=True, text=True,
                           timeout=1800)
     if done.returncode:
+        skip_without_network(done.stderr)
         pytest.skip(f"PyTorch cannot be installed here: {done.stderr[-300:]}")
     return python
 

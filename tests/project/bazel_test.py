@@ -74,7 +74,7 @@ def bazel(tmp_path_factory):
         if path.is_file():
             shutil.copy(path, clone)
     for name in FOLDERS:
-        shutil.copytree(ROOT / name, clone / name)
+        shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc*"))
     overrides = _write_repositories(folder / "repositories")
 
     def run(command: str, *arguments: str) -> str:

@@ -5,13 +5,13 @@ import os
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 from cut_tf.training.cluster import read_cluster
+from tests.waiting import LONGEST_SEC, wait_until
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
 (MANIFEST,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
@@ -53,13 +53,17 @@ def test_a_container_that_is_stopped_asks_to_be_restarted(tmp_path, shell, stopp
     (command,) = chief["template"]["spec"]["containers"][0]["args"]
     process = subprocess.Popen([shell, "-c", command.replace("/data/runs/cut/", "")], cwd=tmp_path,
                                env=_environment(tmp_path))
-    while not (tmp_path / "started").exists():
-        time.sleep(0.01)
-    if stopped:
-        process.send_signal(signal.SIGTERM)
-    else:
+    try:
+        wait_until((tmp_path / "started").exists, "the training has started", process)
+        if stopped:
+            process.send_signal(signal.SIGTERM)
+        else:
+            (tmp_path / "may_finish").touch()
+        assert process.wait(LONGEST_SEC) == (1 if stopped else 0)
+    finally:
         (tmp_path / "may_finish").touch()
-    assert process.wait(60) == (1 if stopped else 0)
+        process.kill()
+        process.wait(LONGEST_SEC)
     assert "-m cut_tf.train --flagfile=cut_folder" in (tmp_path / "command").read_text()
 
 

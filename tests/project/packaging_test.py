@@ -68,7 +68,7 @@ def built(tmp_path_factory):
         if path.is_file():
             shutil.copy(path, source)
         elif path.name in FOLDERS:
-            shutil.copytree(path, source / path.name)
+            shutil.copytree(path, source / path.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc*"))
     done = subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--sdist", "--wheel", "--outdir",
                            str(folder / "dist"), str(source)], text=True, capture_output=True, timeout=900)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

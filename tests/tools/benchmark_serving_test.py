@@ -80,7 +80,9 @@ def test_rows_are_recorded_for_the_plots(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["grpc", "rest"])
 def test_the_command_measures_a_stand_in(protocol):
-    stand_in_servers = pytest.importorskip("tests.client.stand_in_servers", reason="the extra serving is not installed")
+    pytest.importorskip("tensorflow_serving.apis", reason="the extra serving (tensorflow-serving-api) is not installed")
+    from tests.client import stand_in_servers
+
     models = stand_in_servers.ModelFolders({"dehaze_mobile": ROOT / "saved_models" / "dehaze_mobile"})
     serve = stand_in_servers.grpc_server if protocol == "grpc" else stand_in_servers.rest_server
     try:

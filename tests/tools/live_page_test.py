@@ -20,6 +20,7 @@ from PIL import Image
 from cut_tf.common.errors import InputError
 from cut_tf.translators.exported import TFLiteTranslator
 from tests import browser
+from tests.network import skip_without_network
 from tools.live_page import building
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +41,11 @@ def _address(tmp_path_factory):
         pytest.skip("npm is not installed (Debian: apt-get install npm)")
     pytest.importorskip("ai_edge_litert", reason="the extra mobile (ai-edge-litert) is not installed")
     folder = tmp_path_factory.mktemp("live") / "page"
-    building.build_page(MODEL, folder)
+    try:
+        building.build_page(MODEL, folder)
+    except InputError as error:
+        skip_without_network(str(error))
+        raise
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -49,7 +49,9 @@ def test_missing_files_are_refused(tmp_path):
 
 
 def test_figures_show_the_numbers():
-    figures = pytest.importorskip("tools.plots.figures", reason="pip install '.[plots]'")
+    pytest.importorskip("matplotlib", reason="the extra plots (matplotlib) is not installed")
+    from tools.plots import figures
+
     rows = [Evaluation(seed, step, weights, 10.0 + seed + step) for seed in (0, 2) for step in (1, 2)
             for weights in ("raw", "ema")] + [Evaluation(0, 0, "input", 8.0)]
     axes = figures.psnr_over_steps(rows).axes[0]

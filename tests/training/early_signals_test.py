@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cut_tf.training import early_signals
-from tests.training.processes import QUICK_FLAGS, Training, cluster_environments
+from tests.training.processes import QUICK_FLAGS, Held, cluster_environments
 
 ROOT = Path(__file__).parents[2]
 # Another handler in place of Python's, as TensorFlow sets one in a cluster, and a main thread that never comes back.
@@ -94,19 +94,20 @@ def test_handlers_are_those_of_before_afterwards():
 
 
 @pytest.mark.slow
-def test_a_run_that_was_stopped_before_its_first_step_begins_again(tmp_path):
-    process = Training(tmp_path / "run", *QUICK_FLAGS)
-    process.wait_for("What differs from the defaults")
+def test_a_run_that_was_stopped_before_its_first_step_begins_again(tmp_path, start_training):
+    held = Held.behind(0, tmp_path)
+    process = start_training(tmp_path / "run", *QUICK_FLAGS, held=held)
+    process.wait_for(held.line)
     process.send_signal(signal.SIGTERM)
     code, output = process.end()
     assert code == 0 and "SIGTERM: stopped before the first step" in output, output
-    code, output = Training(tmp_path / "run", *QUICK_FLAGS).end()
+    code, output = start_training(tmp_path / "run", *QUICK_FLAGS).end()
     assert code == 0 and "step 15 of 15" in output, output
 
 
 @pytest.mark.slow
-def test_a_process_that_waits_for_others_is_stopped(tmp_path):
-    process = Training(tmp_path / "run", *QUICK_FLAGS, environment=cluster_environments()[0])
+def test_a_process_that_waits_for_others_is_stopped(tmp_path, start_training):
+    process = start_training(tmp_path / "run", *QUICK_FLAGS, environment=cluster_environments()[0])
     process.wait_for("waiting for worker 1 at 127.0.0.1:")
     process.send_signal(signal.SIGTERM)
     code, output = process.end()
@@ -114,15 +115,16 @@ def test_a_process_that_waits_for_others_is_stopped(tmp_path):
 
 
 @pytest.mark.slow
-def test_all_processes_of_a_joined_cluster_stop_together_and_go_on(tmp_path):
-    run = tmp_path / "run"
-    processes = [Training(run, *QUICK_FLAGS, environment=environment) for environment in cluster_environments()]
-    for process in processes:
-        process.wait_for("replicas in 2 processes")
+def test_all_processes_of_a_joined_cluster_stop_together_and_go_on(tmp_path, start_training):
+    run, held = tmp_path / "run", Held.behind(0, tmp_path)
+    processes = [start_training(run, *QUICK_FLAGS, environment=environment, held=(None, held)[place])
+                 for place, environment in enumerate(cluster_environments())]
+    processes[1].wait_for(held.line)
     processes[1].send_signal(signal.SIGTERM)
-    processes[1].wait_for("SIGTERM: stopping")
+    processes[1].wait_for("SIGTERM: stopping with all processes, after the first steps")
+    held.let_go()
     for code, output in [process.end() for process in processes]:
-        assert code == 0 and ", stopped" in output, output
-    again = [Training(run, *QUICK_FLAGS, environment=environment) for environment in cluster_environments()]
+        assert code == 0 and "stopped at step 2 of 15; the same command continues" in output, output
+    again = [start_training(run, *QUICK_FLAGS, environment=environment) for environment in cluster_environments()]
     for code, output in [process.end() for process in again]:
         assert code == 0 and "step 15 of 15" in output, output

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import signal
 import socket
-import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from cut_tf.common.errors import LostProcessError
-from cut_tf.training import lost_processes
+from cut_tf.training import lost_processes, rendezvous
 from cut_tf.training.cluster import Cluster
+from tests.ports import free_ports
 from tests.training.processes import QUICK_FLAGS, Held, cluster_environments
 
-# A process that is left has ended after this time, as the README says.
+# A process that is left has ended after this time, as docs/scale.md says.
 PROMISED_SEC = 60
+# That of the module, which the tests here set to 0.
+PATIENCE_SEC = lost_processes._PATIENCE_SEC
 RESET = ("Graph execution error:\n\nCollective ops is aborted by: recvmsg:Connection reset by peer\nAdditional GRPC "
          "error information from remote target /job:worker/replica:0/task:1 while calling /tensorflow."
          "WorkerService/RecvBuf:\n"
@@ -35,7 +37,7 @@ NO_ANSWER = ("Graph execution error:\n\nCollective ops is aborted by: Deadline E
 @pytest.fixture
 def servers():
     """Four open ports of this machine: (addresses, sockets)."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+    sockets = [socket.create_server(("127.0.0.1", port)) for port in free_ports(4)]
     yield [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets], sockets
     for one in sockets:
         one.close()
@@ -55,6 +57,11 @@ def _cluster(addresses, index, chief=False):
 def _raise(error, message, cluster, steps=()):
     with lost_processes.named(cluster, lambda: list(steps)):
         raise error(None, None, message)
+
+
+def test_the_waits_take_no_more_than_half_of_the_time_promised():
+    """The heartbeats that do not come, the search, its last look; TensorFlow needs some seconds to shut down."""
+    assert lost_processes.HEARTBEAT_SEC + PATIENCE_SEC + rendezvous._PROBE_SEC <= PROMISED_SEC / 2
 
 
 def test_closed_ports_are_lost_processes(servers):
@@ -141,9 +148,7 @@ def test_a_killed_process_ends_the_other_and_both_continue_with_the_same_bits(
                  for place, environment in enumerate(cluster_environments())]
     processes[killed].wait_for(held.line)
     processes[killed].send_signal(signal.SIGKILL)
-    start = time.monotonic()
     code, output = processes[1 - killed].end()
-    assert time.monotonic() - start < PROMISED_SEC
     assert code == 4, output
     assert f"error: worker {killed} at 127.0.0.1:" in output and "they go on from step 6" in output
     assert "Traceback" not in output

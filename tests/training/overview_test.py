@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from cut_tf.settings import Settings
-from cut_tf.training import overview
+from cut_tf.training import callbacks, overview
 from cut_tf.training.callbacks import make_writer
 from cut_tf.training.trainer import Run
 
@@ -26,13 +27,16 @@ def _text(events: EventAccumulator, tag: str) -> str:
     return value.tensor_proto.string_val[0].decode()
 
 
+def _settings(tiny_settings, run: Path) -> Settings:
+    return tiny_settings(run=str(run), method="paired", generator="mobile", generator_norm="none", batch_size=2,
+                         preprocess="crop", log_steps=1, image_steps=1, eval_steps=1, ngf=5)
+
+
 @pytest.fixture(scope="module", name="run")
 def _run(tmp_path_factory, tiny_settings) -> Path:
     """A tiny run that evaluates, draws and logs at every step."""
     run = tmp_path_factory.mktemp("overview") / "run"
-    settings = tiny_settings(run=str(run), method="paired", generator="mobile", generator_norm="none", batch_size=2,
-                             preprocess="crop", log_steps=1, image_steps=1, eval_steps=1, ngf=5)
-    assert Run(settings).train(verbose=0).finished
+    assert Run(_settings(tiny_settings, run)).train(verbose=0).finished
     return run
 
 
@@ -63,9 +67,16 @@ def test_settings_are_a_table_and_hparams(run):
     assert "run" not in hparams and "learning_rate" in hparams
 
 
-def test_a_continued_run_says_it_once(run, tiny_settings):
-    names = [tag for tag in _events(run).Tags()["tensors"] if tag == "custom_scalars__config__"]
-    assert len(names) == len(_events(run).Tensors("custom_scalars__config__")) == 1
+def test_a_continued_run_says_it_once(tmp_path, tiny_settings, monkeypatch):
+    settings = _settings(tiny_settings, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.NonFiniteStop, "at_step", lambda self, step: signal.raise_signal(signal.SIGTERM))
+        assert Run(settings).train(verbose=0).step == 1
+    outcome = Run(settings).train(verbose=0)
+    assert outcome.finished and outcome.step == 4
+    events = _events(tmp_path)
+    assert [event.step for event in events.Tensors("loss/generator")] == [1, 2, 3, 4]
+    assert [event.step for event in events.Tensors("custom_scalars__config__")] == [0]
 
 
 def test_values_that_markdown_or_hparams_cannot_have_are_written_otherwise(tmp_path):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.ports import free_ports
+from tests.waiting import wait_until
 
 _ROOT = Path(__file__).parents[2]
 TINY_FLAGS = (
@@ -51,8 +53,15 @@ class Held(NamedTuple):
         return f"held behind step {self.step}\n"
 
     def let_go(self) -> None:
-        with open(self.gate, "w", encoding="utf-8"):
-            pass
+        wait_until(self.let_go_if_held, f"somebody is {self.line}")
+
+    def let_go_if_held(self) -> bool:
+        """Whether somebody was there to be let go."""
+        try:
+            os.close(os.open(self.gate, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:  # nobody reads it
+            return False
+        return True
 
 
 class Training:
@@ -110,11 +119,7 @@ class Training:
 
 def free_addresses(count: int) -> list[str]:
     """host:port of ports of this machine that nobody uses."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-    for one in sockets:
-        one.close()
-    return addresses
+    return [f"127.0.0.1:{port}" for port in free_ports(count)]
 
 
 def cluster_environments(jobs: Sequence[str] = ("worker", "worker")) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ from cut_tf.common.errors import InputError
 from cut_tf.training import rendezvous
 from cut_tf.training.cluster import Cluster
 from tests.training.processes import TIMEOUT_SEC, free_addresses
+from tests.waiting import at_once
 
 NAMES = ("worker 0", "worker 1", "worker 2")
 
@@ -29,7 +30,8 @@ def test_it_waits_for_the_last_one_and_is_seen_by_the_others():
     listener, logger = logging.handlers.QueueHandler(told), logging.getLogger(rendezvous.__name__)
     logger.addHandler(listener)
     logger.setLevel(logging.INFO)
-    waiting = threading.Thread(target=rendezvous.wait_for_all, args=[Cluster(tuple(addresses), 1, NAMES)])
+    waiting = threading.Thread(target=rendezvous.wait_for_all, args=[Cluster(tuple(addresses), 1, NAMES)],
+                               daemon=True)
     try:
         with _opened(addresses[0]):
             waiting.start()
@@ -46,6 +48,8 @@ def test_it_waits_for_the_last_one_and_is_seen_by_the_others():
     finally:
         logger.removeHandler(listener)
         logger.setLevel(logging.NOTSET)
+        with _opened(addresses[0]), _opened(addresses[2]):  # so that it ends, whatever has failed
+            waiting.join(TIMEOUT_SEC)
     assert not rendezvous.answers_at(addresses[1])
     with _opened(addresses[1]):
         assert rendezvous.answers_at(addresses[1])
@@ -53,23 +57,30 @@ def test_it_waits_for_the_last_one_and_is_seen_by_the_others():
 
 def test_all_meet_whoever_leaves_first():
     addresses = free_addresses(3)
-    threads, servers = [], contextlib.ExitStack()
+    servers = contextlib.ExitStack()
 
     def start(place):
         rendezvous.wait_for_all(Cluster(tuple(addresses), place, NAMES))
         servers.enter_context(_opened(addresses[place]))  # as TensorFlow's server
 
     with servers:
-        for place in range(3):
-            threads.append(threading.Thread(target=start, args=[place]))
-            threads[-1].start()
-        for thread in threads:
-            thread.join(TIMEOUT_SEC)
-            assert not thread.is_alive()
+        try:
+            at_once(start, range(3))
+        finally:
+            for address in addresses:  # so that those that still wait end, whatever has failed
+                with contextlib.suppress(OSError):
+                    servers.enter_context(_opened(address))
 
 
-def test_unknown_names_do_not_answer():
-    assert not rendezvous.answers_at("no-such-host.invalid:80")
+def test_unknown_names_do_not_answer(monkeypatch):
+    asked = []
+
+    def unknown(host, *_, **__):
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert not rendezvous.answers_at("no-such-host.invalid:80") and asked == ["no-such-host.invalid"]
 
 
 def test_a_port_that_is_taken_is_refused():

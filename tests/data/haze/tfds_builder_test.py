@@ -17,11 +17,13 @@ from cut_tf.data.haze.recipe import HazeRecipe, haze_photograph
 from cut_tf.data.image_files import read_image
 from cut_tf.settings import Settings
 
-ROOT = Path(__file__).parents[3]
 pytest.importorskip("importlib_resources", reason="needed by TensorFlow Datasets 4.9.10 to prepare a dataset")
-tfds = pytest.importorskip("tensorflow_datasets")
-# The name `haze_pairs` is registered by this import.
-haze_pairs = pytest.importorskip("cut_tf.data.haze.tfds_builder")
+pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
+import tensorflow_datasets as tfds
+
+import cut_tf.data.haze.tfds_builder  # noqa: F401  registers the name `haze_pairs`
+
+ROOT = Path(__file__).parents[3]
 
 
 def _photographs(folder: Path, count: int, first: int = 0) -> Path:

@@ -29,7 +29,7 @@ NAME = "tfds:cycle_gan/horse2zebra"
 def _tfds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     """TensorFlow Datasets with an empty folder of its own and no network."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    tfds = pytest.importorskip("tensorflow_datasets")
+    tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
     try:
         tfds.core.DatasetBuilder.__init__  # noqa: B018  the package imports its parts, and what they need, on first use
     except Exception as error:
@@ -127,7 +127,7 @@ def test_without_the_library_the_message_says_what_to_install(monkeypatch):
 def test_without_network_it_fails_soon(tfds, monkeypatch):
     """The waits between the attempts to connect are added up instead of waited for."""
     pytest.importorskip("importlib_resources", reason="needed by TensorFlow Datasets 4.9.10 to prepare a dataset")
-    retry = pytest.importorskip("urllib3.util.retry")
+    retry = pytest.importorskip("urllib3.util.retry", reason="urllib3 is not installed")
     waits_sec: list[float] = []
     monkeypatch.setattr(retry, "time", types.SimpleNamespace(sleep=waits_sec.append))
     with pytest.raises(InputError, match=f"--dataset={NAME} cannot be loaded: .*no network in this test"):

@@ -26,6 +26,7 @@ from cut_tf.export.saved_model.export import export_saved_model
 from cut_tf.export.saved_model.serving_files import model_name, write_serving_files
 from cut_tf.methods import build_method
 from cut_tf.translators.run import Translator
+from tests.ports import free_ports
 
 FILES = ["README.md", "batching.config", "docker-compose.yml", "kubernetes.yaml", "models.config", "monitoring.config"]
 
@@ -155,13 +156,9 @@ def test_the_kubernetes_manifest_runs_the_same_server_and_its_parts_belong_toget
 def test_the_health_check_tells_open_ports_from_closed_ones(service):
     kind, *words = service["healthcheck"]["test"]
     assert kind == "CMD" and words[:2] == ["bash", "-c"]
-    with socket.socket() as one, socket.socket() as two:
-        ports = []
-        for each in (one, two):
-            each.bind(("127.0.0.1", 0))
-            each.listen()
-            ports.append(str(each.getsockname()[1]))
-        script = words[2].replace("8500", ports[0]).replace("8501", ports[1])
+    ports = free_ports(2)
+    with socket.create_server(("127.0.0.1", ports[0])), socket.create_server(("127.0.0.1", ports[1])) as two:
+        script = words[2].replace("8500", str(ports[0])).replace("8501", str(ports[1]))
         assert script.count("/dev/tcp/127.0.0.1/") == 2
         assert subprocess.run(["bash", "-c", script], timeout=900).returncode == 0
         two.close()
