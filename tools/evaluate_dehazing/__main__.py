@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -106,19 +105,14 @@ def evaluate() -> tuple[str, dict[str, object], object]:
 
 
 def _write(folder: Path, text: str, scores: dict[str, object], page: object) -> None:
+    from tools.evaluate_dehazing import report
+
     replace_file(folder / _TABLES, (text + "\n").encode())
-    replace_file(folder / _SCORES, (json.dumps(_numbers(scores), indent=2) + "\n").encode())
+    replace_file(folder / _SCORES, report.as_json(scores).encode())
     if page is not None:
         data = io.BytesIO()
         page.save(data, "JPEG", quality=_SHEET_QUALITY)
         replace_file(folder / _SHEET, data.getvalue())
-
-
-def _numbers(scores: object) -> object:
-    """The same tree, with None for what JSON has no number for: the skies of pictures without sky, for example."""
-    from cut_tf.metrics.reports.files import finite
-
-    return {name: _numbers(value) for name, value in scores.items()} if isinstance(scores, dict) else finite(scores)
 
 
 def main(argv: list[str]) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from cut_tf.metrics.reports.files import finite
 
 _LABELS = {"clear_psnr": "clear kept, dB", "clear_psnr_least": "least", "once_psnr": "once, dB",
            "twice_psnr": "twice, dB", "noise": "noise", "sky_colour": "sky: colour", "sky_structure": "sky: structure",
@@ -37,6 +40,15 @@ def check_table(scores: Mapping[str, Mapping[str, float]]) -> str:
         cells = [f"{found[measure]:.{_DIGITS.get(measure, 1)}f}" for measure in measures]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def as_json(scores: Mapping[str, object]) -> str:
+    """The scores as JSON, with null for what it has no number for: the skies of pictures without sky, for example."""
+    return json.dumps(_numbers(scores), indent=2) + "\n"
+
+
+def _numbers(scores: object) -> object:
+    return {name: _numbers(value) for name, value in scores.items()} if isinstance(scores, Mapping) else finite(scores)
 
 
 def sheet(names: Sequence[str], rows: Sequence[Mapping[str, np.ndarray]]) -> Image.Image:
