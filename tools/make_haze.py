@@ -19,7 +19,6 @@ import concurrent.futures
 import contextlib
 import csv
 import dataclasses
-import fcntl
 import hashlib
 import io
 import json
@@ -35,7 +34,7 @@ from absl import flags
 import cut_tf
 from cut_tf import command_line
 from cut_tf.common.errors import InputError
-from cut_tf.common.files import replace_file
+from cut_tf.common.files import only_process, replace_file
 from cut_tf.data.haze.depth_maps import find_depth_maps
 from cut_tf.data.haze.recipe import HazeRecipe, clear_photograph, divide, haze_photograph
 from cut_tf.data.image_files import list_images, write_png
@@ -110,24 +109,15 @@ def _alone(partial: Path) -> Iterator[None]:
     output = partial.parent
     is_new = not output.exists()
     partial.mkdir(parents=True, exist_ok=True)
-    folder = os.open(partial, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not partial.exists() or not os.path.samestat(os.fstat(folder), os.stat(partial)):
-            raise BlockingIOError  # the other one has finished just now
-    except BlockingIOError:
-        os.close(folder)
-        raise InputError(f"{partial}: must be written by one process at a time, found another one at work; wait until "
-                         "it ends") from None
-    try:
-        yield
-    finally:
-        os.close(folder)
-        with contextlib.suppress(OSError):  # whatever has files stays
-            partial.rmdir()
-        if is_new:
-            with contextlib.suppress(OSError):
-                output.rmdir()
+    with only_process(partial, f"{partial}: must be written"):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # whatever has files stays
+                partial.rmdir()
+            if is_new:
+                with contextlib.suppress(OSError):
+                    output.rmdir()
 
 
 def _plan(source: Path, split: str, recipe: HazeRecipe, limit: int, workers: int) -> tuple[list[Task], dict]:

@@ -48,23 +48,29 @@ def only_process(folder: Path, rule: str) -> Iterator[None]:
     Where the system or the file system has no locks, nobody is kept out.
 
     Args:
-      folder: must exist.
-      rule: begins the message: what one process at a time must do.
+      folder: is there, or was until another process removed it just now.
+      rule: begins the message: what must be done by one process at a time.
 
     Raises:
-      InputError: if another process has it.
+      InputError: if another process has it, or has removed it.
     """
     if fcntl is None:
         yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    busy = InputError(f"{rule} by one process at a time, found another one at work; wait until it ends")
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        raise busy from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"{rule} by one process at a time, found another one at work") from None
+            raise busy from None
         except OSError as error:
             _LOG.warning("%s: no locks here (%s), so nothing keeps out a second process", folder, error)
+        if not folder.exists() or not os.path.samestat(os.fstat(descriptor), os.stat(folder)):
+            raise busy
         yield
     finally:
         os.close(descriptor)

@@ -6,7 +6,7 @@ import contextlib
 import gc
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -146,19 +146,22 @@ class Run:
           NonFiniteError: if a term or gradient is not finite; the last checkpoint is from before.
           LostProcessError: if another process of the run is gone; the last checkpoint is whole.
         """
-        with self._lost_processes_named():
+        with self._lost_processes_named(), self._own_folder():
             return self._train(verbose, callbacks)
 
-    def _train(self, verbose: int | None, extra: Sequence[keras.callbacks.Callback]) -> Outcome:
+    @contextlib.contextmanager
+    def _own_folder(self) -> Iterator[None]:
+        """A context in which the chief alone writes the run's folder. It begins without what a killed process left."""
         if not self.devices.is_chief:
-            return self._train_alone(verbose, extra)
+            yield
+            return
         write_settings(self.folder, self.settings)
         with only_process(self.folder, f"--run={self.folder} must be trained"):
             run_inputs.write(self.folder, self.inputs)
             self.store.remove_leftovers()
-            return self._train_alone(verbose, extra)
+            yield
 
-    def _train_alone(self, verbose: int | None, extra: Sequence[keras.callbacks.Callback]) -> Outcome:
+    def _train(self, verbose: int | None, extra: Sequence[keras.callbacks.Callback]) -> Outcome:
         test_set = self._test_set()
         saver, evaluator, observers = self._observers(test_set)
         verbose = (1 if sys.stdout.isatty() else 2) if verbose is None else verbose

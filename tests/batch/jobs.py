@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,11 @@ def inverted(pixels: np.ndarray, where: str = "") -> np.ndarray:
     """A translation whose result is known."""
     del where
     return 255 - pixels
+
+
+def all_inverted(pictures: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What `inverted` makes of pictures, by name."""
+    return {name: inverted(pixels) for name, pixels in pictures.items()}
 
 
 def settled(source: Path, output: Path, kind: str = "files", per_shard: int = 2, **keywords: bool) -> Plan:

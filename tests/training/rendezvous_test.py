@@ -57,15 +57,17 @@ def test_it_waits_for_the_last_one_and_is_seen_by_the_others():
 
 def test_all_meet_whoever_leaves_first():
     addresses = free_addresses(3)
-    servers = contextlib.ExitStack()
+    servers, met = contextlib.ExitStack(), []
 
     def start(place):
         rendezvous.wait_for_all(Cluster(tuple(addresses), place, NAMES))
+        met.append(place)
         servers.enter_context(_opened(addresses[place]))  # as TensorFlow's server
 
     with servers:
         try:
             at_once(start, range(3))
+            assert sorted(met) == [0, 1, 2]
         finally:
             for address in addresses:  # so that those that still wait end, whatever has failed
                 with contextlib.suppress(OSError):
