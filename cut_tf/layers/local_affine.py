@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from cut_tf.layers.blur_pool import BlurUp
+from cut_tf.layers.faint_details import faint_excess
 
 # Pixels of the small picture for a fit, in each direction, and the reach of a window of fits.
 _STEP_PX = 4
@@ -30,10 +31,14 @@ class LocalAffine(keras.layers.Layer):
       scale: side of `picture` as a multiple of that of the small ones.
       epsilon: what is added to the variance of the small picture, in squares of its values, above zero. Where it varies
         less, the gain falls to 0.
+      faint_levels: details of so many levels of 255 get no more than a part of the gain, see `faint_excess`; 0: all get
+        all of it.
     """
 
-    def __init__(self, scale: int, epsilon: float, name: str, dtype: str = "float32") -> None:
+    def __init__(self, scale: int, epsilon: float, name: str, dtype: str = "float32",
+                 faint_levels: float = 0.0) -> None:
         super().__init__(name=name, dtype=dtype)
+        self._faint_levels = faint_levels
         self._epsilon = epsilon * _CONTRAST**2
         self._enlarge_means = BlurUp(_STEP_PX, name=f"{name}_means", dtype=dtype)
         self._enlarge_fits = BlurUp(_STEP_PX * scale, name=f"{name}_fits", dtype=dtype)
@@ -59,7 +64,8 @@ class LocalAffine(keras.layers.Layer):
         mean, moved_mean = tf.split(means, 2, -1)
         fits = tf.concat([gain, moved_mean - gain * mean], -1)  # eq. 6
         gain, offset = tf.split(self._enlarge_fits(self._box(fits)), 2, -1)
-        return gain * picture + offset  # eq. 8
+        enlarged = gain * picture + offset  # eq. 8
+        return enlarged - faint_excess(picture, gain, self._faint_levels) if self._faint_levels else enlarged
 
     def _window_means(self, values: tf.Tensor) -> tf.Tensor:
         return self._box(tf.nn.avg_pool2d(values, _STEP_PX, _STEP_PX, "VALID"))

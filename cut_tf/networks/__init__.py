@@ -17,13 +17,13 @@ GENERATORS = {
     "resnet": Row("cut_tf.networks.generators.resnet:ResnetGenerator", "that of the papers",
                   ("generator.*", "resnet.*", "sizes.*", "antialias.*")),
     "mobile": Row("cut_tf.networks.generators.mobile:MobileGenerator", "light, for phones",
-                  ("generator.*", "mobile.*")),
+                  ("generator.*", "mobile.*", "details.*")),
     "stylegan2": Row("cut_tf.networks.generators.stylegan2:StyleGAN2Generator", "that of SinCUT",
                      ("ngf", "generator_blocks", "stylegan2.*", "sizes.*")),
     "aecrnet": Row("cut_tf.networks.generators.aecrnet:AECRNet", "that of AECR-Net, without norms",
                    ("ngf", "aecrnet.*")),
     "gunet": Row("cut_tf.networks.generators.gunet:GUNet", "for dehazing: gated depthwise convolutions, no norms",
-                 ("ngf", "generator_blocks", "gunet.*")),
+                 ("ngf", "generator_blocks", "gunet.*", "details.*")),
 }
 DISCRIMINATORS = {
     "patch": Row("cut_tf.networks.discriminators.patch:PatchDiscriminator", "the PatchGAN",

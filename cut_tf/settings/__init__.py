@@ -35,6 +35,7 @@ from cut_tf.settings.methods import (
 from cut_tf.settings.networks import (
     AECRNetSettings,
     AntialiasSettings,
+    DetailsSettings,
     DiscriminatorSettings,
     GeneratorSettings,
     GUNetSettings,
@@ -68,6 +69,7 @@ class Settings:
     antialias: AntialiasSettings = AntialiasSettings()
     mobile: MobileSettings = MobileSettings()
     gunet: GUNetSettings = GUNetSettings()
+    details: DetailsSettings = DetailsSettings()
     aecrnet: AECRNetSettings = AECRNetSettings()
     stylegan2: StyleGAN2Settings = StyleGAN2Settings()
     discriminator: DiscriminatorSettings = DiscriminatorSettings()

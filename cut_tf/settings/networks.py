@@ -8,6 +8,8 @@ from cut_tf.settings.fields import Checked, require, setting
 
 # Most downsampling layers of the PatchGAN: with 10 it needs crops of 3072 px, and more fit no usual picture.
 _MOST_LAYERS = 10
+# Noise of a camera at night is below that.
+_MOST_FAINT = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,18 @@ class MobileSettings(Checked):
         "details", "mobile: how its translation of half the size becomes the output. details: enlarged, and the "
         "picture's details added; fitted: as a gain and an offset of the picture around each place, which keeps its "
         "details in step with the contrast", ("details", "fitted"), same_weights=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class DetailsSettings(Checked):
+    """What generators that multiply contrast do to the faintest details."""
+
+    faint_levels: float = setting(
+        0.0, "gunet, and mobile with --mobile_output=fitted: details of so many levels of 255 count as noise of the "
+        "camera, which is not enhanced. 0: they are enhanced like all others", same_weights=True)
+
+    def _check(self) -> None:
+        require(self.faint_levels <= _MOST_FAINT, "faint_levels", f"at most {_MOST_FAINT}", self.faint_levels)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,7 @@ import tensorflow as tf
 from cut_tf.layers.blur_pool import BlurUp
 from cut_tf.layers.convolution import Convolution, seeds_from
 from cut_tf.layers.depthwise import DepthwiseConvolution
+from cut_tf.layers.faint_details import faint_excess
 from cut_tf.layers.limit import limit
 from cut_tf.layers.padding import crop_to, pad_to_multiple, repeat_borders
 from cut_tf.layers.portable import mean_over_pixels
@@ -132,6 +133,7 @@ class GUNet(Generator):
         self._smooth = settings.gunet.gunet_maps == "smooth"
         self._enlarge_maps = BlurUp(name="enlarge_maps", dtype="float32")
         self.head = Convolution(_MAPS * (1 if self._smooth else 4), 3, seed=next(seeds), name="head", dtype=dtype)
+        self._faint_levels = settings.details.faint_levels
         self._widths = widths
 
     def build(self, input_shape: tuple) -> None:
@@ -186,11 +188,12 @@ class GUNet(Generator):
         return hidden
 
     def _reconstruct(self, padded: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:
-        """K x - B + x of the picture x [B, H, W, 3]; K has one channel, B three."""
+        """K x - B + x of the picture x [B, H, W, 3]; K has one channel, B three. Faint details get less."""
         maps = tf.cast(self.head(repeat_borders(hidden, 1)), tf.float32)
         maps = self._enlarge_maps(maps) if self._smooth else tf.nn.depth_to_space(maps, 2)
         gain, offset = maps[..., :1], maps[..., 1:]
-        return gain * padded - offset + padded
+        output = gain * padded - offset + padded
+        return output - faint_excess(padded, gain + 1.0, self._faint_levels) if self._faint_levels else output
 
     def numbered_stages(self) -> list[NumberedStage]:
         stages = [NumberedStage("input", 3)]

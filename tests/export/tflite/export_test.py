@@ -38,7 +38,7 @@ def runs(tmp_path_factory, tiny_settings):
     """Translators of both generators, with weights large enough to be noticed; fitted is the other form of mobile."""
     translators = {}
     for name, settings in (("resnet", tiny_settings()), ("mobile", tiny_settings(**_MOBILE)),
-                           ("fitted", tiny_settings(**_MOBILE, mobile_output="fitted"))):
+                           ("fitted", tiny_settings(**_MOBILE, mobile_output="fitted", faint_levels=3.0))):
         method = build_method(settings)
         method.compile()
         for weight in method.ema_generator.weights:

@@ -11,6 +11,7 @@ from cut_tf import compat
 from cut_tf.common.errors import InputError
 from cut_tf.export.options import Size
 from cut_tf.export.representative import psnr_db
+from cut_tf.layers.faint_details import KEPT
 from cut_tf.networks import build_generator
 from cut_tf.networks.generators.gunet import Fusion, GatedBlock
 from cut_tf.settings import Settings
@@ -50,6 +51,21 @@ def test_output_is_the_haze_model_turned_round():
     clear = np.random.default_rng(0).uniform(-0.9, 0.9, [1, 24, 16, 3]).astype(np.float32)
     np.testing.assert_allclose(generator(0.5 * clear + 0.5 * airlight, training=False), clear, atol=1e-6)
     np.testing.assert_array_equal(generator(np.full_like(clear, -1.0), training=True), np.full_like(clear, -1.0))
+
+
+@pytest.mark.parametrize("maps", ["pixels", "smooth"])
+def test_faint_details_are_not_enhanced(maps):
+    """A gain K + 1 of 2: of a point's 12/16 above its neighbourhood's mean the kept 0.8 reaches the output."""
+    generator = build_generator(_TINY.having(gunet_maps=maps, faint_levels=2.0))
+    weights = compat.named_weights(generator)
+    weights["head/kernel"].assign(tf.zeros_like(weights["head/kernel"]))
+    weights["head/bias"].assign(np.tile(np.float32([1, 0, 0, 0]), weights["head/bias"].shape[0] // 4))
+    level, picture = 1 / 127.5, np.zeros([1, 16, 24, 3], np.float32)
+    picture[:, 8, 6], picture[:, 8, 18] = level, 16 * level
+    output = generator(picture, training=False).numpy()
+    np.testing.assert_allclose(output[0, 8, 6], (0.75 * KEPT + 0.25 * 2) * level, rtol=1e-4)
+    # A bright point is 12 levels above the mean, and loses of 2 levels only.
+    np.testing.assert_allclose(output[0, 8, 18], (32 - (2 - KEPT) * 2) * level, rtol=1e-4)
 
 
 @pytest.mark.parametrize("maps", ["pixels", "smooth"])

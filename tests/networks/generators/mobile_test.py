@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from cut_tf import compat
 from cut_tf.common.errors import InputError
+from cut_tf.layers.faint_details import KEPT
 from cut_tf.networks import build_generator
 from cut_tf.settings import Settings
 
@@ -61,6 +62,25 @@ def test_a_fitted_output_is_gain_and_offset_of_the_picture_itself():
     picture = blocks.repeat(2, 1).repeat(2, 2)
     # The gain of eq. 5 is v / (v + epsilon) of 1.5, and v is 0.25 within the windows' spread.
     np.testing.assert_allclose(generator(picture, training=False)[0], np.clip(1.5 * picture[0] - 0.1, -1, 1), atol=5e-3)
+
+
+def test_faint_details_of_a_fitted_output_are_not_enhanced():
+    """Points on blocks of much contrast, where the gain is v / (v + epsilon) of 2, so 2 within the windows' spread."""
+    generator = build_generator(_TINY.having(mobile_output="fitted", faint_levels=3.0))
+    _set_head(generator, gain=1.0, offset=0.0, scale=0.0)
+    level = 1 / 127.5
+    blocks = np.random.default_rng(2).choice([-0.2, 0.2], [1, 12, 12, 3]).astype(np.float32)
+    picture = blocks.repeat(8, 1).repeat(8, 2)
+    faint = picture.copy()
+    faint[:, 4::8, 4::8] += level
+    change = (generator(faint, training=False) - generator(picture, training=False)).numpy()[:, 4::8, 4::8]
+    # Of a point's 1 - 4/16 above its neighbourhood's mean the kept 0.8 reaches the output, of the rest the whole gain.
+    np.testing.assert_allclose(change, (0.75 * KEPT + 0.25 * 2) * level, rtol=0.02)
+
+
+def test_faint_levels_need_the_fitted_output():
+    with pytest.raises(InputError, match="--faint_levels must be 0 with --mobile_output=details.*Found 3$"):
+        build_generator(_TINY.having(faint_levels=3.0))
 
 
 def test_runs_of_one_output_form_can_start_with_weights_of_the_other():
