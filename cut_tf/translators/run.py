@@ -24,8 +24,8 @@ from cut_tf.translators.tiles import ResnetTiles
 TILE_PX = 512
 # Pixels of the largest picture that CUT's ResNet translates as a whole. It takes 1.7 KB for each of them.
 MOST_PIXELS_AT_ONCE = 2**20
-# Pixels of the largest picture for generators that average over all of it, and so cannot work in tiles. They take 140 B
-# (mobile), 232 B (gunet) and 1 KB (aecrnet) per pixel: 9 GB for the largest.
+# Pixels of the largest picture for generators that average over all of it, and so cannot work in tiles. They take 156 B
+# (mobile), 290 B (gunet) and 1 KB (aecrnet) per pixel: 10 GB for the largest.
 MOST_PIXELS = {"mobile": 2**26, "gunet": 2**25, "aecrnet": 2**23}
 
 
