@@ -1,9 +1,9 @@
-"""Details so faint that they may be noise: what of a gain they do not get.
+"""Details so faint that they may be noise: the part of a gain that they do not get.
 
-Who takes haze off multiplies contrast, and the noise of the camera with it. Bilateral filters and coring tell noise
-from details by size. So does this: of the difference between a pixel and its neighbourhood, the first few levels are
-multiplied by `KEPT` at most, what is beyond them by the whole gain. No edge gets softer, and where the gain is below
-`KEPT` nothing changes.
+To take haze off is to multiply contrast. The noise of the camera is multiplied too. Noise is small, most details are
+not: filters that tell them apart by size are called coring. Here a detail is the difference of a pixel from its
+neighbourhood. Its first few levels are multiplied by `KEPT` at most, what is beyond them by the whole gain. So no edge
+gets softer by more than these levels, and nothing changes where the gain is below `KEPT`.
 """
 
 from __future__ import annotations
