@@ -21,19 +21,17 @@ def _values(field: dataclasses.Field) -> st.SearchStrategy:
 
 
 @st.composite
-def _changed(draw: st.DrawFn) -> Settings | None:
-    """Settings with a few values of their fields' kinds; None if they do not go together."""
-    sections = {}
+def _changed(draw: st.DrawFn) -> Settings:
+    """Settings with a few values of their fields' kinds; sections whose values do not go together keep their defaults."""
+    settings = Settings()
     for name, type_ in SECTIONS.items():
         fields = draw(st.lists(st.sampled_from(dataclasses.fields(type_)), max_size=3, unique=True))
+        values = {field.name: draw(_values(field)) for field in fields}
         try:
-            sections[name] = type_(**{field.name: draw(_values(field)) for field in fields})
+            settings = dataclasses.replace(settings, **{name: type_(**values)})
         except InputError:
-            sections[name] = type_()
-    try:
-        return Settings(**sections)
-    except InputError:
-        return None
+            continue
+    return settings
 
 
 def test_valid_settings_are_read_back_as_they_were():
@@ -41,15 +39,13 @@ def test_valid_settings_are_read_back_as_they_were():
 
     @given(_changed())
     def survive_their_file(settings):
-        if settings is None:
-            return
         again = Settings.from_json(settings.to_json(), "x")
         assert again == settings and again.differences(settings) == []
         assert json.loads(settings.to_json()).keys() == set(SECTIONS)
         changed.append(len(settings.differences(Settings())))
 
     survive_their_file()
-    assert sum(count > 0 for count in changed) >= 30  # of 60 examples; hardly any do not go together
+    assert sum(count > 0 for count in changed) >= 30  # of 60 examples, of which two or three are the defaults
 
 
 _JSON = st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=8),
