@@ -22,7 +22,7 @@ def _values(field: dataclasses.Field) -> st.SearchStrategy:
 
 @st.composite
 def _changed(draw: st.DrawFn) -> Settings:
-    """Settings with a few values of their fields' kinds; sections whose values do not go together keep their defaults."""
+    """Settings with a few values of their fields' kinds; a section of values that do not fit keeps its defaults."""
     settings = Settings()
     for name, type_ in SECTIONS.items():
         fields = draw(st.lists(st.sampled_from(dataclasses.fields(type_)), max_size=3, unique=True))
