@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from cut_tf.layers.padding import repeat_borders
 
-# The gain of faint details at most. At 0.8 the light generator for dehazing passes on 1.27 times the noise of hazed
-# photographs; at 1, with as many levels, 1.35 times, for 0.004 of SSIM more.
+# The gain of faint details at most. At 0.8 the light generator for dehazing passes on 1.25 times the noise of six hazed
+# photographs; at 1, with as many levels, 1.33 times, for 0.004 of SSIM more (ten photographs).
 KEPT = 0.8
 # Values in [-1, 1] of one level of 255.
 _LEVEL = 2 / 255
