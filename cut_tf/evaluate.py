@@ -141,7 +141,7 @@ def main(argv: list[str]) -> int:
     """Exit code 0; 1 if a pipeline ended early; 2 for bad flags or files. The reason is on stderr."""
     try:
         _evaluate(argv[1:])
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except PipelineError as error:

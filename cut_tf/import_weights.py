@@ -15,6 +15,7 @@ from absl import flags as absl_flags
 
 from cut_tf import command_line, flags
 from cut_tf.common.errors import InputError
+from cut_tf.common.files import check_can_write
 
 _INPUT = absl_flags.DEFINE_string(
     "input", None, "file of the generator, such as latest_net_G.pth (CUT) or latest_net_G_A.pth (CycleGAN)",
@@ -48,11 +49,12 @@ def main(argv: list[str]) -> int:
     try:
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
+        check_can_write(Path(_OUTPUT.value), f"--output={_OUTPUT.value}")
         command_line.start_tensorflow()
         from cut_tf.official.run_folders import import_run
 
         imported = import_run(_files(), Path(_OUTPUT.value), _NCE_LAYERS.value)
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print("What differs from the defaults:", *(f"  {line}" for line in flags.changed_lines(imported.settings)),

@@ -164,6 +164,8 @@ def test_bad_distances_are_refused_before_the_extractor_is_made(sets, tmp_path, 
     monkeypatch.setattr(features, "feature_extractor", lambda *_: pytest.fail("an extractor was made"))
     pred, target = sets
     (tmp_path / "there.npz").touch()
+    (tmp_path / "one").mkdir()
+    write_png(tmp_path / "one" / "a.png", np.zeros([16, 16, 3], np.uint8))
     before = sorted(os.listdir(tmp_path))
     for values, message in (
             ({"distribution": "fid,is"}, "--distribution must be fid or kid or fid,kid, found 'fid,is'"),
@@ -171,6 +173,7 @@ def test_bad_distances_are_refused_before_the_extractor_is_made(sets, tmp_path, 
             ({"distribution": "fid", "reference_statistics": tmp_path / "there.npz"}, "must be a new file in an"),
             ({"distribution": "fid", "reference_statistics": tmp_path / "x.npz", "target": ""}, "must be a file"),
             ({"distribution": "fid", "target": tmp_path / "no"}, "no: must be a folder with images"),
+            ({"distribution": "fid", "target": tmp_path / "one"}, "one: FID and KID need at least 2 images, found 1"),
             ({"distribution": "fid", "input": target}, "--input must be left out with --distribution"),
             ({"distribution": "fid", "csv": tmp_path / "no" / "x.csv"}, "must lie in an existing folder"),
             ({"feature_extractor": "random"}, "--feature_extractor must be left out without --distribution"),

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from cut_tf.baselines import BASELINES
+from cut_tf.batch.translation import TranslatorChoice
 from cut_tf.common.errors import InputError
 from cut_tf.export.saved_model.export import export_saved_model
 from cut_tf.export.tflite.export import export_tflite
@@ -184,6 +185,21 @@ def test_flags_that_do_not_go_with_the_method(tmp_path, given, message):
     result = _translate(*given, f"--input={tmp_path / 'a.png'}", f"--output={tmp_path / 'out'}")
     assert result.returncode == 2 and re.search(f"^error: {message}$", result.stderr, re.MULTILINE), result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_model_is_loaded(tmp_path):
+    Image.fromarray(_picture(20, 20)).save(tmp_path / "a.png")
+    (tmp_path / "file").write_text("mine")
+    result = _translate("--run=no_such_run", f"--input={tmp_path / 'a.png'}", f"--output={tmp_path / 'file'}")
+    assert result.returncode == 2
+    assert (f"error: --output={tmp_path / 'file'} must be a folder that can be written, found the file "
+            f"{tmp_path / 'file'}") in result.stderr, result.stderr
+
+
+def test_a_file_for_any_size_has_none_to_resize_to():
+    pytest.importorskip("ai_edge_litert", reason="the extra mobile (ai-edge-litert) is not installed")
+    with pytest.raises(InputError, match="--size=train must be given .* of one size, .* which takes any"):
+        TranslatorChoice(tflite=str(_TWIN), size="train").open()
 
 
 def test_an_unknown_method_is_refused_with_the_names(tmp_path):

@@ -63,7 +63,7 @@ class Outcome:
 
     def add_failure(self, picture: str, error: Exception) -> None:
         """Notes why a picture was not measured."""
-        found = failure(picture, error)
+        found = failure(picture, error, "measured")
         self.failures.append({"picture": picture, "kind": found.kind, "message": found.message})
 
 

@@ -23,6 +23,7 @@ from cut_tf.common import places
 from cut_tf.common.errors import InputError
 
 _FORMAT = 1
+_CONTENTS = {"translator", "output", "input", "pictures_per_shard", "pinned", "units"}
 MOST_PART_BYTES = 2**26
 FAILURES, SUMMARY = "failures.jsonl", "summary.json"
 
@@ -201,10 +202,15 @@ def _place(folder: str, number: int) -> str:
 def _load(folder: str) -> list[dict]:
     plans = []
     while places.exists(place := _place(folder, len(plans))):
+        rule = f"{place}: must be a plan as cut_tf.translate writes it"
         try:
-            plans.append(json.loads(places.read_bytes(place).decode("utf-8", errors="surrogatepass")))
+            plan = json.loads(places.read_bytes(place).decode("utf-8", errors="surrogatepass"))
         except ValueError as error:
-            raise InputError(f"{place}: must be a plan as cut_tf.translate writes it, found {error}") from error
+            raise InputError(f"{rule}, found {error}") from error
+        # Those of other versions have other contents, and are refused by their format.
+        if not isinstance(plan, dict) or plan.get("format") == _FORMAT and _CONTENTS - plan.keys():
+            raise InputError(f"{rule}, found {str(plan)[:60]}")
+        plans.append(plan)
     return plans
 
 

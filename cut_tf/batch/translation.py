@@ -84,7 +84,11 @@ class TranslatorChoice:
             from cut_tf.translators.exported import TFLiteTranslator
 
             with places.local_copy(self.tflite) as path:
-                return TFLiteTranslator(path, threads=os.cpu_count() or 1, resize=self.size == "train")
+                translator = TFLiteTranslator(path, threads=os.cpu_count() or 1, resize=self.size == "train")
+            if self.size == "train" and translator.size_px is None:
+                raise InputError("--size=train must be given with a .tflite file of one size, to which it resizes, "
+                                 f"found --tflite={self.tflite}, which takes any")
+            return translator
         from cut_tf import devices  # imports TensorFlow, like all below
 
         devices.set_up(self.tf32)
@@ -123,7 +127,7 @@ class TranslatorChoice:
         Of a run, these are the settings alone: see `checkpoint_digest`.
 
         Raises:
-          InputError: if the model's files cannot be read.
+          InputError: if the model's files are not there, or cannot be read.
         """
         values = {**dataclasses.asdict(self), "files": _digest(self._files())}
         if self.strength == FULL:
@@ -144,8 +148,12 @@ class TranslatorChoice:
             return [places.join(self._checkpoint()[0], _SETTINGS)]
         if not self.saved_model:
             return []
-        inside = places.matching(places.join(self.saved_model, "**/*"))
-        return [place for place in inside if place.endswith("saved_model.pb") or "/variables/" in place]
+        found = [place for place in places.files_below(self.saved_model)
+                 if place.endswith("saved_model.pb") or "/variables/" in place]
+        if not found:
+            raise InputError(f"--saved_model={self.saved_model} must be the folder of a SavedModel, or of its numbered "
+                             "versions, found none")
+        return found
 
     def _checkpoint(self) -> tuple[str, CheckpointStore, int | None]:
         """Folder of the run, its checkpoints, and the step that the run's name tells."""
@@ -175,12 +183,13 @@ KINDS = {"refused": "unreadable, damaged, or of a size that cannot be translated
          "error": "any other error while it was translated"}
 
 
-def failure(name: str, error: Exception) -> Failure:
+def failure(name: str, error: Exception, work: str = "translated") -> Failure:
     """What to say about a picture that was not translated.
 
     Args:
       name: of the picture.
       error: what was raised.
+      work: what could not be done with it.
     """
     if isinstance(error, InputError):
         return Failure("refused", str(error))
@@ -189,7 +198,7 @@ def failure(name: str, error: Exception) -> Failure:
     no_memory = isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
     hint = "; it is too large for the memory of this machine" if no_memory else ""
     return Failure("memory" if no_memory else "error",
-                   f"{name}: cannot be translated{hint} ({type(error).__name__}: {first_line})")
+                   f"{name}: cannot be {work}{hint} ({type(error).__name__}: {first_line})")
 
 
 def result_name(name: str) -> str:

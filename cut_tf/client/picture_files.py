@@ -12,12 +12,13 @@ from PIL import Image
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import check_results, replace_file
 from cut_tf.common.strength import FULL, blend
-from cut_tf.data.image_files import decode_image, is_upright, pictures_at, read_bytes
+from cut_tf.data.image_files import decode_image, is_upright, open_header, pictures_at, read_bytes
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GIF = (b"GIF87a", b"GIF89a")
-# The first bytes of files that the exported graph decodes.
-_SENT_AS_THEY_ARE = (b"\xff\xd8\xff", _PNG, b"BM", *_GIF)
+# The first bytes of files that are sent as they are. The graph decodes some BMPs too, but takes a palette's entries for
+# greys; as PNG they are smaller, too.
+_SENT_AS_THEY_ARE = (b"\xff\xd8\xff", _PNG, *_GIF)
 # The graph decodes all frames of a GIF to take the first one, and therefore refuses larger files.
 _MOST_GIF_BYTES = 262_144
 
@@ -54,10 +55,16 @@ def encoded_picture(path: Path) -> bytes:
     """
     data = read_bytes(path)
     upright = is_upright(data, str(path))
-    small = not data.startswith(_GIF) or len(data) <= _MOST_GIF_BYTES
-    if data.startswith(_SENT_AS_THEY_ARE) and small and upright:
+    if data.startswith(_SENT_AS_THEY_ARE) and upright and _read_alike(data, str(path)):
         return data
     return _png(decode_image(data, str(path)))
+
+
+def _read_alike(data: bytes, where: str) -> bool:
+    """Whether the graph reads this picture as it is meant. Of GIFs it takes transparent pixels for black."""
+    if not data.startswith(_GIF):
+        return True
+    return len(data) <= _MOST_GIF_BYTES and "transparency" not in open_header(io.BytesIO(data), where).info
 
 
 def write_answer(job: Job, answer: bytes, sent: bytes = b"", strength: float = FULL) -> None:

@@ -41,6 +41,32 @@ def replace_file(path: AnyPath, data: bytes) -> None:
         raise InputError(f"{path}: must be writable, found: {error.strerror or error}") from error
 
 
+def check_can_write(folder: AnyPath, name: str) -> None:
+    """Checks, before any work, that files can be written into a folder. Nothing is left behind.
+
+    Args:
+      folder: of the results. If it is not there, the nearest folder above it is looked at; places behind URLs are not.
+      name: begins the message, such as `--output=DIR`.
+
+    Raises:
+      InputError: if a file is in the way, or the system does not let us write there.
+    """
+    if isinstance(folder, RemotePath):
+        return
+    there = Path(os.path.abspath(folder))
+    rule = f"{name} must be a folder that can be written"
+    while not os.path.lexists(there):
+        there = there.parent
+    probe = there / f".{uuid.uuid4().hex}.tmp"
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except NotADirectoryError as error:
+        raise InputError(f"{rule}, found the file {there}") from error
+    except OSError as error:
+        raise InputError(f"{rule}, found for {there}: {error.strerror or error}") from error
+
+
 @contextlib.contextmanager
 def only_process(folder: Path, rule: str) -> Iterator[None]:
     """A context in which no other process that asks for it has the folder. It is free again however a process ends.
@@ -77,7 +103,7 @@ def only_process(folder: Path, rule: str) -> Iterator[None]:
 
 
 def check_results(plan: Sequence[tuple[Path, Sequence[Path]]], folder: Path, overwrite: bool) -> None:
-    """Refuses, before any work, what would replace a file that must not be replaced.
+    """Refuses, before any work, what would replace a file that must not be replaced, or could not be written.
 
     Args:
       plan: of all pictures, (picture, every file that will be written for it).
@@ -86,7 +112,7 @@ def check_results(plan: Sequence[tuple[Path, Sequence[Path]]], folder: Path, ove
 
     Raises:
       InputError: if a file to be written is one of the pictures, is to be written for another picture too, or,
-        without `overwrite`, is there already.
+        without `overwrite`, is there already; or if the folder cannot be written.
     """
     pictures = {_identity(picture): picture for picture, _ in plan}
     picture_of: dict[Path, Path] = {}
@@ -108,6 +134,7 @@ def check_results(plan: Sequence[tuple[Path, Sequence[Path]]], folder: Path, ove
     if present and not overwrite:
         raise InputError(f"--output={folder} has {len(present)} of the results already, such as {present[0]}; name "
                          "another folder or give --overwrite")
+    check_can_write(folder, f"--output={folder}")
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -155,6 +155,12 @@ def matching(pattern: str) -> list[str]:
     return sorted(found)
 
 
+def files_below(folder: str) -> list[str]:
+    """Sorted files in a folder and in all below it; none if there is no such folder."""
+    with named(folder, "must be a readable folder"):
+        return sorted(join(inside, name) for inside, names in _walk(folder.rstrip("/") or "/", True) for name in names)
+
+
 def _walk(root: str, deep: bool) -> Iterator[tuple[str, list[str]]]:
     walk = _gfile().walk(root) if is_remote(root) else os.walk(root, followlinks=True)
     for folder, _, names in walk:

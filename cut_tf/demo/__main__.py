@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {argv[1:]}")
         _serve()
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

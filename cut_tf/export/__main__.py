@@ -10,6 +10,7 @@ from absl import flags
 from cut_tf import command_line
 from cut_tf.common import images
 from cut_tf.common.errors import InputError
+from cut_tf.common.files import check_can_write
 from cut_tf.export import FORMATS
 from cut_tf.export.options import DEFAULTS, HALF, PRECISIONS, QUANTIZATIONS, SERVE_ON, ExportOptions, parse_sizes
 from cut_tf.settings.training import TF32_HELP
@@ -69,6 +70,7 @@ def main(argv: list[str]) -> int:
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
         options = _options()
+        check_can_write(Path(_OUTPUT.value), f"--output={_OUTPUT.value}")
         command_line.start_tensorflow()
         from cut_tf import devices
         from cut_tf.translators.run import Translator
@@ -76,7 +78,7 @@ def main(argv: list[str]) -> int:
         devices.set_up(_TF32.value)
         translator = Translator(_RUN.value, _WEIGHTS.value, precision=options.precision)
         path = FORMATS[_FORMAT.value](translator, Path(_OUTPUT.value), options)
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"written: {path}")

@@ -38,6 +38,10 @@ IGNORED = 255
 _LABELS = 256
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _ID_MODES = ("1", "L", "P")
+# Where a PNG has its bits of a value and its type of colour. Pillow spreads greys of 2 and 4 bits over 0 to 255, in
+# these steps.
+_BITS_AT, _TYPE_AT, _GREY = 24, 25, 0
+_STEP_OF_BITS = {2: 85, 4: 17}
 # Colours at a time, which bounds the memory.
 _CHUNK_COLOURS = 1 << 13
 _LINE_WIDTH = 100
@@ -222,7 +226,8 @@ def read_labels(path: Path, table: ColourTable | None = None) -> np.ndarray:
         raise InputError(f"{path}: {rule}, found {type(error).__name__}: {error}") from error
     if mode not in _ID_MODES:
         raise InputError(f"{path}: {rule}, found mode {mode}; colours need --label_colours")
-    return labels.astype(np.uint8)
+    step = _STEP_OF_BITS.get(data[_BITS_AT], 1) if data[_TYPE_AT] == _GREY else 1
+    return labels.astype(np.uint8) // np.uint8(step)
 
 
 def evaluate_labels(pred_dir: Path, target_dir: Path, colours: Path | None = None, csv_path: Path | None = None,

@@ -214,12 +214,28 @@ def test_a_damaged_report_is_named(tmp_path):
         plans.conclude(plan)
 
 
-def test_a_damaged_plan_is_named(tmp_path):
+@pytest.mark.parametrize("text", ["{", "[]", "7", '{"format": 1}'])
+def test_a_damaged_plan_is_named(tmp_path, text):
     jobs.save(tmp_path / "in", 2)
     jobs.settled(tmp_path / "in", tmp_path / "out")
-    (tmp_path / "out" / ".batch" / "plan-0000.json").write_text("{")
+    (tmp_path / "out" / ".batch" / "plan-0000.json").write_text(text)
     with pytest.raises(InputError, match="plan-0000.json: must be a plan as cut_tf.translate writes it, found"):
         jobs.settled(tmp_path / "in", tmp_path / "out")
+
+
+def test_a_saved_model_is_there_when_a_job_begins_and_keeps_its_files(tmp_path):
+    jobs.save(tmp_path / "in", 2)
+    model = tmp_path / "model [v1]"  # in a glob the brackets would stand for one character
+    choice, target = TranslatorChoice(saved_model=str(model)), Target(str(tmp_path / "out"), "files")
+    with pytest.raises(InputError, match=re.escape(f"--saved_model={model} must be the folder of a SavedModel")):
+        plans.settle(find_inputs(str(tmp_path / "in")), target, choice, 2, False, False)
+    assert not (tmp_path / "out").exists()
+    model.mkdir()
+    (model / "saved_model.pb").write_bytes(b"one")
+    plans.settle(find_inputs(str(tmp_path / "in")), target, choice, 2, False, False)
+    (model / "saved_model.pb").write_bytes(b"other")
+    with pytest.raises(InputError, match="must be a new folder or that of the same job, found .* what translates"):
+        plans.settle(find_inputs(str(tmp_path / "in")), target, choice, 2, False, False)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -159,6 +159,13 @@ def test_pictures_without_true_ones_make_examples_and_no_numbers(translator, tmp
     assert json.loads((folder / "model-instance-metadata.json").read_text())["licenseName"].startswith("INSERT_")
 
 
+def test_pictures_are_looked_for_before_anything_is_made(translator, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "save_version", lambda *_: pytest.fail("a model was saved"))
+    with pytest.raises(InputError, match="nowhere: must be a folder with images"):
+        export.export_hub(translator, tmp_path / "out", ExportOptions(representative=str(tmp_path / "nowhere")))
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_is_replaced(translator, tmp_path):
     (tmp_path / "out" / "examples").mkdir(parents=True)
     with pytest.raises(InputError, match="must not have examples yet, found that it has; name another folder"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +136,24 @@ def test_what_are_no_labels_is_refused(tmp_path):
             read_labels(tmp_path / name)
     Image.fromarray(np.eye(3, dtype=bool)).save(tmp_path / "bits.png")
     np.testing.assert_array_equal(read_labels(tmp_path / "bits.png"), np.eye(3, dtype=np.uint8))
+
+
+def _grey_png(bits: int, rows: np.ndarray) -> bytes:
+    """A PNG of grey levels of so few bits, which Pillow does not write."""
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = rows.shape
+    lines = [int("".join(f"{label:0{bits}b}" for label in row), 2).to_bytes(width * bits // 8, "big") for row in rows]
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0))
+            + chunk(b"IDAT", zlib.compress(b"".join(b"\0" + line for line in lines))) + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_labels_of_few_bits_are_the_stored_numbers(tmp_path, bits):
+    labels = np.uint8(np.arange(16).reshape(2, 8) % 2**bits)
+    (tmp_path / "a.png").write_bytes(_grey_png(bits, labels))
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), labels)
 
 
 def test_maps_without_a_target_and_bad_outputs_are_refused(folders, tmp_path):

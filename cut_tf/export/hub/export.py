@@ -11,9 +11,10 @@ from pathlib import Path
 
 from cut_tf import compat
 from cut_tf.common.errors import InputError
+from cut_tf.data.domain import TranslationData
 from cut_tf.data.image_files import write_image
 from cut_tf.export.hub import texts
-from cut_tf.export.hub.measured import Measured, measure
+from cut_tf.export.hub.measured import Measured, measure, open_pictures
 from cut_tf.export.options import DEFAULTS, ExportOptions
 from cut_tf.export.saved_model.export import save_version
 from cut_tf.export.saved_model.serving_files import model_name
@@ -47,10 +48,11 @@ def export_hub(translator: Translator, folder: Path, options: ExportOptions = DE
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output must be a folder, found the file {folder}")
     _check_free(folder, [*_fixed_names(name), *file_names(name, options)])
+    pictures = open_pictures(options.representative)
     aside = folder.parent / f".{name}.{uuid.uuid4().hex}.tmp"
     try:
         (aside / name).mkdir(parents=True)
-        _fill(translator, aside / name, options)
+        _fill(translator, aside / name, options, pictures)
         _publish(aside / name, folder)
     except OSError as error:
         raise InputError(f"--output={folder} cannot be written: {error}") from error
@@ -70,7 +72,7 @@ def _check_free(folder: Path, names: list[str]) -> None:
         raise InputError(f"--output={folder} must not have {present[0]} yet, found that it has; name another folder")
 
 
-def _fill(translator: Translator, folder: Path, options: ExportOptions) -> None:
+def _fill(translator: Translator, folder: Path, options: ExportOptions, pictures: TranslationData) -> None:
     """Writes everything into an empty folder. Raises InputError or OSError."""
     name = folder.name
     version = save_version(translator, folder, options)
@@ -79,7 +81,7 @@ def _fill(translator: Translator, folder: Path, options: ExportOptions) -> None:
         (folder / file).write_bytes(data)
     if compat.KERAS_3:
         save_keras_file(translator.generator, folder / f"{name}{SUFFIX}")
-    measured = measure(SavedModelTranslator(version), options.representative)
+    measured = measure(SavedModelTranslator(version), pictures, options.representative)
     facts = texts.Facts(name, translator.settings, translator.step, translator.generator.count_params(),
                         options.license, measured,
                         {file.replace(".json", ".tflite"): json.loads(data) for file, data in litert.items()

@@ -36,17 +36,32 @@ class Measured(NamedTuple):
     examples: list[np.ndarray]
 
 
-def measure(translate: Callable[[np.ndarray], np.ndarray], source: str | Path) -> Measured:
-    """Translates pictures of `source`, at most _PICTURES of them, spread over all.
+def open_pictures(source: str | Path) -> TranslationData:
+    """The pictures that `measure` translates.
 
     Args:
-      translate: uint8 [H, W, 3] to the same.
       source: scenes, a dataset as of --dataset, whose test split is taken if it has one, or a folder of pictures.
 
     Raises:
-      InputError: if it is not there, or a picture cannot be read.
+      InputError: if it is not there, or has no pictures.
     """
-    data = _open(source)
+    if str(source) == "scenes" or ":" in str(source):
+        return open_dataset(Settings.of(dataset=str(source), preprocess="none", scenes_size_px=_SCENES_SIDE_PX))
+    pictures = FolderDomain(list_images(Path(source)))
+    return TranslationData(pictures, pictures, None, None, False, str(source))
+
+
+def measure(translate: Callable[[np.ndarray], np.ndarray], data: TranslationData, source: str | Path) -> Measured:
+    """Translates pictures, at most _PICTURES of them, spread over all.
+
+    Args:
+      translate: uint8 [H, W, 3] to the same.
+      data: of `open_pictures`.
+      source: its name.
+
+    Raises:
+      InputError: if a picture cannot be read.
+    """
     sources = data.test_source or data.source
     targets = data.test_target if data.test_paired else None
     values: dict[str, list[tuple[float, float]]] = {name: [] for name in METRICS if targets is not None}
@@ -63,10 +78,3 @@ def measure(translate: Callable[[np.ndarray], np.ndarray], source: str | Path) -
             examples.append(np.concatenate(row, axis=1))
     means = {name: tuple(np.mean(found, axis=0).tolist()) for name, found in values.items()}
     return Measured(str(source), len(chosen) if targets is not None else 0, means, examples)
-
-
-def _open(source: str | Path) -> TranslationData:
-    if str(source) == "scenes" or ":" in str(source):
-        return open_dataset(Settings.of(dataset=str(source), preprocess="none", scenes_size_px=_SCENES_SIDE_PX))
-    pictures = FolderDomain(list_images(Path(source)))
-    return TranslationData(pictures, pictures, None, None, False, str(source))

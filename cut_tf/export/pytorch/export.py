@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import keras
@@ -55,7 +55,7 @@ def export_pytorch(translator: Translator, folder: Path, options: ExportOptions 
         raise InputError(f"--output={folder}: {present} is there already and is not replaced; remove it or name "
                          "another folder")
     _write(folder, files)
-    _LOG.info("options of the official code for these files: %s", official_options(translator.settings))
+    _LOG.info("options of the official code for these files: %s", official_options(translator.settings, found))
     return folder
 
 
@@ -91,8 +91,27 @@ _BUILDERS: dict[str, Callable[[Settings, keras.Model], keras.Model]] = {
     "discriminator": lambda settings, _: networks.build_discriminator(settings), "projector": _projector}
 
 
-def official_options(settings: Settings) -> str:
-    """Command line options with which the official code builds the same networks."""
+def official_options(settings: Settings, written: Iterable[str] = ("G",)) -> str:
+    """Command line options with which the official code builds the same networks: those of G, D, F in `written`."""
+    options = [_generator_options(settings)]
+    if "D" in written:
+        options.append(_discriminator_options(settings))
+    if "F" in written:
+        netf = (f"mlp_sample --netF_nc {settings.projector.projector_width}"
+                if settings.projector.projector == "mlp" else "sample")
+        options.append(f"--netF {netf} --nce_layers {','.join(map(str, settings.patch_nce.layers()))}")
+    return " ".join(options)
+
+
+def _discriminator_options(settings: Settings) -> str:
+    ndf = f"--ndf {settings.discriminator.ndf}"
+    if settings.discriminator.discriminator == "stylegan2":
+        return f"--netD stylegan2 {ndf}"
+    patchgan = settings.patchgan
+    return f"--netD n_layers --n_layers_D {patchgan.discriminator_layers} {ndf} --normD {patchgan.discriminator_norm}"
+
+
+def _generator_options(settings: Settings) -> str:
     generator, antialias = settings.generator, settings.antialias
     if generator.generator == "stylegan2":
         size = settings.stylegan2.stylegan2_size_px

@@ -13,7 +13,13 @@ from cut_tf.common.strength import blend_tensors
 
 # Limit for GIFs, since all frames are decoded to take the first one.
 _MOST_GIF_BYTES = 262_144
-_HEADER_BYTES = 32
+_HEADER_BYTES = 34
+# TensorFlow takes a BMP's values for levels of red, green and blue, or of grey. So they have to be that: of 8 bits with
+# a palette of greys, or of 24 or 32 bits, whose bytes may be described by these masks.
+_GREYS = bytes(value for level in range(256) for value in (level, level, level, 0))
+_BYTE_MASKS = bytes([0, 0, 255, 0, 0, 255, 0, 0, 255, 0, 0, 0])
+_BMP_HEADERS_BYTES = 54
+_NOT_PACKED, _MASKS = 0, 3
 # The end of a picture is searched in these last bytes, since some programs write data behind it.
 _TAIL_BYTES = 1024
 
@@ -21,7 +27,8 @@ _TAIL_BYTES = 1024
 def decode_within(encoded: tf.Tensor, element: tf.Tensor, pixel_limit: int) -> tf.Tensor:
     """JPEG, PNG, BMP or the first frame of a GIF to pixels.
 
-    Grey becomes RGB, palettes are applied, alpha is dropped, 16 bits become 8; EXIF orientation is not applied.
+    Grey becomes RGB, palettes of PNG and GIF are applied, alpha is dropped, 16 bits of a PNG become 8. Transparent
+    pixels of a GIF become black. EXIF orientation is not applied.
 
     Args:
       encoded: string scalar.
@@ -30,7 +37,8 @@ def decode_within(encoded: tf.Tensor, element: tf.Tensor, pixel_limit: int) -> t
 
     Returns:
       uint8 [H, W, 3]. As a graph it raises InvalidArgumentError, naming the element and the reason, for empty strings,
-      other formats, sides below images.MIN_SIDE_PX, more pixels than the limit, and damaged data.
+      other formats, BMPs with colours in a palette or packed, sides below images.MIN_SIDE_PX, more pixels than the
+      limit, and damaged data.
     """
     height, width = _declared_size(encoded, element)
     size = tf.strings.join([tf.strings.as_string(width), "x", tf.strings.as_string(height)])
@@ -62,7 +70,9 @@ def _declared_size(encoded: tf.Tensor, element: tf.Tensor) -> tuple[tf.Tensor, t
 
     is_png, is_jpeg = starts(b"\x89PNG\r\n\x1a\n"), starts(b"\xff\xd8\xff")
     is_gif = tf.logical_or(starts(b"GIF87a"), starts(b"GIF89a"))
-    known = tf.reduce_any([is_png, is_jpeg, is_gif, starts(b"BM")])
+    is_bmp = starts(b"BM")
+    known = tf.reduce_any([is_png, is_jpeg, is_gif, is_bmp])
+    bits, packing = _number(head[28:30], False), _number(head[30:34], False)
     tail = tf.io.decode_raw(tf.strings.substr(encoded, length - tf.minimum(length, _TAIL_BYTES),
                                               tf.minimum(length, _TAIL_BYTES)), tf.uint8)
     whole = tf.case([(is_jpeg, lambda: _contains(tail, b"\xff\xd9")), (is_png, lambda: _contains(tail, b"IEND"))],
@@ -73,6 +83,9 @@ def _declared_size(encoded: tf.Tensor, element: tf.Tensor) -> tuple[tf.Tensor, t
         _require(whole, element, "must be a whole picture, found no end of it in ", count),
         _require(tf.logical_or(tf.logical_not(is_gif), length <= _MOST_GIF_BYTES), element,
                  f"a GIF must have at most {_MOST_GIF_BYTES} bytes, found ", count),
+        _require(tf.logical_or(tf.logical_not(is_bmp), _has_levels(encoded, bits, packing)), element,
+                 "a BMP must have 24 or 32 bits a pixel, or 8 bits of grey, not packed, found ", tf.strings.join(
+                     [tf.strings.as_string(bits), " bits, packing ", tf.strings.as_string(packing)])),
     ]
     with tf.control_dependencies(checks):
         return tf.case([
@@ -80,6 +93,21 @@ def _declared_size(encoded: tf.Tensor, element: tf.Tensor) -> tuple[tf.Tensor, t
             (is_png, lambda: (_number(head[20:24], True), _number(head[16:20], True))),
             (is_gif, lambda: (_number(head[8:10], False), _number(head[6:8], False))),
         ], default=lambda: (tf.abs(_number(head[22:26], False)), tf.abs(_number(head[18:22], False))), exclusive=True)
+
+
+def _has_levels(encoded: tf.Tensor, bits: tf.Tensor, packing: tf.Tensor) -> tf.Tensor:
+    """Whether a BMP's values are levels, as TensorFlow takes them."""
+
+    def behind_headers(expected: bytes) -> tf.Tensor:
+        start = tf.minimum(_BMP_HEADERS_BYTES, tf.strings.length(encoded))
+        return tf.equal(tf.strings.substr(encoded, start, len(expected)), tf.constant(expected))
+
+    plain = tf.equal(packing, _NOT_PACKED)
+    described = tf.logical_and(tf.equal(packing, _MASKS), behind_headers(_BYTE_MASKS))
+    return tf.reduce_any([
+        tf.logical_and(tf.equal(bits, 24), plain),
+        tf.logical_and(tf.equal(bits, 32), tf.logical_or(plain, described)),
+        tf.reduce_all([tf.equal(bits, 8), plain, behind_headers(_GREYS)])])
 
 
 def _contains(data: tf.Tensor, pattern: bytes) -> tf.Tensor:

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 
 from cut_tf.common.errors import InputError
+from cut_tf.common.files import check_can_write
 from cut_tf.common.places import AnyPath
 from cut_tf.data.image_files import list_images, read_image
 from cut_tf.metrics import DISTANCES
@@ -17,6 +18,7 @@ from cut_tf.metrics.distances import (
     DEFINITIONS,
     Distance,
     FeatureStatistics,
+    check_count,
     load_statistics,
     statistics_of,
     subset_size,
@@ -100,7 +102,7 @@ def check_distribution(pred_dir: AnyPath, target_dir: AnyPath | None, names: Seq
 
     Raises:
       InputError: if a name is unknown, there is neither target nor reference, `reference` is there and there is a
-        target, a folder has no images, the reference to read is missing, or an output cannot be written.
+        target, a folder has under 2 images, the reference to read is missing, or an output cannot be written.
     """
     unknown = [name for name in names if name not in DISTANCES]
     if unknown or not names or len(set(names)) < len(names):
@@ -116,8 +118,10 @@ def check_distribution(pred_dir: AnyPath, target_dir: AnyPath | None, names: Seq
         raise InputError(f"--reference_statistics={reference} must be a file unless there is a --target, found none")
     for folder in (pred_dir, target_dir):
         if folder is not None:
-            list_images(folder)
+            check_count(len(list_images(folder)), str(folder))
     check_report_files(csv_path, json_path)
+    if target_dir is not None and reference is not None:
+        check_can_write(reference.parent, f"--reference_statistics={reference}: its folder")
 
 
 def evaluate_distribution(pred_dir: AnyPath, target_dir: AnyPath | None, names: Sequence[str],

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from cut_tf.common.errors import InputError
-from cut_tf.common.files import replace_file
+from cut_tf.common.files import check_can_write, replace_file
 from cut_tf.common.places import AnyPath
 
 _PROGRESS_SECONDS = 10.0
@@ -21,13 +21,15 @@ Item = TypeVar("Item")
 class Writable(Protocol):
     """A report."""
 
+    def table(self) -> str: ...
+
     def to_csv(self) -> str: ...
 
     def to_json(self) -> str: ...
 
 
 def check_report_files(csv_path: AnyPath | None, json_path: AnyPath | None, read: Path | None = None) -> None:
-    """Checks, before any work, that a report will not replace a file of another kind.
+    """Checks, before any work, that a report can be written, and will not replace a file of another kind.
 
     Args:
       csv_path: of the report; None if none is written.
@@ -36,7 +38,7 @@ def check_report_files(csv_path: AnyPath | None, json_path: AnyPath | None, read
 
     Raises:
       InputError: if a name lacks its suffix, so that a mistyped name cannot replace a picture or weights; if the folder
-        of a file is missing; or if `csv_path` is `read`.
+        of a file is missing or cannot be written; or if `csv_path` is `read`.
     """
     for path, ending in ((csv_path, ".csv"), (json_path, ".json")):
         if path is None:
@@ -45,15 +47,19 @@ def check_report_files(csv_path: AnyPath | None, json_path: AnyPath | None, read
             raise InputError(f"--{ending[1:]} must be a file whose name ends in {ending}, found {path}")
         if not path.parent.is_dir():
             raise InputError(f"{path}: must lie in an existing folder, found none")
+        check_can_write(path.parent, f"--{ending[1:]}={path}: its folder")
     if csv_path is not None and read is not None and read.exists() and csv_path.exists() and csv_path.samefile(read):
         raise InputError(f"--csv must be another file than the one that is read, found {csv_path} for both")
 
 
 def write_report(report: Writable, csv_path: AnyPath | None, json_path: AnyPath | None) -> None:
-    """Writes both files, each atomically. Raises InputError if one cannot be written."""
-    for path, text in ((csv_path, report.to_csv), (json_path, report.to_json)):
-        if path is not None:
-            replace_file(path, text().encode("utf-8", errors="surrogateescape"))
+    """Writes both files, each atomically. Raises InputError with the whole table if one cannot be written."""
+    try:
+        for path, text in ((csv_path, report.to_csv), (json_path, report.to_json)):
+            if path is not None:
+                replace_file(path, text().encode("utf-8", errors="surrogateescape"))
+    except InputError as error:
+        raise InputError(f"{error}. What was measured:\n{report.table()}") from error
 
 
 def finite(value: float) -> float | None:

@@ -128,3 +128,10 @@ def test_the_official_codes_options_are_named():
         "--netG resnet_9blocks --ngf 64 --normG batch --no_dropout true --no_antialias_up")
     assert official_options(Settings.of(generator="stylegan2", ngf=10)) == (
         "--netG stylegan2 --ngf 10 --crop_size 64 --load_size 64 --stylegan2_G_num_downsampling 1")
+    others = Settings.of(ndf=8, discriminator_layers=4, discriminator_norm="batch", projector_width=32,
+                         nce_layers="0,4")
+    assert official_options(others, "GDF").endswith(
+        " --netD n_layers --n_layers_D 4 --ndf 8 --normD batch --netF mlp_sample --netF_nc 32 --nce_layers 0,4")
+    others = Settings.of(discriminator="stylegan2", crop_size_px=64, ndf=8, projector="sample",
+                         nce_layers="0,2,4")
+    assert official_options(others, "DF").endswith(" --netD stylegan2 --ndf 8 --netF sample --nce_layers 0,2,4")

@@ -75,6 +75,27 @@ def test_first_frame_of_a_gif():
     assert np.abs(255 - _decoded(found).astype(int) - np.asarray(frames[0].convert("RGB"))).max() <= 1
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "L"])
+def test_a_bmp_of_levels_keeps_them(mode):
+    image = _picture().convert(mode)
+    found, = _inverted([_encoded(image, "BMP")]).numpy()
+    np.testing.assert_array_equal(_decoded(found), 255 - np.asarray(image.convert("RGB")))
+
+
+def test_a_bmp_whose_masks_are_bytes_keeps_its_levels():
+    found, = _inverted([_bmp_with_masks(0xFF0000, 0xFF00, 0xFF)]).numpy()
+    np.testing.assert_array_equal(_decoded(found), 255 - np.asarray(_picture()))
+
+
+def _bmp_with_masks(red: int, green: int, blue: int) -> bytes:
+    """A BMP of 32 bits a pixel, whose header says where the levels of each colour are."""
+    pixels = np.asarray(_picture().convert("RGBA"))[::-1, :, [2, 1, 0, 3]].tobytes()
+    header = struct.pack("<IiiHHIIiiII", 40, 33, 24, 1, 32, 3, len(pixels), 0, 0, 0, 0)
+    start = 14 + 40 + 12
+    return (b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + header
+            + struct.pack("<III", red, green, blue) + pixels)
+
+
 def test_sizes_may_differ_and_the_batch_may_be_empty():
     images = [_picture(16, 40), _picture(40, 16), _picture(16, 16)]
     found = _inverted([_encoded(image, "PNG") for image in images]).numpy()
@@ -106,11 +127,15 @@ GOOD = _encoded(_picture(), "PNG")
     (_encoded(_picture(65, 64), "JPEG"), "must have at most 4096 pixels, found 64x65"),
     (_encoded(_picture(65, 64).quantize(8), "GIF"), "must have at most 4096 pixels, found 64x65"),
     (_encoded(_picture(65, 64), "BMP"), "must have at most 4096 pixels, found 64x65"),
+    (_encoded(_picture().quantize(200), "BMP"), "a BMP must have .* found 8 bits, packing 0"),
+    (_encoded(_picture().convert("1"), "BMP"), "a BMP must have .* found 1 bits, packing 0"),
+    (_bmp_with_masks(0xFF000000, 0xFF0000, 0xFF00), "a BMP must have .* found 32 bits, packing 3"),
+    (b"BM" + bytes(5), "a BMP must have .* found 0 bits, packing 0"),
     (_bomb(20_000), "must have at most 4096 pixels, found 20000x20000"),
     (_bomb(2**31 - 1), "must have at most 4096 pixels, found 2147483647x2147483647"),
     (b"GIF89a" + b"\x20\x00\x20\x00" + b"\0" * 300_000, "a GIF must have at most 262144 bytes, found 300010 bytes"),
-], ids=["empty", "text", "signature", "cut-png", "cut-jpeg", "1x1", "thin", "jpeg", "gif", "bmp", "bomb", "huge",
-        "gif-bytes"])
+], ids=["empty", "text", "signature", "cut-png", "cut-jpeg", "1x1", "thin", "jpeg", "gif", "bmp",
+        "bmp-palette", "bmp-1-bit", "bmp-masks", "bmp-cut", "bomb", "huge", "gif-bytes"])
 def test_trouble_names_element_and_reason_before_decoding(bad, reason):
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"element 1: {reason}"):
         _inverted([GOOD, bad, GOOD])

@@ -274,6 +274,17 @@ def test_outputs_are_checked_before_the_work(folders, tmp_path, monkeypatch):
         evaluate_folders(folders[0], None)
 
 
+def test_a_report_that_cannot_be_written_is_told(folders, tmp_path, monkeypatch):
+    def fill_up(path, data):
+        raise InputError(f"{path}: must be writable, found: No space left on device")
+
+    monkeypatch.setattr(files, "replace_file", fill_up)
+    for folder, value in zip(folders, (100, 110)):
+        write_png(folder / "a.png", np.full([16, 16, 3], value, np.uint8))
+    with pytest.raises(InputError, match=r"(?s)o\.csv: must be writable, .*What was measured:.*28\.13"):
+        evaluate_folders(*folders, csv_path=tmp_path / "o.csv", progress=False)
+
+
 def test_progress_goes_to_stderr_only_if_wanted(folders, capsys, monkeypatch):
     monkeypatch.setattr(files, "_PROGRESS_SECONDS", -1.0)
     for folder in folders:
