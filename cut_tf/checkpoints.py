@@ -202,16 +202,34 @@ def run_and_step(run: str | Path) -> tuple[AnyPath, int | None]:
     return places.path_of(str(run)), None
 
 
-def read_settings(folder: Path, flag: str = "--run") -> Settings:
+def run_folder(run: str | Path) -> Path:
+    """The folder of a run to be written. Raises InputError for a URL, and where TensorFlow could not read it again."""
+    if places.is_remote(str(run)):
+        raise InputError(f"--run must be a folder of this machine, found {run}")
+    places.check_tensorflow_can_read(Path(run), "--run")
+    return Path(run)
+
+
+def read_settings(folder: AnyPath, flag: str = "--run") -> Settings:
     """The settings of a run. Raises InputError, naming the flag, if the folder is none or they are damaged."""
     path = folder / _SETTINGS
-    if not path.is_file():
-        raise InputError(f"{flag} must be the folder of a run, found no settings.json in {folder}")
-    return Settings.from_json(path.read_text(encoding="utf-8"), str(path))
+    with places.named(str(path), "must be a readable file"):
+        if not path.is_file():
+            raise InputError(f"{flag} must be the folder of a run, found no settings.json in {folder}")
+        data = path.read_bytes()
+    try:
+        return Settings.from_json(data.decode("utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: must be text in UTF-8, found {error}") from error
 
 
 def check_same_settings(folder: Path, settings: Settings) -> None:
-    """Raises InputError if the folder holds a run of other settings, or files that are no run."""
+    """Raises InputError if the folder holds a run of other settings, or files that are no run, or cannot be read."""
+    with places.named(str(folder), "must be a folder that can be read"):
+        _check_same_settings(folder, settings)
+
+
+def _check_same_settings(folder: Path, settings: Settings) -> None:
     if (folder / IMPORTED).is_file():
         raise InputError(f"--run must be a new folder, found {folder}, which holds imported weights; training begins "
                          f"with them by --init_from={folder}")

@@ -18,7 +18,7 @@ flags.define()
 _DRY_RUN = absl_flags.DEFINE_bool("dry_run", False, "print the settings that the run would read, and stop")
 
 # Exit code 1 is left to Python, for errors of the program itself.
-_EXIT_CODES = {InputError: 2, NonFiniteError: 3, LostProcessError: 4}
+_EXIT_CODES = {InputError: 2, OSError: 2, NonFiniteError: 3, LostProcessError: 4}
 _NAME_WIDTH = 22
 
 

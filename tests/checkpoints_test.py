@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cut_tf.checkpoints import CheckpointStore
+from cut_tf.checkpoints import CheckpointStore, read_settings
+from cut_tf.common import places
 from cut_tf.common.errors import InputError
 from cut_tf.settings import Settings
 
@@ -26,6 +27,17 @@ def test_save_and_restore(tmp_path):
     store.restore(fresh, 7)
     np.testing.assert_array_equal(fresh["generator/stem/kernel"].numpy(), [7.0, 8.0])
     assert int(fresh["step"].numpy()) == 7
+
+
+def test_settings_are_read_behind_a_url_too_and_damage_is_named(tmp_path):
+    (tmp_path / "settings.json").write_text(Settings().to_json())
+    assert read_settings(tmp_path) == Settings()
+    assert read_settings(places.path_of(f"file://{tmp_path}")) == Settings()
+    (tmp_path / "settings.json").write_bytes(b"\xff{}")
+    with pytest.raises(InputError, match="settings.json: must be text in UTF-8, found .*0xff"):
+        read_settings(tmp_path)
+    with pytest.raises(InputError, match="settings.json: must be a readable file, found: File name too long"):
+        read_settings(tmp_path / ("a" * 300))
 
 
 def test_newest_best_and_final_are_kept(tmp_path):

@@ -86,6 +86,8 @@ def test_names_are_unique_and_explained():
     ({"load_size_px": 255}, "crop_size_px", "at most --load_size_px (255) with", "256"),
     ({"preprocess": "scale_width", "load_size_px": 255}, "crop_size_px",
      "at most --load_size_px (255) with", "256"),
+    ({"preprocess": "zoom_and_crop", "load_size_px": 255}, "crop_size_px",
+     "at most --load_size_px (255) with", "256"),
     ({"crop_size_px": 15}, "crop_size_px", "at least 16", "15"),
     ({"scenes_size_px": 15}, "scenes_size_px", "at least 16", "15"),
     ({"scenes_images": 0}, "scenes_images", "more than zero", "0"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ except ImportError:  # not a POSIX system
     fcntl = None
 
 _LOG = logging.getLogger(__name__)
+# What is left of a URL's scheme in a path. Drives of Windows have one letter.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 def replace_file(path: AnyPath, data: bytes) -> None:
@@ -45,14 +48,16 @@ def check_can_write(folder: AnyPath, name: str) -> None:
     """Checks, before any work, that files can be written into a folder. Nothing is left behind.
 
     Args:
-      folder: of the results. If it is not there, the nearest folder above it is looked at; places behind URLs are not.
+      folder: of the results. If it is not there, the nearest folder above it is looked at. A RemotePath is not.
       name: begins the message, such as `--output=DIR`.
 
     Raises:
-      InputError: if a file is in the way, or the system does not let us write there.
+      InputError: if a file is in the way, the system does not let us write there, or a Path was made of a URL.
     """
     if isinstance(folder, RemotePath):
         return
+    if _SCHEME.fullmatch(folder.parts[0] if folder.parts else "") and not folder.exists():
+        raise InputError(f"{name} must be a folder of this machine, found a URL")
     there = Path(os.path.abspath(folder))
     rule = f"{name} must be a folder that can be written"
     while not os.path.lexists(there):
@@ -78,7 +83,7 @@ def only_process(folder: Path, rule: str) -> Iterator[None]:
       rule: begins the message: what must be done by one process at a time.
 
     Raises:
-      InputError: if another process has it, or has removed it.
+      InputError: if another process has it, or has removed it, or if it cannot be read.
     """
     if fcntl is None:
         yield
@@ -88,6 +93,8 @@ def only_process(folder: Path, rule: str) -> Iterator[None]:
         descriptor = os.open(folder, os.O_RDONLY)
     except FileNotFoundError:
         raise busy from None
+    except OSError as error:
+        raise InputError(f"{folder}: must be a folder that can be read, found: {error.strerror or error}") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

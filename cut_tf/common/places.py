@@ -21,6 +21,7 @@ from cut_tf.common.errors import InputError
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _WILDCARD = re.compile(r"[*?\[]")
+_READERS_WILDCARDS = ("[", "\\")
 
 
 class RemotePath:
@@ -104,6 +105,22 @@ def is_remote(place: str) -> bool:
 def has_wildcard(place: str) -> bool:
     """Whether it is a glob: holds `*`, `?` or `[`."""
     return _WILDCARD.search(place) is not None
+
+
+def check_tensorflow_can_read(folder: Path, flag: str) -> None:
+    """Refuses a folder in which TensorFlow can write variables, but not read them again.
+
+    Args:
+      folder: of a run or a SavedModel.
+      flag: that names it.
+
+    Raises:
+      InputError: if its path has a character that TensorFlow's reader takes for a part of a glob.
+    """
+    for character in _READERS_WILDCARDS:
+        if character in folder.as_posix():
+            raise InputError(f"{flag} must be a path without {' and '.join(_READERS_WILDCARDS)}, with which TensorFlow "
+                             f"cannot read what it writes, found {folder}")
 
 
 def join(folder: str, name: str) -> str:

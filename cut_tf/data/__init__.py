@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from cut_tf.common.errors import InputError
 from cut_tf.common.registry import Row
@@ -51,8 +51,14 @@ _JOIN = "+"
 
 def kinds_of(dataset: str) -> list[str]:
     """Names in `DATASETS` of the dataset, or of the datasets that it joins."""
-    parts = [dataset] if Path(dataset).is_dir() else dataset.split(_JOIN)
-    return [_kind(part) for part in parts]
+    return [_kind(part) for part in _parts(dataset)]
+
+
+def _parts(dataset: str) -> list[str]:
+    """The datasets that it joins; itself alone if its files and folders are there, whose names may hold a +."""
+    prefix, _, rest = dataset.partition(":")
+    named = rest if prefix in DATASETS else dataset
+    return [dataset] if all(map(os.path.exists, named.split(","))) else dataset.split(_JOIN)
 
 
 def _kind(name: str) -> str:
@@ -71,10 +77,19 @@ def open_dataset(settings: Settings) -> TranslationData:
       InputError: if the dataset does not exist or cannot be used; the message says what was looked for. Also if the
         pictures of a test pair differ in size.
     """
-    parts = settings.data.dataset.split(_JOIN)
-    if len(parts) == 1 or Path(settings.data.dataset).is_dir():
+    parts, border_px = _parts(settings.data.dataset), settings.haze.crop_border_px
+    if border_px and not any(map(_has_border, parts)):
+        raise InputError(f"--crop_border_px must be 0 unless --dataset=haze:TRAIN_DIR,TEST_DIR, found {border_px} with "
+                         f"--dataset={settings.data.dataset}")
+    if len(parts) == 1:
         return _open_one(settings)
-    return join([_open_one(settings.having(dataset=part)) for part in parts])
+    return join([_open_one(settings.having(dataset=part, crop_border_px=border_px if _has_border(part) else 0))
+                 for part in parts])
+
+
+def _has_border(part: str) -> bool:
+    """Whether it is a dehazing benchmark with test pairs, to which --crop_border_px belongs."""
+    return _kind(part) == "haze" and "," in part
 
 
 def join(parts: Sequence[TranslationData]) -> TranslationData:
@@ -97,9 +112,4 @@ def _joined(sides: Sequence[Domain | None]) -> JoinedDomain | None:
 
 
 def _open_one(settings: Settings) -> TranslationData:
-    name = settings.data.dataset
-    kind = _kind(name)
-    if settings.haze.crop_border_px and (kind != "haze" or "," not in name):
-        raise InputError(f"--crop_border_px must be 0 unless --dataset=haze:TRAIN_DIR,TEST_DIR, "
-                         f"found {settings.haze.crop_border_px} with --dataset={name}")
-    return with_test_pairs_checked(DATASETS[kind](settings), settings.data)
+    return with_test_pairs_checked(DATASETS[_kind(settings.data.dataset)](settings), settings.data)

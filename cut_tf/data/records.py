@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import io
 import itertools
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +27,7 @@ from cut_tf.common import places
 from cut_tf.common.errors import InputError
 from cut_tf.data.checks import first_lines
 from cut_tf.data.domain import Origin
-from cut_tf.data.image_files import decode_image
+from cut_tf.data.image_files import decode_image, open_header
 
 ENCODED, FORMAT, FILENAME = "image/encoded", "image/format", "image/filename"
 HEIGHT, WIDTH, SHA256 = "image/height", "image/width", "image/sha256"
@@ -92,8 +92,9 @@ def example_of(pictures: Sequence[tuple[Stored, bytes]]) -> bytes:
     example = tf.train.Example()
     features = example.features.feature
     for side, (stored, data) in zip(SIDES, pictures):
-        suffix = PurePosixPath(stored.name).suffix[1:].lower().replace("jpg", "jpeg")
-        for name, value in ((ENCODED, data), (FORMAT, suffix.encode()), (SHA256, stored.sha256.encode()),
+        # Of the bytes: a name tells of the file that the picture came from.
+        kind = open_header(io.BytesIO(data), stored.name).format.lower()
+        for name, value in ((ENCODED, data), (FORMAT, kind.encode()), (SHA256, stored.sha256.encode()),
                             (FILENAME, stored.name.encode("utf-8", errors="surrogateescape"))):
             features[of_side(name, side)].bytes_list.value[:] = [value]
         for name, number in ((HEIGHT, stored.height), (WIDTH, stored.width)):

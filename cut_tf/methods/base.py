@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from cut_tf import compat, networks
-from cut_tf.checkpoints import CheckpointStore, check_same_settings, write_settings
+from cut_tf.checkpoints import CheckpointStore, check_same_settings, run_folder, write_settings
 from cut_tf.common.errors import InputError, NonFiniteError
 from cut_tf.layers.kernels import plain_kernels
 from cut_tf.methods.loss_scaling import LossScaling, put_back_unless
@@ -170,10 +170,11 @@ class TranslationMethod(keras.Model):
           NonFiniteError: if a step of the last `fit` was not finite.
         """
         self.check_finite()
-        folder, step = Path(folder), int(self.step.numpy())
-        if folder.suffix == ".keras":
-            save_keras_file(self.inference_generator, folder, overwrite)
+        step = int(self.step.numpy())
+        if str(folder).endswith(".keras"):
+            save_keras_file(self.inference_generator, Path(folder), overwrite)
             return
+        folder = run_folder(folder)
         check_same_settings(folder, self.settings)
         store = CheckpointStore(folder, self.settings.train.keep_checkpoints)
         if step in store.steps():

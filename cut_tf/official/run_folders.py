@@ -15,6 +15,7 @@ import keras
 
 from cut_tf import compat, networks
 from cut_tf.checkpoints import IMPORTED, CheckpointStore, write_settings
+from cut_tf.common import places
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import replace_file
 from cut_tf.networks.heads.patch_projector import PatchProjector
@@ -58,6 +59,7 @@ def import_run(files: Mapping[str, Path], folder: Path, nce_layers: str = "") ->
       InputError: naming the file and the reason, if a file cannot be read or is of another network, if files do not fit
         together, or the folder is not empty or cannot be written; nothing is written then.
     """
+    places.check_tensorflow_can_read(folder, "--output")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"--output must be a new or empty folder, found other files in {folder}")
     weights = {name: read_weights(path) for name, path in files.items()}

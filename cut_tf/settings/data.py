@@ -38,7 +38,7 @@ class DataSettings(Checked):
         self._positive("load_size_px", "batch_size", "test_images")
         require(bool(self.dataset), "dataset", "a folder or another form that --help lists", self.dataset)
         require(self.crop_size_px >= 16, "crop_size_px", "at least 16", self.crop_size_px)
-        if self.preprocess in ("resize_and_crop", "scale_width"):
+        if self.preprocess in ("resize_and_crop", "scale_width", "zoom_and_crop"):
             rule = f"at most --load_size_px ({self.load_size_px}) with --preprocess={self.preprocess}"
             require(self.crop_size_px <= self.load_size_px, "crop_size_px", rule, self.crop_size_px)
         if self.preprocess == "none":

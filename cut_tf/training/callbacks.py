@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from cut_tf import compat
 from cut_tf.checkpoints import CheckpointStore
+from cut_tf.common import places
 from cut_tf.methods.base import TranslationMethod
 from cut_tf.metrics import IN_TRAINING
 from cut_tf.settings import Settings
@@ -167,6 +168,10 @@ class Evaluator(StepCallback):
             for weights, metrics in results.items():
                 for name, value in metrics.items():
                     tf.summary.scalar(f"eval_{weights}/{name}", value)
+        self.mark_if_best(step, results)
+
+    def mark_if_best(self, step: int, results: dict[str, dict[str, float]]) -> None:
+        """Saves this step and names it the best if its `results`, those of `evaluate`, are."""
         weights = "ema" if "ema" in results else "raw"
         metric = self._settings.evaluation.best_metric
         if metric not in results[weights]:  # PSNR or SSIM, without pairs
@@ -281,5 +286,6 @@ class OverallProgress(keras.callbacks.Callback):
 
 
 def make_writer(run: Path) -> tf.summary.SummaryWriter:
-    """TensorBoard events in RUN/events."""
-    return tf.summary.create_file_writer(str(run / "events"))
+    """TensorBoard events in RUN/events. Raises InputError if they cannot be written."""
+    with places.named(str(run / "events"), "must be writable"):
+        return tf.summary.create_file_writer(str(run / "events"))

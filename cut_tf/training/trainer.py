@@ -7,13 +7,12 @@ import gc
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
-from cut_tf.checkpoints import CheckpointStore, check_same_settings, write_settings
+from cut_tf.checkpoints import CheckpointStore, check_same_settings, run_folder, write_settings
 from cut_tf.common import registry
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import only_process
@@ -64,7 +63,7 @@ class Run:
         if not settings.train.run:
             raise InputError("--run must name the folder of the run, found nothing")
         method = registry.lookup(METHODS, settings.train.method, "--method").load()
-        self.folder = Path(settings.train.run)
+        self.folder = run_folder(settings.train.run)
         check_same_settings(self.folder, settings)
         # Before the data, since some datasets use TensorFlow, and devices can only be chosen before that.
         self.devices = distribution.set_up(settings)
@@ -157,9 +156,18 @@ class Run:
             return
         write_settings(self.folder, self.settings)
         with only_process(self.folder, f"--run={self.folder} must be trained"):
+            self._check_unchanged()
             run_inputs.write(self.folder, self.inputs)
             self.store.remove_leftovers()
             yield
+
+    def _check_unchanged(self) -> None:
+        """Raises InputError if another process has written the folder since this one looked into it."""
+        check_same_settings(self.folder, self.settings)
+        newest = max(self.store.steps(), default=0)
+        if newest > self._step():
+            raise InputError(f"--run={self.folder} must be trained by one process at a time, found step {newest} of "
+                             "one that ended just now; the same command goes on from there")
 
     def _train(self, verbose: int | None, extra: Sequence[keras.callbacks.Callback]) -> Outcome:
         test_set = self._test_set()
@@ -253,7 +261,9 @@ class Run:
             picture = evaluation.grid([column[:_PREVIEW_PICTURES]
                                        for column in (test_set.sources, outputs, test_set.targets)])
             write_image(self.folder / "comparison.png", picture)
-        return {"input": evaluator.measure(test_set.sources), **evaluator.evaluate()}
+        before, found = evaluator.measure(test_set.sources), evaluator.evaluate()
+        evaluator.mark_if_best(self._step(), found)
+        return {"input": before, **found}
 
 
 def _scores(values: dict[str, float], before: dict[str, float]) -> str:

@@ -27,6 +27,14 @@ def test_a_file_in_the_way_is_named(tmp_path, inside):
     assert (tmp_path / "a").read_text() == "mine"
 
 
+def test_a_url_where_a_folder_of_this_machine_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="^--output=gs://b/m must be a folder of this machine, found a URL$"):
+        check_can_write(Path("gs://b/m"), "--output=gs://b/m")
+    (tmp_path / "gs:").mkdir()
+    check_can_write(Path("gs:"), "--output")
+
+
 def test_a_link_to_nowhere_is_named(tmp_path):
     (tmp_path / "a").symlink_to(tmp_path / "nowhere")
     with pytest.raises(InputError, match=f"found for {tmp_path}/a: No such file or directory"):

@@ -218,9 +218,26 @@ def test_damage_is_named_before_training(records, damage, rule):
 def test_without_the_check_damage_is_found_when_the_picture_is_read(records):
     _flip(records / "trainA-00001-of-00002.tfrecord", 600)
     data = _open(records, records_check=False)
-    with pytest.raises(InputError, match="trainA-00001-of-00002.tfrecord, record 0, c.png: must"):
+    with pytest.raises(InputError, match="trainA-00001-of-00002.tfrecord, record 0, c.png: must have the checksum"):
         data.source.load(2)
     assert data.source.load(0).shape == (40, 52, 3)
+
+
+def test_the_format_is_that_of_the_bytes(tmp_path):
+    """Of hazed photographs the bytes are PNG, whatever the photograph's name."""
+    for number in range(2):
+        _save(tmp_path / "clear" / f"{number}.jpg", number)
+    data = open_dataset(Settings.of(dataset=f"hazed:{tmp_path / 'clear'}", preprocess="none"))
+    record_writing.write_records(record_writing.splits_of(data, False), str(tmp_path / "records"), "hazed", 1, 0, 1)
+    found = {}
+    for path in sorted((tmp_path / "records").glob("*.tfrecord")):
+        for text in tf.data.TFRecordDataset(str(path)):
+            features = tf.train.Example.FromString(text.numpy()).features.feature
+            for side in ("image", "target"):
+                if f"{side}/encoded" in features:
+                    data = features[f"{side}/encoded"].bytes_list.value[0]
+                    found[data[:4]] = features[f"{side}/format"].bytes_list.value[0]
+    assert found[b"\x89PNG"] == b"png" and set(found.values()) <= {b"png", b"jpeg"}
 
 
 @pytest.mark.parametrize("text, rule", [("{", "must be the index"), ("{}", "must be the index"),

@@ -21,14 +21,14 @@ def _distances(images: np.ndarray, kind: str) -> list[float]:
     return [np.abs(images[i] - images[j]).mean() for i in range(len(images)) for j in range(i + 1, len(images))]
 
 
-@pytest.mark.parametrize("kind, number", [("self", 3), ("pairs", 3)])
-def test_terms_statistics_and_updates_by_hand(tiny_settings, monkeypatch, kind, number):
-    """Two steps of three images; the term begins with the second, its statistics are those of both."""
+@pytest.mark.parametrize("kind, images, number", [("self", 3, 3), ("pairs", 3, 3), ("pairs", 4, 6)])
+def test_terms_statistics_and_updates_by_hand(tiny_settings, monkeypatch, kind, images, number):
+    """Two steps of three or four images; the term begins with the second, its statistics are those of both."""
     monkeypatch.setattr(distancegan, "FIRST_DISTANCES", 2 * number)
     method = gain_networks.build(monkeypatch, tiny_settings(
-        method="distancegan", distance=kind, batch_size=3, gan_weight=0.7, distance_weight=3.0, l1_identity_weight=2.0,
-        pool_images=0, ema_decay=0.0), _GAINS)
-    first, second = steps.batch(3), steps.batch(3, seed=1)
+        method="distancegan", distance=kind, batch_size=images, gan_weight=0.7, distance_weight=3.0,
+        l1_identity_weight=2.0, pool_images=0, ema_decay=0.0), _GAINS)
+    first, second = steps.batch(images), steps.batch(images, seed=1)
     assert float(method.train_step(first)["loss/distance"]) == 0
     before = gain_networks.gains_of(method)
     terms, after = steps.numbers(method.train_step(second)), gain_networks.gains_of(method)

@@ -72,6 +72,35 @@ def test_a_run_that_another_process_trains_is_left_alone(tiny_settings, tmp_path
     assert run.train(verbose=0).finished and not writing.exists()
 
 
+def test_a_run_that_another_process_has_trained_meanwhile_is_left_alone(tiny_settings, tmp_path):
+    first, second, other = (trainer.Run(_quick(tiny_settings, tmp_path / "run", **values))
+                            for values in ({}, {}, {"learning_rate": 0.01}))
+    assert first.train(verbose=0).step == 6
+    with pytest.raises(InputError, match="must be trained by one process at a time, found step 6 of one that ended"):
+        second.train(verbose=0)
+    with pytest.raises(InputError, match="holds a run of other settings"):
+        other.train(verbose=0)
+    assert first.store.steps()[-1] == 6 and first.train(verbose=0).finished
+
+
+@pytest.mark.parametrize("run, rule", [
+    ("gs://bucket/run", "a folder of this machine, found gs://bucket/run"),
+    ("runs/a[1]", "a path without . and ., with which TensorFlow cannot read what it writes, found runs/a.1"),
+    ("runs/a\\b", "a path without . and ., with which TensorFlow cannot read what it writes, found runs/a.b")])
+def test_folders_that_could_not_be_read_again_are_refused(tiny_settings, tmp_path, monkeypatch, run, rule):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"^--run must be {rule}"):
+        trainer.Run(_quick(tiny_settings, run))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_last_step_may_be_the_best(tiny_settings, tmp_path):
+    outcome = trainer.Run(_quick(tiny_settings, tmp_path / "run", eval_steps=100)).train(verbose=0)
+    best = json.loads((tmp_path / "run" / "checkpoints" / "best.json").read_text())
+    assert best == {"step": 6, "metric": "psnr", "value": pytest.approx(outcome.metrics["ema"]["psnr"]),
+                    "weights": "ema"}
+
+
 def _quick(tiny_settings, run, **overrides):
     """Of a method and a generator that are built in no time, for tests of what all have in common."""
     return _settings(tiny_settings, run, **{"method": "paired", "generator": "mobile", "generator_norm": "none",
@@ -283,6 +312,10 @@ def test_a_larger_distance_is_no_better_and_pairs_keep_their_metrics(tmp_path, t
         monkeypatch.setitem(DISTANCES, "fid", lambda *_, value=value: Distance(value, 0.0))
         evaluator.at_step(step)
     assert store.marked("best") == {"step": 1, "metric": "fid", "value": 5.0, "weights": "raw"}
+    evaluator._settings = run.settings.having(best_metric="psnr")  # the same run goes on with another metric
+    evaluator.at_step(4)
+    best = store.marked("best")
+    assert (best["step"], best["metric"]) == (4, "psnr") and best["value"] != 5.0
     measures = evaluator.evaluate()["raw"]
     assert set(measures) == {"psnr", "ssim", "fid"}
     assert trainer._scores({"psnr": 20.5, "ssim": 0.5, "fid": 12.345678}, {"psnr": 18.0}) == (

@@ -42,15 +42,19 @@ class EncodedDomain:
         self._ends = [0]
         self._lock = threading.Lock()
         for data in encoded:
-            self._append(data)
+            with self._room():
+                self._file.write(data)
+            self._ends.append(self._ends[-1] + len(data))
+        with self._room():
+            self._file.flush()
 
-    def _append(self, data: bytes) -> None:
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[None]:
         try:
-            self._file.write(data)
+            yield
         except OSError as error:
             raise InputError(f"{tempfile.gettempdir()}: must have room for the pictures of tfds:{self._name}, found: "
                              f"{error.strerror or error}") from error
-        self._ends.append(self._ends[-1] + len(data))
 
     def __len__(self) -> int:
         return len(self._ends) - 1

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from cut_tf.common import places
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import replace_file
 from cut_tf.export.saved_model.serving_texts import (
@@ -41,8 +42,10 @@ def model_name(folder: Path) -> str:
     """Name by which TF Serving will serve the model in `folder`: the folder's own.
 
     Raises:
-      InputError: unless it consists of letters, digits, dots, hyphens and underscores.
+      InputError: unless it consists of letters, digits, dots, hyphens and underscores, or if TensorFlow could not read
+        a model in that folder.
     """
+    places.check_tensorflow_can_read(folder, "--output")
     name = _absolute(folder).name
     if not _MODEL_NAME.fullmatch(name):
         raise InputError(f"--output must end in the model's name: letters, digits, dots, hyphens and underscores, of "

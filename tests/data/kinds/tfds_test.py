@@ -90,11 +90,16 @@ def test_a_record_that_cannot_be_read_is_an_error_of_the_dataset(tfds):
         open_dataset(Settings.of(dataset=NAME))
 
 
-def test_a_full_disk_is_named_with_the_folder(monkeypatch):
-    class FullDisk(io.BytesIO):
-        def write(self, data: bytes) -> int:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+@pytest.mark.parametrize("call", ["write", "flush"])
+def test_a_full_disk_is_named_with_the_folder(monkeypatch, call):
+    """It may refuse a picture, or what is left in the buffer after the last one."""
+    def refuse(self: io.BytesIO, *data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    class FullDisk(io.BytesIO):
+        pass
+
+    setattr(FullDisk, call, refuse)
     monkeypatch.setattr(tempfile, "TemporaryFile", FullDisk)
     with pytest.raises(InputError, match=f"^{tempfile.gettempdir()}: must have room for the pictures of "
                                          "tfds:animals/trainA, found: No space left on device"):
