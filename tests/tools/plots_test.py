@@ -97,7 +97,7 @@ def test_all_pictures_are_drawn_from_the_results_of_the_documentation(tmp_path):
     ended = warm_process.run(["-m", "tools.plots", f"--results={RESULTS}", "--output=pictures"], tmp_path)
     assert ended.returncode == 0, ended.stderr
     for name in ("quickstart_psnr", "odcr_psnr", "odcr_light_psnr", "odcr_resnet_psnr", "odcr_photographs_psnr",
-                 "phones", "ceiling", "serving"):
+                 "odcr_photographs_resnet_psnr", "phones", "ceiling", "serving"):
         with Image.open(io.BytesIO((tmp_path / "pictures" / f"{name}.png").read_bytes())) as picture:
             assert picture.size == (1050, 570) and len(picture.convert("RGB").getcolors(1 << 20)) > 10
 

@@ -3,7 +3,7 @@
     python -m tools.plots [--results=docs/results] [--output=docs/images]
 
 quickstart_psnr.csv becomes quickstart_psnr.png (`tools.plots.record` writes it from runs), odcr_psnr.csv odcr_psnr.png
-(`tools.reproduce.curves` writes it from a suite; those of odcr_light, odcr_resnet and odcr_photographs likewise),
+(`tools.reproduce.curves` writes it from a suite; the other files odcr_*.csv likewise),
 serving.csv serving.png (`tools.benchmark serving --csv` writes it), phones.csv phones.png and ceiling.csv ceiling.png.
 The last two files hold figures of the tables in docs/phones.md and docs/speed.md.
 """
@@ -24,11 +24,12 @@ from tools.plots.results import Evaluation, Latency, Load, MethodEvaluation, Sha
 _RESULTS = flags.DEFINE_string("results", "docs/results", "folder of the recorded results")
 _OUTPUT = flags.DEFINE_string("output", "docs/images", "folder of the pictures; made if it is not there")
 _DOTS_PER_INCH = 150
-_SCENES = "48 held-out scenes"
+_SCENES, _PHOTOGRAPHS = "48 held-out scenes", "24 held-out photographs"
 # Recorded suites of ODCR's pages: the generator of their runs, and the pictures of their evaluations.
 _SUITES = {"odcr_psnr": ("the quickstart's generator", _SCENES), "odcr_light_psnr": ("the light generator", _SCENES),
            "odcr_resnet_psnr": ("a ResNet of 32 filters", _SCENES),
-           "odcr_photographs_psnr": ("the light generator", "24 held-out photographs")}
+           "odcr_photographs_psnr": ("the light generator", _PHOTOGRAPHS),
+           "odcr_photographs_resnet_psnr": ("a ResNet of 32 filters", _PHOTOGRAPHS)}
 
 
 def draw_all(results: Path, output: Path) -> list[Path]:
