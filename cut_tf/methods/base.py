@@ -170,11 +170,10 @@ class TranslationMethod(keras.Model):
           NonFiniteError: if a step of the last `fit` was not finite.
         """
         self.check_finite()
-        step = int(self.step.numpy())
         if str(folder).endswith(".keras"):
             save_keras_file(self.inference_generator, Path(folder), overwrite)
             return
-        folder = run_folder(folder)
+        folder, step = run_folder(folder), int(self.step.numpy())
         check_same_settings(folder, self.settings)
         store = CheckpointStore(folder, self.settings.train.keep_checkpoints)
         if step in store.steps():
