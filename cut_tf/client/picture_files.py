@@ -16,8 +16,8 @@ from cut_tf.data.image_files import decode_image, is_upright, open_header, pictu
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GIF = (b"GIF87a", b"GIF89a")
-# The first bytes of files that are sent as they are. The graph decodes some BMPs too, but takes a palette's entries for
-# greys; as PNG they are smaller, too.
+# The first bytes of files that are sent as they are. Of BMPs, graphs refuse those with a palette, or, if they were
+# exported earlier, take its entries for greys.
 _SENT_AS_THEY_ARE = (b"\xff\xd8\xff", _PNG, *_GIF)
 # The graph decodes all frames of a GIF to take the first one, and therefore refuses larger files.
 _MOST_GIF_BYTES = 262_144

@@ -106,3 +106,10 @@ def test_rows_and_moments_survive_their_files(tmp_path):
 def test_sizes_are_checked_with_the_border(folders):
     choice = EvaluatorChoice(2**20, Measuring(target_border_px=2))
     assert len(choice.open().do(_part(folders)).failures) == 3
+
+
+def test_a_picture_that_is_not_measured_is_told_so():
+    outcome = Outcome(0)
+    outcome.add_failure("a.png", OverflowError("too much"))
+    assert outcome.failures == [{"picture": "a.png", "kind": "error",
+                                 "message": "a.png: cannot be measured (OverflowError: too much)"}]

@@ -39,13 +39,6 @@ def _root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_plus_in_the_name_of_a_folder_joins_nothing(tmp_path):
-    one, other, plain = (_fill(tmp_path / name / "photos", "a.png", "b.png") for name in ("a+b", "c+d", "e"))
-    assert len(_open(f"{one},{other}").source) == 2
-    for dataset, count in ((f"hazed:{one}", 1), (f"hazed:{one},{other}", 1), (f"hazed:{plain}+scenes", 4)):
-        assert len(_open(dataset, haze_variants=1, scenes_images=3).source) == count, dataset
-
-
 def test_training_folders(root):
     data = _open(root)
     assert (len(data.source), len(data.target)) == (2, 3)

@@ -376,14 +376,6 @@ def test_border_without_test_folder(dataset):
                                  f"found 10 with --dataset={dataset}")
 
 
-def test_a_border_belongs_to_one_of_joined_datasets(tmp_path):
-    root = _bordered(tmp_path, 10)
-    data = open_dataset(Settings.of(dataset=f"haze:{root},{root}+scenes", crop_border_px=10, scenes_images=2))
-    alone = open_dataset(Settings.of(dataset=f"haze:{root},{root}", crop_border_px=10))
-    assert len(data.source) == len(alone.source) + 2
-    assert data.test_target.load(0).shape == data.test_source.load(0).shape == alone.test_target.load(0).shape
-
-
 @pytest.mark.parametrize("rule, stem, stems", [
     (stems_without_numbers, "1400_1", ["1400_1", "1400"]), (stems_without_numbers, "0001", ["0001"]),
     (stems_without_numbers, "0001_0.8_0.2", ["0001_0.8_0.2", "0001_0.8", "0001"]),
