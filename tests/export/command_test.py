@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("command", [
-    ["cut_tf.export", "--run=no_run"], ["cut_tf.import_weights", "--input=no_file.pth"]], ids=lambda command: command[0])
+    ["cut_tf.export", "--run=no_run"], ["cut_tf.import_weights", "--input=no_file.pth"]], ids=["export", "import"])
 def test_an_output_that_cannot_be_written_is_refused_before_anything_is_read(tmp_path, command):
     (tmp_path / "file").write_text("mine")
     for output, found in ((tmp_path / "file" / "model", f"found the file {tmp_path / 'file'}"),
