@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import importlib.util
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 KERAS_MAJOR = int(keras.__version__.split(".")[0])
 KERAS_3 = KERAS_MAJOR >= 3
@@ -167,3 +170,34 @@ def apply_summed_gradients(optimizer: keras.optimizers.Optimizer, gradients: Seq
         optimizer.apply_gradients(pairs)
     else:
         optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
+
+
+@contextlib.contextmanager
+def collected_graphs() -> Iterator[list[tf.compat.v1.GraphDef]]:
+    """Collects the graphs of functions that run inside for the first time, as TensorFlow has optimised them.
+
+    Yields:
+      A list, filled at the end.
+    """
+    found: list[tf.compat.v1.GraphDef] = []
+    context.context().enable_graph_collection()
+    try:
+        yield found
+        found += [each.post_optimization_graph for each in context.context().export_run_metadata().function_graphs]
+    finally:
+        context.context().disable_graph_collection()
+
+
+@contextlib.contextmanager
+def graphs_as_they_are() -> Iterator[None]:
+    """Functions that this thread runs inside for the first time are not optimised."""
+    before = context.context().function_call_options
+    config = context.context().config
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    changed = copy.copy(before)
+    changed.config_proto_serialized = config
+    context.context().function_call_options = changed
+    try:
+        yield
+    finally:
+        context.context().function_call_options = before

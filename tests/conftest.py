@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,8 +24,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(_TESTS.parent))
 
 
+# What commands keep in the user's cache, they keep here: no test depends on what an earlier run has left.
+_CACHE = tempfile.mkdtemp(prefix="cut_tf_cache_")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Splits the CPU before any test touches TensorFlow, so that several replicas run in this process."""
+    os.environ["XDG_CACHE_HOME"] = _CACHE
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
@@ -31,6 +38,11 @@ def pytest_configure(config: pytest.Config) -> None:
     # pytest-xdist would begin with the files that have most tests, and end with the README's, which takes longest.
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+
+
+def pytest_unconfigure() -> None:
+    """Leaves nothing behind."""
+    shutil.rmtree(_CACHE, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -54,6 +54,7 @@ class TranslationMethod(keras.Model):
       loss_scaling: the loss scale of float16.
       step_logs: all terms of the last step, read from the device when they are asked for.
       input_wait_sec: seconds that the last step waited for its batch.
+      wrap_step: what `fit` puts around the compiled step, such as `cut_tf.methods.stored_steps.StoredStep`; or None.
     """
 
     # Terms shown on the progress bar.
@@ -73,7 +74,7 @@ class TranslationMethod(keras.Model):
         self.optimizers_by_network = {}
         self.step_logs, self.input_wait_sec = StepTerms((), tf.zeros([0])), 0.0
         self.stop_requested = False  # of this process; each step tells all, as its term `stop_requested`
-        self._record = StepRecord()
+        self._record, self.wrap_step = StepRecord(), None
         self.built = True
 
     def _build_networks(self) -> dict[str, keras.Model]:
@@ -304,11 +305,12 @@ class TranslationMethod(keras.Model):
         The function takes the batch outside of the compiled step, so that the wait for input can be measured. It never
         waits for the step itself. It returns the terms of the last logged step (--log_steps) for the progress bar.
         """
-        self._record, self._steps_begun = StepRecord(), int(self.step.numpy())
-        self._terms_shown = {}
+        self._record, self._steps_begun, self._terms_shown = StepRecord(), int(self.step.numpy()), {}
         if getattr(self, "train_function", None) is not None and not force:
             return self.train_function
         take_step, names = self._compiled_step()
+        if self.wrap_step is not None:
+            take_step = self.wrap_step(take_step, names)
 
         def train_function(iterator: object) -> dict[str, float]:
             start = time.perf_counter()
@@ -349,10 +351,7 @@ class TranslationMethod(keras.Model):
         return {name: self.step_logs[name] for name in self.progress_terms if name in self.step_logs}
 
     def _maybe_symbolic_build(self, *args: object, **kwargs: object) -> None:
-        """Keras 3's hook to build a model from a first batch, which it cannot do for batches of several replicas.
-
-        All weights exist already, so there is nothing to do, and no batch is used up.
-        """
+        """Keras 3's hook to build a model from a first batch. All weights exist already, and no batch is used up."""
 
     def check_finite(self) -> None:
         """Checks all steps of this `fit`, or of the last one. Waits for the device.

@@ -28,6 +28,10 @@ class TrainSettings(Checked):
     image_steps: int = setting(500, "steps between TensorBoard images and histograms", free=True)
     checkpoint_steps: int = setting(1000, "steps between checkpoints", free=True, often=True)
     keep_checkpoints: int = setting(3, "newest checkpoints to keep, besides the best and the final one", free=True)
+    step_cache: str = setting(
+        "auto", "folder that keeps the graphs of training steps, so that the next process with the same settings "
+        "starts sooner; auto: cut_tf/steps in the user's cache ($XDG_CACHE_HOME, ~/.cache); none: keep nothing",
+        free=True)
     allow_changed_data: bool = setting(
         False, "continue a run although its training pictures, or the run that it learns from, have changed since it "
         "began", free=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -241,7 +242,8 @@ class CheckpointSaver(StepCallback):
     def _request_stop(self, number: int, frame: object) -> None:
         del frame
         when = "after this step" if self._alone else "with all processes, in two steps"
-        _LOG.warning("%s: stopping %s", signal.Signals(number).name, when)
+        # In a thread: the signal may have come in the middle of a print, in which Python lets nobody print.
+        threading.Thread(target=_LOG.warning, args=("%s: stopping %s", signal.Signals(number).name, when)).start()
         self._method.stop_requested = True
         self.stop_requested = self._alone
 

@@ -21,7 +21,7 @@ from cut_tf.data.checks import check_least_side
 from cut_tf.data.domain import TranslationData
 from cut_tf.data.image_files import write_image
 from cut_tf.data.pipeline import TrainingStream, load_test_images
-from cut_tf.methods import METHODS, build_method
+from cut_tf.methods import METHODS, build_method, stored_steps
 from cut_tf.methods.base import TranslationMethod
 from cut_tf.methods.optimizers import SCHEDULES
 from cut_tf.metrics import DISTANCES, METRICS
@@ -101,6 +101,9 @@ class Run:
         if steps:
             self.store.restore(method.state(), steps[-1])
             _LOG.info("continuing %s from step %d of %d", self.folder, steps[-1], self.total_steps)
+        graphs = stored_steps.cache_folder(settings.train.step_cache)
+        if graphs is not None:
+            method.wrap_step = stored_steps.StoredStep(graphs, method)
         return method
 
     def _check_sides(self) -> None:

@@ -28,6 +28,21 @@ def test_a_command_that_fails_is_shown(tmp_path):
         list(start.measured({"one": ["-c", "raise SystemExit('no such thing')"]}, tmp_path, 1))
 
 
+def test_a_step_is_taken_again_with_the_graph_of_the_process_before(monkeypatch):
+    given = []
+    monkeypatch.setattr(start, "_seconds", lambda name, command: given.append((name, command)) or (1.0, 1.0))
+    list(start.rows(2))
+    steps = [(name, dict(flag.split("=") for flag in command if flag.startswith(("--run", "--step_cache"))))
+             for name, command in given if name.startswith("first step")]
+    assert len({flags["--run"] for _, flags in steps}) == len(steps) == 8
+    caches = {}
+    for name, flags in steps:
+        again = name.endswith(", again")
+        assert (flags["--step_cache"] in caches) == again
+        assert caches.setdefault(flags["--step_cache"], name) == name.removesuffix(", again")
+    assert len(caches) == 4
+
+
 @pytest.mark.slow
 def test_every_command_gives_its_first_result(monkeypatch):
     tiny = ["--dataset=scenes", "--scenes_images=2", "--preprocess=crop", "--crop_size_px=32", "--ngf=4", "--ndf=4",
@@ -35,4 +50,5 @@ def test_every_command_gives_its_first_result(monkeypatch):
     monkeypatch.setattr(start, "_STEPS", {"first step": tiny})
     names = [row["name"] for row in start.rows(1)]
     twins = ["translate --tflite"] if importlib.util.find_spec("ai_edge_litert") else []
-    assert names == ["translate --help", "translate --saved_model", "translate --model", *twins, "first step"]
+    assert names == ["translate --help", "translate --saved_model", "translate --model", *twins, "first step",
+                     "first step, again"]

@@ -1,5 +1,7 @@
 """Signals around a run."""
 
+import io
+import logging
 import signal
 
 import pytest
@@ -8,6 +10,7 @@ from cut_tf.checkpoints import CheckpointStore
 from cut_tf.methods import build_method
 from cut_tf.training import trainer
 from cut_tf.training.callbacks import CheckpointSaver
+from tests.waiting import wait_until
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -34,6 +37,38 @@ class _Method:
 
     def state(self):
         return {}
+
+
+class _InterruptedPipe(io.RawIOBase):
+    """A pipe: a signal comes in the middle of the first print."""
+
+    def __init__(self):
+        self.written = b""
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        first, self.written = not self.written, self.written + bytes(data)
+        if first:
+            signal.raise_signal(signal.SIGTERM)
+        return len(data)
+
+
+def test_a_signal_in_the_middle_of_a_print_is_told_too(tiny_settings):
+    pipe = _InterruptedPipe()
+    stream = io.TextIOWrapper(io.BufferedWriter(pipe))
+    handler = logging.StreamHandler(stream)
+    logging.getLogger("cut_tf").addHandler(handler)
+    try:
+        saver = CheckpointSaver(_Method(), tiny_settings(), _Store())
+        with saver:
+            print("step 7", file=stream, flush=True)
+            wait_until(lambda: b"\n" in pipe.written[7:], "the signal is told", timeout_sec=20)
+    finally:
+        logging.getLogger("cut_tf").removeHandler(handler)
+    assert pipe.written == b"step 7\nSIGTERM: stopping after this step\n"
+    assert saver.stop_requested and saver._method.stop_requested
 
 
 class _Store:

@@ -1,0 +1,232 @@
+"""Graphs of steps in files: the same numbers as without, and nothing of what would make others."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import zipfile
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cut_tf import compat
+from cut_tf.layers import kernels
+from cut_tf.losses import adversarial
+from cut_tf.methods import build_method, stored_steps
+from cut_tf.methods.base import TranslationMethod
+from cut_tf.methods.optimizers import LinearDecay
+from cut_tf.training import trainer
+from tests.training.processes import QUICK_FLAGS
+
+# One term and one small network: what is quick to build.
+_QUICK = dict(flag.removeprefix("--").split("=") for flag in QUICK_FLAGS)
+_STYLEGAN2 = {"generator": "stylegan2", "discriminator": "stylegan2", "stylegan2_size_px": 32, "nce_layers": "0,2"}
+pytestmark = pytest.mark.skipif(kernels.on_gpu(), reason="graphs are kept on CPUs")
+_USED = "the graph of the training step is that of an earlier process"
+
+
+@pytest.fixture(name="train")
+def _train(tiny_settings, tmp_path, caplog):
+    """train(**settings) -> (values of the state, names of the last step's terms, how often a step was traced, log)."""
+    caplog.set_level(logging.DEBUG, "cut_tf.methods.stored_steps")
+    runs = iter(range(100))
+
+    def train(**overrides):
+        run = trainer.Run(tiny_settings(**{
+            "run": str(tmp_path / f"run{next(runs)}"), "step_cache": str(tmp_path / "graphs"), "dataset": "scenes",
+            "preprocess": "crop", "batch_size": 1, "generator_blocks": 0, "nce_layers": "0,4,8",
+            "discriminator_layers": 1, "eval_steps": 100, "image_steps": 100, **_QUICK, **overrides}))
+        caplog.clear()
+        traced = []
+        step = run.method.train_step
+        object.__setattr__(run.method, "train_step", lambda *args: traced.append(1) or step(*args))
+        assert run.train(verbose=0).finished
+        state = {name: variable.numpy() for name, variable in run.method.state().items()}
+        return state, list(run.method.step_logs), len(traced), caplog.text
+
+    return train
+
+
+@pytest.fixture(name="graphs")
+def _graphs(tmp_path):
+    """graphs() -> files of the graphs, oldest first."""
+    return lambda: sorted((tmp_path / "graphs").glob("*"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def _assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+
+@pytest.mark.parametrize("settings", [
+    pytest.param({}, id="paired"),
+    pytest.param({"method": "cut", "generator": "resnet", "flip_equivariance": True, "nce_identity_weight": 0.0,
+                  "generator_norm": "instance"}, id="fastcut"),
+    pytest.param({"method": "cut", "generator": "resnet", "generator_norm": "instance", "negatives": "external",
+                  "precision": "float16"}, id="cut_float16", marks=pytest.mark.slow),
+    pytest.param({"method": "odcr", "generator": "resnet", "generator_norm": "instance"}, id="odcr",
+                 marks=pytest.mark.slow),
+    pytest.param({"method": "sincut", **_STYLEGAN2}, id="sincut", marks=pytest.mark.slow),
+    *(pytest.param({"method": name, "generator": "resnet", "generator_norm": "instance"}, id=name,
+                   marks=pytest.mark.slow) for name in ("cyclegan", "gcgan", "distancegan")),
+])
+def test_a_kept_graph_takes_the_same_steps_bit_for_bit(train, graphs, settings):
+    without, names_without, *_ = train(step_cache="none", **settings)
+    assert not graphs()
+    first, names, traced, log = train(**settings)
+    assert traced and _USED not in log and len(graphs()) == 1
+    second, names_of_second, traced, log = train(**settings)
+    assert traced == 0 and f"{_USED}: {graphs()[0]}" in log
+    assert names == names_without == names_of_second
+    _assert_same(without, first)
+    _assert_same(first, second)
+
+
+@pytest.fixture(name="key_of")
+def _key_of(tiny_settings):
+    """key_of(side_px=32, rate=None, **settings) -> what a graph for batches of that size is called."""
+    def key_of(side_px=32, rate=None, **overrides):
+        method = build_method(tiny_settings(**{"generator_blocks": 0, **_QUICK, **overrides}))
+        method.compile(rate)
+        step = stored_steps.StoredStep(Path("graphs"), method)
+        return step._key(step._inputs({"source": tf.zeros([1, side_px, side_px, 3])}, tf.constant(0.0)))
+
+    return key_of
+
+
+def test_graphs_have_names_by_all_that_they_depend_on(key_of, monkeypatch):
+    names = [key_of(), key_of(side_px=40), key_of(learning_rate=0.01), key_of(seed=7), key_of(ngf=8),
+             *(key_of(rate=LinearDecay(0.01, 1, 1, steps)) for steps in (5, 6))]
+    with monkeypatch.context() as patch:
+        # A function of Python's, which nobody takes for a change of this package.
+        patch.setattr(stored_steps, "source_checksum", platform.python_implementation)
+        names.append(key_of())
+    with monkeypatch.context() as patch:
+        patch.setattr("cut_tf.networks.generators.mobile._FIT_EPSILON", 2e-4)
+        names.append(key_of())
+    with monkeypatch.context() as patch:
+        patch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+        names.append(key_of())
+    assert len(set(names)) == len(names)
+    # Where a run is, and the weights that it begins with, are in no graph.
+    assert key_of(run="elsewhere", step_cache="elsewhere") == names[0]
+
+
+def test_the_source_is_all_of_the_package(monkeypatch, tmp_path):
+    for name in ("a.py", "b.py"):
+        (tmp_path / "part").mkdir(exist_ok=True)
+        (tmp_path / "part" / name).write_text("x = 1\n")
+    monkeypatch.setattr(stored_steps, "_PACKAGE", tmp_path)
+    with pytest.raises(stored_steps.UnsuitableError, match="not in files"):
+        stored_steps.source_checksum()
+    monkeypatch.setattr(stored_steps, "__file__", str(tmp_path / "part" / "a.py"))
+    before = stored_steps.source_checksum()
+    (tmp_path / "part" / "b.py").write_text("x = 2\n")
+    changed = stored_steps.source_checksum()
+    (tmp_path / "part" / "b.py").rename(tmp_path / "part" / "c.py")
+    assert len({before, changed, stored_steps.source_checksum()}) == 3
+
+
+def _other_loss(*args):
+    return tf.constant(0.0)
+
+
+@pytest.mark.parametrize("replacement", [_other_loss, mock.MagicMock()], ids=["function", "stand-in"])
+@pytest.mark.parametrize("place", ["cut_tf.losses.adversarial.adversarial_generator_loss",
+                                   "cut_tf.methods.base.TranslationMethod.histograms"])
+def test_what_is_replaced_from_outside_is_found(monkeypatch, place, replacement):
+    assert adversarial in stored_steps._loaded_modules()
+    assert dict(stored_steps.constants())["cut_tf.methods.base.SEEDS_PER_RUN"] == "10"
+    monkeypatch.setattr(place, replacement)
+    with pytest.raises(stored_steps.UnsuitableError, match=f"{place} was replaced"):
+        dict(stored_steps.constants())
+
+
+def test_a_changed_method_is_traced(train, graphs, monkeypatch):
+    monkeypatch.setattr(TranslationMethod, "histograms", lambda self: {})
+    _, _, traced, log = train()
+    assert traced and not graphs() and "TranslationMethod.histograms was replaced by a function of" in log
+
+
+def test_a_damaged_file_is_replaced(train, graphs):
+    train()
+    [path] = graphs()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:len(whole) // 2])
+    _, _, traced, log = train()
+    assert traced and f"{path} cannot be read" in log
+    assert train()[2] == 0
+
+
+def test_a_graph_of_other_variables_is_not_used(train, graphs):
+    train()
+    [path] = graphs()
+    with zipfile.ZipFile(path) as file:
+        texts, graph = json.loads(file.read("step.json")), file.read("graph.pb")
+    texts["captures"][0] = "generator/other/kernel"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("step.json", json.dumps(texts))
+        file.writestr("graph.pb", graph)
+    _, _, traced, log = train()
+    assert traced and "there is no variable generator/other/kernel" in log
+
+
+def test_pictures_of_several_sizes_are_traced(train, graphs):
+    _, _, traced, log = train(preprocess="none")
+    assert traced and not graphs() and "pictures of several sizes" in log
+
+
+def test_a_place_that_cannot_be_written_stops_nobody(train, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    _, _, traced, log = train(step_cache=str(tmp_path / "file"))
+    assert traced and "the graph of the step is not kept" in log
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_the_graphs_that_nobody_used_for_longest_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(stored_steps, "_MOST_GRAPHS", 2)
+    paths = [tmp_path / f"{number}.zip" for number in range(3)]
+    for age, path in enumerate(paths[:2]):
+        stored_steps._write(path, ["loss/gan"], ["step"], [tf.compat.v1.GraphDef()])
+        os.utime(path, (1000 + age, 1000 + age))
+    assert stored_steps._read(paths[0]).captures == ["step"]
+    stored_steps._write(paths[2], [], [], [tf.compat.v1.GraphDef()])
+    assert sorted(tmp_path.iterdir()) == [paths[0], paths[2]]
+
+
+def test_several_replicas_are_traced(train, graphs):
+    _, _, traced, log = train(num_virtual_devices=2, batch_size=2)
+    assert traced and not graphs() and "2 replicas" in log
+
+
+def test_folders_by_the_flag(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert stored_steps.cache_folder("auto") == tmp_path / "cut_tf" / "steps"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert stored_steps.cache_folder("auto") == Path("/home/somebody/.cache/cut_tf/steps")
+    assert stored_steps.cache_folder("none") is None and stored_steps.cache_folder("graphs") == Path("graphs")
+
+
+def test_graphs_are_collected_as_optimised_and_run_as_they_are():
+    def compute(inputs):
+        return inputs * (tf.constant(2.0) + tf.constant(3.0)) + tf.zeros([4])
+
+    def adds(manager):
+        with manager, compat.collected_graphs() as graphs:
+            outputs = tf.function(compute)(tf.constant([1.0, 2.0, 3.0, 4.0]))
+        np.testing.assert_array_equal(outputs, [5.0, 10.0, 15.0, 20.0])
+        [graph] = graphs
+        return sum(node.op in ("Add", "AddV2") for node in graph.node)
+
+    # The sum of the constants is one already, and adding zeros is nothing.
+    assert adds(contextlib.nullcontext()) == 0
+    assert adds(compat.graphs_as_they_are()) == 2
+    assert adds(contextlib.nullcontext()) == 0
