@@ -162,6 +162,15 @@ def optimizer_state(optimizer: keras.optimizers.Optimizer, names: Sequence[str])
     return state
 
 
+def optimizer_variables(optimizer: keras.optimizers.Optimizer) -> list[tf.Variable]:
+    """All variables that a step of a built optimizer may read or write, in an order that is always the same."""
+    if KERAS_3:
+        return [raw_variable(variable) for variable in optimizer.variables]
+    # Keras 2 leaves rates out of its list: a constant one, and that of this step, computed from a schedule.
+    rates = (getattr(optimizer, name, None) for name in ("_learning_rate", "_current_learning_rate"))
+    return [*optimizer.variables(), *(rate for rate in rates if isinstance(rate, tf.Variable))]
+
+
 def apply_summed_gradients(optimizer: keras.optimizers.Optimizer, gradients: Sequence[tf.Tensor],
                            variables: Sequence[object]) -> None:
     """apply_gradients for gradients that are summed over the replicas already."""

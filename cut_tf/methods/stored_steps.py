@@ -147,9 +147,8 @@ class StoredStep:
         found = {f"histogram/{name}": variable for name, variable in self._method.histograms().items()}
         found.update(self._method.state())
         for name, optimizer in self._method.optimizers_by_network.items():
-            variables = optimizer.variables if compat.KERAS_3 else optimizer.variables()
-            found.update({f"optimizer/{name}/variable{index}": compat.raw_variable(variable)
-                          for index, variable in enumerate(variables)})
+            found.update({f"optimizer/{name}/variable{index}": variable
+                          for index, variable in enumerate(compat.optimizer_variables(optimizer))})
         return {name: strategy.experimental_local_results(variable)[0].handle for name, variable in found.items()}
 
     def _key(self, inputs: Sequence[tf.Tensor]) -> str:
