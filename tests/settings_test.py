@@ -17,7 +17,7 @@ CHANGEABLE = [name for name in FIELDS if name not in ("teacher", "discriminator"
 FREE = {"cache_mb", "data_workers", "test_images", "test_pairs", "crop_border_px", "run", "checkpoint_steps",
         "keep_checkpoints", "log_steps", "image_steps", "eval_steps", "best_metric", "distribution_metric",
         "feature_extractor", "inception_weights", "recompute_blocks", "plain_kernels", "tf32",
-        "allow_changed_data", "records_check"}
+        "allow_changed_data", "records_check", "step_cache"}
 
 
 def _changed(name: str) -> Settings:
@@ -26,7 +26,7 @@ def _changed(name: str) -> Settings:
               "feature_extractor": "random", "inception_weights": "x.h5",
               "contrastive_features": "random", "vgg_weights": "x.h5", "generator": "mobile", "best_metric": "ssim",
               "distribution_metric": "kid", "haze_preset": "real", "depth_kinds": "planes", "noise_kinds": "grey",
-              "depth": "maps",
+              "depth": "maps", "step_cache": "none",
               "airlight_max": 0.9, "gamma_max": 2.9, "noise_max": 24.0}
     default, kind = FIELDS[name].default, FIELDS[name].metadata["kind"]
     if default is None:

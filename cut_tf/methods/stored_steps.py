@@ -120,7 +120,7 @@ class StoredStep:
             values = take_step(batch, stop)
         try:
             captures = take_step.get_concrete_function(batch, stop).captured_inputs
-            _write(path, names, _names_of(captures, variables), graphs)
+            _write(path, names, _names_of(captures, variables), _graph_of(graphs, len(inputs) + len(captures)))
         except (UnsuitableError, InputError) as reason:
             _LOG.debug("the graph of the step is not kept: %s", reason)
         return take_step, values
@@ -185,15 +185,20 @@ def _names_of(captures: Sequence[tf.Tensor], variables: dict[str, tf.Tensor]) ->
     return [names[id(capture)] for capture in captures]
 
 
-def _write(path: Path, names: Sequence[str], captures: Sequence[str],
-           graphs: Sequence[tf.compat.v1.GraphDef]) -> None:
-    """Keeps the one graph of `graphs`, and removes those that were not used for longest."""
-    if len(graphs) != 1:
-        raise UnsuitableError(f"it consists of {len(graphs)} graphs")
+def _graph_of(graphs: Sequence[tf.compat.v1.GraphDef], arguments: int) -> tf.compat.v1.GraphDef:
+    """The one graph of so many arguments. Others are those of functions that ran in other threads meanwhile."""
+    fitting = [graph for graph in graphs if sum(node.op == "_Arg" for node in graph.node) == arguments]
+    if len(fitting) != 1:
+        raise UnsuitableError(f"{len(fitting)} of {len(graphs)} graphs have {arguments} arguments")
+    return fitting[0]
+
+
+def _write(path: Path, names: Sequence[str], captures: Sequence[str], graph: tf.compat.v1.GraphDef) -> None:
+    """Keeps a graph, and removes those that were not used for longest."""
     contents = io.BytesIO()
     with zipfile.ZipFile(contents, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         file.writestr("step.json", json.dumps({"names": list(names), "captures": list(captures)}))
-        file.writestr("graph.pb", graphs[0].SerializeToString())
+        file.writestr("graph.pb", graph.SerializeToString())
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(path, contents.getvalue())

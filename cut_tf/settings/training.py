@@ -38,6 +38,8 @@ class TrainSettings(Checked):
 
     def _check(self) -> None:
         self._positive("checkpoint_steps", "keep_checkpoints", "log_steps", "image_steps")
+        require(bool(self.step_cache) and "://" not in self.step_cache, "step_cache",
+                "auto, none or a folder of this machine", self.step_cache)
         require(self.seed < 2**32, "seed", "below 2^32 (4294967296)", self.seed)
 
 

@@ -16,6 +16,7 @@ import pytest
 import tensorflow as tf
 
 from cut_tf import compat
+from cut_tf.common.errors import InputError
 from cut_tf.layers import kernels
 from cut_tf.losses import adversarial
 from cut_tf.methods import build_method, stored_steps
@@ -194,16 +195,30 @@ def test_the_graphs_that_nobody_used_for_longest_are_removed(tmp_path, monkeypat
     monkeypatch.setattr(stored_steps, "_MOST_GRAPHS", 2)
     paths = [tmp_path / f"{number}.zip" for number in range(3)]
     for age, path in enumerate(paths[:2]):
-        stored_steps._write(path, ["loss/gan"], ["step"], [tf.compat.v1.GraphDef()])
+        stored_steps._write(path, ["loss/gan"], ["step"], tf.compat.v1.GraphDef())
         os.utime(path, (1000 + age, 1000 + age))
     assert stored_steps._read(paths[0]).captures == ["step"]
-    stored_steps._write(paths[2], [], [], [tf.compat.v1.GraphDef()])
+    stored_steps._write(paths[2], [], [], tf.compat.v1.GraphDef())
     assert sorted(tmp_path.iterdir()) == [paths[0], paths[2]]
 
 
-def test_several_replicas_are_traced(train, graphs):
-    _, _, traced, log = train(num_virtual_devices=2, batch_size=2)
-    assert traced and not graphs() and "2 replicas" in log
+def test_several_replicas_are_traced(two_replicas, tiny_settings):
+    with two_replicas.scope():
+        method = build_method(tiny_settings(generator_blocks=0, **_QUICK))
+        method.compile()
+    with pytest.raises(stored_steps.UnsuitableError, match="2 replicas"):
+        stored_steps.StoredStep(Path("graphs"), method)._variables()
+
+
+def test_the_graph_of_the_step_is_told_from_those_of_other_threads():
+    def graph(arguments):
+        return tf.compat.v1.GraphDef(node=[tf.compat.v1.NodeDef(op=op) for op in ["_Arg"] * arguments + ["Mul"]])
+
+    step = graph(3)
+    assert stored_steps._graph_of([graph(2), step, graph(4)], 3) is step
+    for graphs in ([], [graph(2)], [step, graph(3)]):
+        with pytest.raises(stored_steps.UnsuitableError, match="have 3 arguments"):
+            stored_steps._graph_of(graphs, 3)
 
 
 def test_folders_by_the_flag(monkeypatch, tmp_path):
@@ -215,6 +230,12 @@ def test_folders_by_the_flag(monkeypatch, tmp_path):
     assert stored_steps.cache_folder("none") is None and stored_steps.cache_folder("graphs") == Path("graphs")
 
 
+@pytest.mark.parametrize("place", ["", "gs://bucket/graphs"])
+def test_other_places_are_refused(tiny_settings, place):
+    with pytest.raises(InputError, match=f"--step_cache must be auto, none or a folder of this machine, found.*{place}"):
+        tiny_settings(step_cache=place)
+
+
 def test_graphs_are_collected_as_optimised_and_run_as_they_are():
     def compute(inputs):
         return inputs * (tf.constant(2.0) + tf.constant(3.0)) + tf.zeros([4])
@@ -223,7 +244,7 @@ def test_graphs_are_collected_as_optimised_and_run_as_they_are():
         with manager, compat.collected_graphs() as graphs:
             outputs = tf.function(compute)(tf.constant([1.0, 2.0, 3.0, 4.0]))
         np.testing.assert_array_equal(outputs, [5.0, 10.0, 15.0, 20.0])
-        [graph] = graphs
+        [graph] = [graph for graph in graphs if any(node.op == "Mul" for node in graph.node)]
         return sum(node.op in ("Add", "AddV2") for node in graph.node)
 
     # The sum of the constants is one already, and adding zeros is nothing.
