@@ -232,7 +232,7 @@ def test_folders_by_the_flag(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("place", ["", "gs://bucket/graphs"])
 def test_other_places_are_refused(tiny_settings, place):
-    with pytest.raises(InputError, match=f"--step_cache must be auto, none or a folder of this machine, found.*{place}"):
+    with pytest.raises(InputError, match=f"--step_cache must be auto, none or a folder of this machine.*{place}"):
         tiny_settings(step_cache=place)
 
 
