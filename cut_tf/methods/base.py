@@ -74,7 +74,8 @@ class TranslationMethod(keras.Model):
         self.optimizers_by_network = {}
         self.step_logs, self.input_wait_sec = StepTerms((), tf.zeros([0])), 0.0
         self.stop_requested = False  # of this process; each step tells all, as its term `stop_requested`
-        self._record, self.wrap_step = StepRecord(), None
+        self._record = StepRecord()
+        self.wrap_step = None
         self.built = True
 
     def _build_networks(self) -> dict[str, keras.Model]:

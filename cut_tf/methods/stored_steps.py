@@ -1,9 +1,9 @@
 """Graphs of training steps, kept in files for later processes.
 
-TensorFlow traces a step and optimises its graph in every process anew, which takes half of the time to the first step.
-The result depends on the code, the settings, the stack and the machine alone. So a process keeps the optimised graph,
-and a later one with the same key begins with it: when a run goes on, or when a command is given again. The step is the
-same, bit for bit.
+TensorFlow traces a step and optimises its graph in every process anew, which takes a third to half of the time to the
+first step. The result depends on the code, the settings, the stack and the machine alone (`cut_tf.methods.step_keys`).
+So a process keeps the optimised graph, and a later one with the same key begins with it: when a run goes on, or when a
+command is given again. The step is the same, bit for bit.
 
 A graph is kept for one replica on a CPU and pictures of one size, if all of its variables are in the method's `state`
 or `histograms`, or in its optimizers.
@@ -11,22 +11,16 @@ or `histograms`, or in its optimizers.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import io
 import json
 import logging
 import os
-import platform
-import sys
-import sysconfig
-import types
+import re
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import keras
 import tensorflow as tf
 
 from cut_tf import compat
@@ -34,24 +28,15 @@ from cut_tf.common.errors import InputError
 from cut_tf.common.files import replace_file
 from cut_tf.layers.kernels import on_gpu
 from cut_tf.methods.base import TranslationMethod
+from cut_tf.methods.step_keys import UnsuitableError, key_of
 
 _LOG = logging.getLogger(__name__)
-_PACKAGE = Path(__file__).parents[1]
-# Settings of which no graph depends: where a run is, and the weights that it begins with.
-_NOT_IN_GRAPHS = ("run", "init_from", "step_cache")
-# Modules whose constants are written into graphs.
-_TRACED = ("compat", "layers", "losses", "methods", "networks")
 # A graph takes 0.1 to 0.5 MB.
 _MOST_GRAPHS = 40
-_INSTALLED = (_PACKAGE, *(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib")))
-_FORMAT = 1
+_NAME = re.compile(r"[0-9a-f]{64}\.zip")
 _READS = ("Placeholder", "ReadVariableOp")
 
 Step = Callable[[object, tf.Tensor], tf.Tensor]
-
-
-class UnsuitableError(Exception):
-    """A step whose graph cannot be kept or used, and why."""
 
 
 def cache_folder(asked: str) -> Path | None:
@@ -103,7 +88,7 @@ class StoredStep:
         """The step for all later calls, and the values of this one if it was taken."""
         try:
             variables, inputs = self._variables(), self._inputs(batch, stop)
-            path = self._folder / f"{self._key(inputs)}.zip"
+            path = self._folder / f"{key_of(self._method, _specs(inputs))}.zip"
         except UnsuitableError as reason:
             _LOG.debug("the graph of the step is not kept: %s", reason)
             return take_step, None
@@ -141,28 +126,12 @@ class StoredStep:
             raise UnsuitableError("--xla, or a step that is not compiled")
         if self._method.settings.data.preprocess == "none":
             raise UnsuitableError("pictures of several sizes, for which TensorFlow makes several graphs")
-        for part in (self._method, *self._method.networks.values(), *self._method.optimizers_by_network.values()):
-            if not type(part).__module__.startswith("cut_tf."):
-                raise UnsuitableError(f"{type(part).__name__} is none of this package's")
         found = {f"histogram/{name}": variable for name, variable in self._method.histograms().items()}
         found.update(self._method.state())
         for name, optimizer in self._method.optimizers_by_network.items():
             found.update({f"optimizer/{name}/variable{index}": variable
                           for index, variable in enumerate(compat.optimizer_variables(optimizer))})
         return {name: strategy.experimental_local_results(variable)[0].handle for name, variable in found.items()}
-
-    def _key(self, inputs: Sequence[tf.Tensor]) -> str:
-        """A checksum of all that the graph depends on."""
-        method = self._method
-        settings = {name: value for name, value in method.settings.flat().items() if name not in _NOT_IN_GRAPHS}
-        optimizers = {name: [type(optimizer).__name__, optimizer.get_config()]
-                      for name, optimizer in method.optimizers_by_network.items()}
-        environment = {name: value for name, value in sorted(os.environ.items()) if name.startswith(("TF_", "XLA_"))
-                       and name != "TF_CPP_MIN_LOG_LEVEL"}
-        parts = [_FORMAT, tf.__version__, keras.__version__, sys.version, _processor(), environment,
-                 method.step.device, settings, optimizers, [str(spec) for spec in _specs(inputs)], source_checksum(),
-                 sorted(constants())]
-        return hashlib.sha256(json.dumps(parts, default=str, sort_keys=True).encode()).hexdigest()
 
 
 class _Stored(NamedTuple):
@@ -202,7 +171,8 @@ def _write(path: Path, names: Sequence[str], captures: Sequence[str], graph: tf.
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(path, contents.getvalue())
-        oldest_first = sorted(path.parent.glob("*.zip"), key=lambda each: each.stat().st_mtime)
+        graphs = [each for each in path.parent.iterdir() if _NAME.fullmatch(each.name)]
+        oldest_first = sorted(graphs, key=lambda each: each.stat().st_mtime)
         for old in oldest_first[:-_MOST_GRAPHS]:
             old.unlink()
     except OSError as error:  # another process may remove files too
@@ -210,14 +180,21 @@ def _write(path: Path, names: Sequence[str], captures: Sequence[str], graph: tf.
 
 
 def _read(path: Path) -> _Stored:
+    """Raises UnsuitableError if it is not there, damaged, or another user's: a graph could do anything."""
     try:
+        owner = path.stat().st_uid
+        if hasattr(os, "getuid") and owner != os.getuid():
+            raise UnsuitableError(f"{path} is that of another user, found the number {owner}")
         with zipfile.ZipFile(path) as file:
             texts = json.loads(file.read("step.json"))
             stored = _Stored(texts["names"], texts["captures"],
                              tf.compat.v1.GraphDef.FromString(file.read("graph.pb")))
-        os.utime(path)
+        if os.access(path, os.W_OK):
+            os.utime(path)  # used just now
     except FileNotFoundError:
         raise UnsuitableError("its graph was not kept before") from None
+    except UnsuitableError:
+        raise
     except Exception as error:  # zipfile, json and protobuf have errors of their own for what is damaged
         raise UnsuitableError(f"{path} cannot be read: {error}") from error
     return stored
@@ -249,6 +226,7 @@ def _compiled(stored: _Stored, variables: dict[str, tf.Tensor], inputs: Sequence
         result = results[0] if ":" in results[0] else f"{results[0]}:0"
         [terms] = tf.graph_util.import_graph_def(graph, places, [result], name="")
         effects = [made for made in into.get_operations() if made.type not in _READS and made.op_def.is_stateful]
+        # Said here, and not left to what TensorFlow keeps of a function when it prunes.
         with tf.control_dependencies(effects):
             return tf.identity(terms)
 
@@ -272,67 +250,3 @@ def _cut_off(nodes: Sequence[object], arguments: set[str]) -> None:
         if len(inputs) < len(node.input):
             del node.input[:]
             node.input.extend(inputs)
-
-
-# ---- what a key is made of ------------------------------------------------------------------------------------------
-
-
-def _processor() -> str:
-    """What TensorFlow's optimisations may depend on: instructions that the processor has."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
-
-
-def source_checksum() -> str:
-    """A checksum of this package's source.
-
-    Raises:
-      UnsuitableError: if the source is not in files.
-    """
-    checksum = hashlib.sha256()
-    files = sorted(_PACKAGE.rglob("*.py"))
-    if Path(__file__) not in files:
-        raise UnsuitableError("the package is not in files")
-    for file in files:
-        checksum.update(str(file.relative_to(_PACKAGE)).encode() + b"\0" + file.read_bytes() + b"\0")
-    return checksum.hexdigest()
-
-
-def constants() -> Iterator[tuple[str, str]]:
-    """Names and values of the constants of all modules that graphs are made with.
-
-    Raises:
-      UnsuitableError: if a function was replaced by one from outside, of which the key would know nothing.
-    """
-    for module in _loaded_modules():
-        for name, value in sorted(vars(module).items()):
-            where = f"{module.__name__}.{name}"
-            if isinstance(value, (bool, int, float, str, tuple)) and not name.startswith("__"):
-                yield where, repr(value)
-            _check_not_replaced(where, value)
-            if isinstance(value, type) and value.__module__.startswith("cut_tf."):
-                for attribute, member in vars(value).items():
-                    _check_not_replaced(f"{where}.{attribute}", member)
-
-
-def _loaded_modules() -> list[types.ModuleType]:
-    names = [f"cut_tf.{part}" for part in _TRACED]
-    return [module for name, module in sorted(sys.modules.items())
-            if module is not None and any(name == part or name.startswith(f"{part}.") for part in names)]
-
-
-def _check_not_replaced(where: str, value: object) -> None:
-    """Raises UnsuitableError for a stand-in, or a function of neither this package nor an installed one."""
-    if type(value).__module__.startswith("unittest."):
-        raise UnsuitableError(f"{where} was replaced")
-    if isinstance(value, property):
-        value = value.fget
-    value = inspect.unwrap(getattr(value, "__func__", value)) if callable(value) else value
-    if not isinstance(value, types.FunctionType):
-        return
-    file = value.__code__.co_filename
-    if not file.startswith("<") and not any(folder in Path(file).parents for folder in _INSTALLED):
-        raise UnsuitableError(f"{where} was replaced by a function of {file}")

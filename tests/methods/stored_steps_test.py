@@ -6,11 +6,10 @@ import contextlib
 import json
 import logging
 import os
-import platform
 import zipfile
 from pathlib import Path
-from unittest import mock
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,10 +17,8 @@ import tensorflow as tf
 from cut_tf import compat
 from cut_tf.common.errors import InputError
 from cut_tf.layers import kernels
-from cut_tf.losses import adversarial
 from cut_tf.methods import build_method, stored_steps
 from cut_tf.methods.base import TranslationMethod
-from cut_tf.methods.optimizers import LinearDecay
 from cut_tf.training import trainer
 from tests.training.processes import QUICK_FLAGS
 
@@ -34,24 +31,40 @@ _USED = "the graph of the training step is that of an earlier process"
 
 @pytest.fixture(name="train")
 def _train(tiny_settings, tmp_path, caplog):
-    """train(**settings) -> (values of the state, names of the last step's terms, how often a step was traced, log)."""
+    """train(**settings) -> (values of the state, names of the last step's terms, steps that TensorFlow traced, log)."""
     caplog.set_level(logging.DEBUG, "cut_tf.methods.stored_steps")
     runs = iter(range(100))
 
-    def train(**overrides):
+    def train(callbacks=(), **overrides):
         run = trainer.Run(tiny_settings(**{
             "run": str(tmp_path / f"run{next(runs)}"), "step_cache": str(tmp_path / "graphs"), "dataset": "scenes",
             "preprocess": "crop", "batch_size": 1, "generator_blocks": 0, "nce_layers": "0,4,8",
             "discriminator_layers": 1, "eval_steps": 100, "image_steps": 100, **_QUICK, **overrides}))
         caplog.clear()
-        traced = []
-        step = run.method.train_step
-        object.__setattr__(run.method, "train_step", lambda *args: traced.append(1) or step(*args))
-        assert run.train(verbose=0).finished
+        counted = _Counted(run.method.wrap_step)
+        run.method.wrap_step = counted
+        run.train(verbose=0, callbacks=list(callbacks))
         state = {name: variable.numpy() for name, variable in run.method.state().items()}
-        return state, list(run.method.step_logs), len(traced), caplog.text
+        return state, list(run.method.step_logs), counted.calls, caplog.text
 
     return train
+
+
+class _Counted:
+    """Wraps the step as `wrap` does, and counts how often the step that TensorFlow traces is called."""
+
+    def __init__(self, wrap):
+        self._wrap, self._step, self.calls = wrap, None, 0
+
+    def __call__(self, take_step, names=None):
+        if self._step is None:
+            self._step = take_step
+            return self if self._wrap is None else self._wrap(self, names)
+        self.calls += 1
+        return self._step(take_step, names)
+
+    def get_concrete_function(self, *inputs):
+        return self._step.get_concrete_function(*inputs)
 
 
 @pytest.fixture(name="graphs")
@@ -90,70 +103,24 @@ def test_a_kept_graph_takes_the_same_steps_bit_for_bit(train, graphs, settings):
     _assert_same(first, second)
 
 
-@pytest.fixture(name="key_of")
-def _key_of(tiny_settings):
-    """key_of(side_px=32, rate=None, **settings) -> what a graph for batches of that size is called."""
-    def key_of(side_px=32, rate=None, **overrides):
-        method = build_method(tiny_settings(**{"generator_blocks": 0, **_QUICK, **overrides}))
-        method.compile(rate)
-        step = stored_steps.StoredStep(Path("graphs"), method)
-        return step._key(step._inputs({"source": tf.zeros([1, side_px, side_px, 3])}, tf.constant(0.0)))
-
-    return key_of
+class _StopAfterTwo(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.stop_training = batch == 1
 
 
-def test_graphs_have_names_by_all_that_they_depend_on(key_of, monkeypatch):
-    names = [key_of(), key_of(side_px=40), key_of(learning_rate=0.01), key_of(seed=7), key_of(ngf=8),
-             *(key_of(rate=LinearDecay(0.01, 1, 1, steps)) for steps in (5, 6))]
-    with monkeypatch.context() as patch:
-        # A function of Python's, which nobody takes for a change of this package.
-        patch.setattr(stored_steps, "source_checksum", platform.python_implementation)
-        names.append(key_of())
-    with monkeypatch.context() as patch:
-        patch.setattr("cut_tf.networks.generators.mobile._FIT_EPSILON", 2e-4)
-        names.append(key_of())
-    with monkeypatch.context() as patch:
-        patch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-        names.append(key_of())
-    assert len(set(names)) == len(names)
-    # Where a run is, and the weights that it begins with, are in no graph.
-    assert key_of(run="elsewhere", step_cache="elsewhere") == names[0]
-
-
-def test_the_source_is_all_of_the_package(monkeypatch, tmp_path):
-    for name in ("a.py", "b.py"):
-        (tmp_path / "part").mkdir(exist_ok=True)
-        (tmp_path / "part" / name).write_text("x = 1\n")
-    monkeypatch.setattr(stored_steps, "_PACKAGE", tmp_path)
-    with pytest.raises(stored_steps.UnsuitableError, match="not in files"):
-        stored_steps.source_checksum()
-    monkeypatch.setattr(stored_steps, "__file__", str(tmp_path / "part" / "a.py"))
-    before = stored_steps.source_checksum()
-    (tmp_path / "part" / "b.py").write_text("x = 2\n")
-    changed = stored_steps.source_checksum()
-    (tmp_path / "part" / "b.py").rename(tmp_path / "part" / "c.py")
-    assert len({before, changed, stored_steps.source_checksum()}) == 3
-
-
-def _other_loss(*args):
-    return tf.constant(0.0)
-
-
-@pytest.mark.parametrize("replacement", [_other_loss, mock.MagicMock()], ids=["function", "stand-in"])
-@pytest.mark.parametrize("place", ["cut_tf.losses.adversarial.adversarial_generator_loss",
-                                   "cut_tf.methods.base.TranslationMethod.histograms"])
-def test_what_is_replaced_from_outside_is_found(monkeypatch, place, replacement):
-    assert adversarial in stored_steps._loaded_modules()
-    assert dict(stored_steps.constants())["cut_tf.methods.base.SEEDS_PER_RUN"] == "10"
-    monkeypatch.setattr(place, replacement)
-    with pytest.raises(stored_steps.UnsuitableError, match=f"{place} was replaced"):
-        dict(stored_steps.constants())
+def test_a_run_that_goes_on_begins_with_its_graph(train, tmp_path):
+    run = {"steps_per_epoch": 3, "method": "cut", "generator": "resnet", "generator_norm": "instance"}
+    whole, _, _, _ = train(step_cache="none", **run)
+    train(callbacks=[_StopAfterTwo()], run=str(tmp_path / "stopped"), **run)
+    found, _, traced, log = train(run=str(tmp_path / "stopped"), **run)
+    assert traced == 0 and _USED in log
+    _assert_same(whole, found)
 
 
 def test_a_changed_method_is_traced(train, graphs, monkeypatch):
     monkeypatch.setattr(TranslationMethod, "histograms", lambda self: {})
     _, _, traced, log = train()
-    assert traced and not graphs() and "TranslationMethod.histograms was replaced by a function of" in log
+    assert traced and not graphs() and "TranslationMethod.histograms was replaced by code of" in log
 
 
 def test_a_damaged_file_is_replaced(train, graphs):
@@ -164,6 +131,14 @@ def test_a_damaged_file_is_replaced(train, graphs):
     _, _, traced, log = train()
     assert traced and f"{path} cannot be read" in log
     assert train()[2] == 0
+
+
+def test_a_graph_of_another_user_is_not_used(train, graphs, monkeypatch):
+    train()
+    [path] = graphs()
+    monkeypatch.setattr(os, "getuid", lambda: path.stat().st_uid + 1)
+    _, _, traced, log = train()
+    assert traced and f"{path} is that of another user" in log
 
 
 def test_a_graph_of_other_variables_is_not_used(train, graphs):
@@ -193,13 +168,17 @@ def test_a_place_that_cannot_be_written_stops_nobody(train, tmp_path):
 
 def test_the_graphs_that_nobody_used_for_longest_are_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(stored_steps, "_MOST_GRAPHS", 2)
-    paths = [tmp_path / f"{number}.zip" for number in range(3)]
+    paths = [tmp_path / f"{number:064x}.zip" for number in range(3)]
+    others = [tmp_path / name for name in ("holiday.zip", "notes.txt", f"{7:064x}")]
+    for path in others:
+        path.write_text("not ours")
+        os.utime(path, (10, 10))
     for age, path in enumerate(paths[:2]):
         stored_steps._write(path, ["loss/gan"], ["step"], tf.compat.v1.GraphDef())
         os.utime(path, (1000 + age, 1000 + age))
     assert stored_steps._read(paths[0]).captures == ["step"]
     stored_steps._write(paths[2], [], [], tf.compat.v1.GraphDef())
-    assert sorted(tmp_path.iterdir()) == [paths[0], paths[2]]
+    assert set(tmp_path.iterdir()) == {paths[0], paths[2], *others}
 
 
 def test_several_replicas_are_traced(two_replicas, tiny_settings):
