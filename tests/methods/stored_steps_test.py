@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -29,6 +30,14 @@ pytestmark = pytest.mark.skipif(kernels.on_gpu(), reason="graphs are kept on CPU
 _USED = "the graph of the training step is that of an earlier process"
 
 
+def _quick(tiny_settings, folder, **overrides):
+    """Settings of a run in `folder / "run"` that keeps its graph in `folder / "graphs"`."""
+    return tiny_settings(**{
+        "run": str(folder / "run"), "step_cache": str(folder / "graphs"), "dataset": "scenes", "preprocess": "crop",
+        "batch_size": 1, "generator_blocks": 0, "nce_layers": "0,4,8", "discriminator_layers": 1, "eval_steps": 100,
+        "image_steps": 100, **_QUICK, **overrides})
+
+
 @pytest.fixture(name="train")
 def _train(tiny_settings, tmp_path, caplog):
     """train(**settings) -> (values of the state, names of the last step's terms, steps that TensorFlow traced, log)."""
@@ -36,10 +45,7 @@ def _train(tiny_settings, tmp_path, caplog):
     runs = iter(range(100))
 
     def train(callbacks=(), **overrides):
-        run = trainer.Run(tiny_settings(**{
-            "run": str(tmp_path / f"run{next(runs)}"), "step_cache": str(tmp_path / "graphs"), "dataset": "scenes",
-            "preprocess": "crop", "batch_size": 1, "generator_blocks": 0, "nce_layers": "0,4,8",
-            "discriminator_layers": 1, "eval_steps": 100, "image_steps": 100, **_QUICK, **overrides}))
+        run = trainer.Run(_quick(tiny_settings, tmp_path, **{"run": str(tmp_path / f"run{next(runs)}"), **overrides}))
         caplog.clear()
         counted = _Counted(run.method.wrap_step)
         run.method.wrap_step = counted
@@ -73,6 +79,22 @@ def _graphs(tmp_path):
     return lambda: sorted((tmp_path / "graphs").glob("*"), key=lambda path: path.stat().st_mtime_ns)
 
 
+@pytest.fixture(name="kept_once", scope="module")
+def _kept_once(tiny_settings, tmp_path_factory):
+    """The file of the graph that `train()` keeps."""
+    folder = tmp_path_factory.mktemp("kept")
+    trainer.Run(_quick(tiny_settings, folder)).train(verbose=0)
+    [path] = (folder / "graphs").glob("*")
+    return path
+
+
+@pytest.fixture(name="kept")
+def _kept(kept_once, tmp_path):
+    """The file of the graph that `train()` finds, a copy of its own for each test."""
+    (tmp_path / "graphs").mkdir()
+    return Path(shutil.copy(kept_once, tmp_path / "graphs"))
+
+
 def _assert_same(first, second):
     assert first.keys() == second.keys()
     for name, value in first.items():
@@ -82,7 +104,7 @@ def _assert_same(first, second):
 @pytest.mark.parametrize("settings", [
     pytest.param({}, id="paired"),
     pytest.param({"method": "cut", "generator": "resnet", "flip_equivariance": True, "nce_identity_weight": 0.0,
-                  "generator_norm": "instance"}, id="fastcut"),
+                  "generator_norm": "instance"}, id="fastcut", marks=pytest.mark.slow),
     pytest.param({"method": "cut", "generator": "resnet", "generator_norm": "instance", "negatives": "external",
                   "precision": "float16"}, id="cut_float16", marks=pytest.mark.slow),
     pytest.param({"method": "odcr", "generator": "resnet", "generator_norm": "instance"}, id="odcr",
@@ -123,31 +145,25 @@ def test_a_changed_method_is_traced(train, graphs, monkeypatch):
     assert traced and not graphs() and "TranslationMethod.histograms was replaced by code of" in log
 
 
-def test_a_damaged_file_is_replaced(train, graphs):
-    train()
-    [path] = graphs()
-    whole = path.read_bytes()
-    path.write_bytes(whole[:len(whole) // 2])
+def test_a_damaged_file_is_replaced(train, kept):
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:len(whole) // 2])
     _, _, traced, log = train()
-    assert traced and f"{path} cannot be read" in log
+    assert traced and f"{kept} cannot be read" in log
     assert train()[2] == 0
 
 
-def test_a_graph_of_another_user_is_not_used(train, graphs, monkeypatch):
-    train()
-    [path] = graphs()
-    monkeypatch.setattr(os, "getuid", lambda: path.stat().st_uid + 1)
+def test_a_graph_of_another_user_is_not_used(train, kept, monkeypatch):
+    monkeypatch.setattr(os, "getuid", lambda: kept.stat().st_uid + 1)
     _, _, traced, log = train()
-    assert traced and f"{path} is that of another user" in log
+    assert traced and f"{kept} is that of another user" in log
 
 
-def test_a_graph_of_other_variables_is_not_used(train, graphs):
-    train()
-    [path] = graphs()
-    with zipfile.ZipFile(path) as file:
+def test_a_graph_of_other_variables_is_not_used(train, kept):
+    with zipfile.ZipFile(kept) as file:
         texts, graph = json.loads(file.read("step.json")), file.read("graph.pb")
     texts["captures"][0] = "generator/other/kernel"
-    with zipfile.ZipFile(path, "w") as file:
+    with zipfile.ZipFile(kept, "w") as file:
         file.writestr("step.json", json.dumps(texts))
         file.writestr("graph.pb", graph)
     _, _, traced, log = train()

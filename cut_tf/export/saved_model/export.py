@@ -57,16 +57,26 @@ class ServingModule(tf.Module):
         self._pixel_limit = pixel_limit
         self._on_cpu = not kernels.on_gpu() if on_cpu is None else on_cpu
 
-    def _translate_floats(self, pixels: tf.Tensor) -> tf.Tensor:
-        if self._on_cpu and pixels.shape[0] is None:
-            return tf.cond(tf.size(pixels) > 0, lambda: tf.map_fn(
-                lambda one: self._translate_floats(one[None])[0], pixels, parallel_iterations=1), lambda: pixels)
+    def _translate(self, pixels: tf.Tensor) -> tf.Tensor:
+        """float32 [B, H, W, 3] in [-1, 1] to the same, any H, W."""
         with kernels.fast_at_any_size(self._on_cpu):
             output = self._call(repeat_to(pixels, images.MIN_SIDE_PX), training=False)
         return crop_to(tf.cast(output, tf.float32), pixels)
 
-    def _translate_bytes(self, pixels: tf.Tensor) -> tf.Tensor:
-        return images.to_bytes(self._translate_floats(images.from_bytes(pixels)))
+    def _traced(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """`_translate` as a graph that all signatures call, so that the network is in the file once."""
+        spec = tf.TensorSpec([1 if self._on_cpu else None, None, None, 3], tf.float32)
+        translate = tf.function(self._translate, input_signature=[spec]).get_concrete_function()
+        if not self._on_cpu:
+            return translate
+
+        def one_by_one(pixels: tf.Tensor) -> tf.Tensor:
+            if pixels.shape[0] == 1:
+                return translate(pixels)
+            return tf.cond(tf.size(pixels) > 0, lambda: tf.map_fn(
+                lambda one: translate(one[None])[0], pixels, parallel_iterations=1), lambda: pixels)
+
+        return one_by_one
 
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
         """The four ways to call the model.
@@ -81,9 +91,10 @@ class ServingModule(tf.Module):
         name, those with a default too: requests of one unnamed picture would fail.
         """
         shape = [None, None, None, 3]
-        # One graph for both signatures of encoded pictures, so that they draw the same pictures to the bit.
-        one = tf.function(self._translate_bytes, input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)])
-        translate, full = one.get_concrete_function(), tf.constant([FULL])
+        translate_floats, full = self._traced(), tf.constant([FULL])
+
+        def translate(pixels: tf.Tensor) -> tf.Tensor:
+            return images.to_bytes(translate_floats(images.from_bytes(pixels)))
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
         def encoded(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -96,11 +107,11 @@ class ServingModule(tf.Module):
 
         @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8, "image")])
         def image(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"image": self._translate_bytes(pixels)}
+            return {"image": translate(pixels)}
 
         @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, "image")])
         def image_float(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"image": self._translate_floats(pixels)}
+            return {"image": translate_floats(pixels)}
 
         # A concrete function has no defaults, so with_strength is given to tf.saved_model.save as it is.
         return {"serving_default": encoded.get_concrete_function(), "image": image.get_concrete_function(),
