@@ -7,6 +7,7 @@ after `start_tensorflow`, so that `--help` and errors in flags are answered at o
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -38,6 +39,9 @@ def run(main: Callable[[list[str]], int], help_lines: Callable[[], Iterable[str]
       unknown_flags: names of flags. If one of them is given, flags that are not known are left among the arguments of
         `main`; else they are refused.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     if any(argument in ("--version", "-version") for argument in sys.argv[1:]):
         print(f"cut_tf {cut_tf.__version__}")
         sys.exit(0)
@@ -123,6 +127,13 @@ def log_to_stdout() -> None:
     log.setLevel(logging.INFO)
     log.addHandler(logging.StreamHandler(sys.stdout))
     log.propagate = False
+
+
+def require_values(*names: str) -> None:
+    """Raises InputError for a flag whose text is empty, as that of a shell's variable that was never set."""
+    for name in names:
+        if not flags.FLAGS[name].value:
+            raise InputError(f"--{name} must not be empty, found {flags.FLAGS[name].value!r}")
 
 
 def report_results(folder: str, failures: Sequence[str], num_failed: int) -> int:

@@ -241,6 +241,7 @@ def _temporal_line(changes: tuple[float, float] | None) -> str:
 def main(argv: list[str]) -> int:
     """Exit code 0; 1 if some pictures could not be translated; 2 for bad flags."""
     try:
+        command_line.require_values("input", "output")
         _check_runner()
         if _RUNNER.value:
             return _translate_with_beam(argv[1:])

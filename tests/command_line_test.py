@@ -140,3 +140,11 @@ def test_what_tensorflow_says_is_shown_if_it_cannot_start(capfd):
     with command_line._stderr_held_back():
         os.write(2, b"noise\n")
     assert capfd.readouterr().err == ""
+
+
+def test_a_folder_whose_name_is_no_text_is_told_too(tmp_path):
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    done = subprocess.run([sys.executable, "-m", "cut_tf.translate", "--method=dark_channel_prior", "--input=a.png",
+                           b"--output=out\xff"], cwd=tmp_path, capture_output=True, text=True, check=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"})
+    assert done.stdout == "results in out\\udcff\n" and (tmp_path / os.fsdecode(b"out\xff") / "a.png").exists()

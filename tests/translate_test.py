@@ -173,6 +173,9 @@ def test_a_strength_lies_between_input_and_output(tmp_path):
     (["--model=no_such"], "--model must be one of .*dehaze_mobile.*, found 'no_such'"),
     (["--method=dark_channel_prior", "--run=somewhere"], "--run must not be given with --method=dark_channel_prior, "
                                                          "which uses no generator, found 'somewhere'"),
+    (["--method=dark_channel_prior", "--output="], "--output must not be empty, found ''"),
+    (["--method=dark_channel_prior", "--input="], "--input must not be empty, found ''"),
+    (["--saved_model=model[1]"], r"--saved_model must be a path without .* found model\[1\]"),
     (["--saved_model=somewhere", "--size=train"], "--size must not be given without --run or --tflite, found 'train'"),
     (["--tflite=somewhere", "--weights=ema"], "--weights must not be given without --run, found 'ema'"),
     (["--method=dark_channel_prior", "--weights=ema"], "--weights must not be given .* found 'ema'"),
@@ -182,7 +185,7 @@ def test_a_strength_lies_between_input_and_output(tmp_path):
 ])
 def test_flags_that_do_not_go_with_the_method(tmp_path, given, message):
     Image.fromarray(_picture(20, 20)).save(tmp_path / "a.png")
-    result = _translate(*given, f"--input={tmp_path / 'a.png'}", f"--output={tmp_path / 'out'}")
+    result = _translate(f"--input={tmp_path / 'a.png'}", f"--output={tmp_path / 'out'}", *given)
     assert result.returncode == 2 and re.search(f"^error: {message}$", result.stderr, re.MULTILINE), result.stderr
     assert not (tmp_path / "out").exists()
 
@@ -238,6 +241,14 @@ def test_change_from_picture_to_picture_is_told(tmp_path):
     outputs = [np.asarray(Image.open(tmp_path / "out" / f"{number}.png")).astype(float) for number in range(3)]
     change = np.mean([np.abs(new - old).mean() for old, new in zip(outputs, outputs[1:])])
     assert f"input 5.00, output {change:.2f} levels, {change / 5:.2f} times" in done.stdout, done.stdout
+
+
+def test_a_link_to_nothing_is_named_and_the_others_are_translated(tmp_path):
+    Image.fromarray(_picture(20, 20)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("/nowhere/b.png")
+    done = _translate("--method=dark_channel_prior", f"--input={tmp_path}", f"--output={tmp_path / 'out'}")
+    assert done.returncode == 1 and f"error: {tmp_path / 'b.png'}" in done.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
 
 
 def test_two_pictures_with_one_result_are_refused(tmp_path):

@@ -92,6 +92,7 @@ def _send_all(jobs: list[Job], work: Callable[[Job], None]) -> tuple[list[str], 
 def main(argv: list[str]) -> int:
     """Exit code 0; 1 if some pictures could not be translated; 2 for bad flags, or a server that has no such model."""
     try:
+        command_line.require_values("input", "output")
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
         failures, num_failed = translate_all()

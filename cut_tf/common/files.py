@@ -121,13 +121,14 @@ def check_results(plan: Sequence[tuple[Path, Sequence[Path]]], folder: Path, ove
       InputError: if a file to be written is one of the pictures, is to be written for another picture too, or,
         without `overwrite`, is there already; or if the folder cannot be written.
     """
-    pictures = {_identity(picture): picture for picture, _ in plan}
+    # Links to nothing are no files yet; whoever reads them says so.
+    pictures = {_identity(picture): picture for picture, _ in plan if picture.exists()}
+    broken = {_place(picture): picture for picture, _ in plan if not picture.exists()}
     picture_of: dict[Path, Path] = {}
     present = []
     for picture, results in plan:
         for result in results:
-            # The same folder may be named in several ways, through links for example.
-            place = result.parent.resolve() / result.name
+            place = _place(result)
             if place in picture_of:
                 raise InputError("--input must not hold two pictures of one stem, whose results would be one file, "
                                  f"found {picture_of[place].name} and {picture.name}, both for {result}")
@@ -135,13 +136,22 @@ def check_results(plan: Sequence[tuple[Path, Sequence[Path]]], folder: Path, ove
             if not os.path.lexists(result):
                 continue
             present.append(result)
-            if result.exists() and _identity(result) in pictures:
+            replaced = pictures.get(_identity(result)) if result.exists() else broken.get(place)
+            if replaced is not None:
                 raise InputError("--output must be another folder than that of --input, found that the result "
-                                 f"{result} would replace the picture {pictures[_identity(result)]}")
+                                 f"{result} would replace the picture {replaced}")
     if present and not overwrite:
         raise InputError(f"--output={folder} has {len(present)} of the results already, such as {present[0]}; name "
                          "another folder or give --overwrite")
     check_can_write(folder, f"--output={folder}")
+
+
+def _place(path: Path) -> Path:
+    """The path in its folder's own name, since a folder may be named in several ways, through links for example.
+
+    A link that leads back to itself stays as it is: `check_can_write` refuses a folder behind it.
+    """
+    return Path(os.path.realpath(path.parent)) / path.name
 
 
 def _identity(path: Path) -> tuple[int, int]:

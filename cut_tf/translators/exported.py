@@ -11,6 +11,7 @@ from PIL import Image
 
 from cut_tf.common import images
 from cut_tf.common.errors import InputError
+from cut_tf.common.places import check_tensorflow_can_read
 
 # Name of the input and of the output of SavedModels' `image` and `image_float` and of TFLite files.
 IMAGE = "image"
@@ -25,10 +26,11 @@ class SavedModelTranslator:
       path: a folder of numbered versions, of which the newest is taken, or one version.
 
     Raises:
-      InputError: if it is no SavedModel, or lacks the signature `image`.
+      InputError: if it is no SavedModel, or lacks the signature `image`, or TensorFlow cannot read from that path.
     """
 
     def __init__(self, path: str | Path) -> None:
+        check_tensorflow_can_read(Path(path), "--saved_model")
         import tensorflow as tf  # here, so that .tflite files need not wait for it
 
         self.path = newest_version(Path(path))

@@ -49,3 +49,17 @@ def test_a_closed_folder_is_refused_before_any_result(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "touch", refuse)
     with pytest.raises(InputError, match=f"--output={tmp_path}/out must be .* found for {tmp_path}: Permission denied"):
         check_results([], tmp_path / "out", overwrite=False)
+
+
+def test_a_link_to_nothing_is_no_reason_to_stop_but_is_not_replaced(tmp_path):
+    link = tmp_path / "b.png"
+    link.symlink_to("/nowhere/b.png")
+    check_results([(link, [tmp_path / "out" / "b.png"])], tmp_path / "out", overwrite=False)
+    with pytest.raises(InputError, match=f"--output must be another .*{link} would replace the picture {link}$"):
+        check_results([(link, [link])], tmp_path, overwrite=True)
+
+
+def test_a_link_to_itself_is_no_folder(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(InputError, match=f"^--output={tmp_path}/loop must be a folder that can be written, found"):
+        check_results([(tmp_path / "a.png", [tmp_path / "loop" / "a.png"])], tmp_path / "loop", overwrite=False)
