@@ -101,7 +101,7 @@ class GUNet(Generator):
     that halves it and the blocks: generator_blocks, at an eighth twice as many.
 
     Args:
-      settings: width (ngf) and number of blocks at each level; 48 and 2 make 0.8 M weights.
+      settings: width (ngf) and number of blocks at each level; 48 and 2 make 744,466 weights.
       seed: seed of the weights.
       dtype: Keras dtype policy, e.g. float32 or mixed_bfloat16.
     """
