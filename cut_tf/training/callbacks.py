@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -178,6 +179,8 @@ class Evaluator(StepCallback):
         if metric not in results[weights]:  # PSNR or SSIM, without pairs
             return
         value, best = results[weights][metric], self._store.marked("best")
+        if not math.isfinite(value):  # of pictures that equal their targets: nothing could ever be better
+            return
         sign = 1.0 if IN_TRAINING[metric].better == "higher" else -1.0
         # A best value of another metric cannot be compared with this one.
         if best is None or best["metric"] != metric or sign * value > sign * best["value"]:

@@ -38,10 +38,18 @@ def translate_all(translate: Translation, pictures: Sequence[np.ndarray]) -> lis
 
 
 def mean_metrics(predictions: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> dict[str, float]:
-    """Mean of every metric that training measures, over pairs of pictures."""
-    return {name: float(np.mean([metric(prediction[None], target[None])[0]
-                                 for prediction, target in zip(predictions, targets)]))
-            for name, metric in METRICS.items() if metric.in_training}
+    """Mean of every metric that training measures, over pairs of pictures with a finite value.
+
+    The PSNR of a pair that is equal is infinite; if all are, so is the mean.
+    """
+    means = {}
+    for name, metric in METRICS.items():
+        if metric.in_training:
+            values = np.array([metric(prediction[None], target[None])[0]
+                               for prediction, target in zip(predictions, targets)])
+            finite = values[np.isfinite(values)]
+            means[name] = float(np.mean(finite if finite.size else values))
+    return means
 
 
 class DistributionMeasure:

@@ -39,9 +39,16 @@ def write_overview(writer: tf.summary.SummaryWriter, settings: Settings) -> None
             for chart, tags in charts.items()]) for title, charts in _charts(settings).items()])
     with writer.as_default(step=0):
         tf.summary.experimental.write_raw_pb(custom_scalar.pb(layout).SerializeToString())
-        tf.summary.text("settings", settings_table(settings))
+        tf.summary.text("settings", _as_text(settings_table(settings)))
         tf.summary.text("pictures", _PICTURES.format(steps=settings.train.image_steps))
-        hparams.hparams(compared_settings(settings), trial_id=settings.train.run or None)
+        hparams.hparams({name: _as_text(value) if isinstance(value, str) else value
+                         for name, value in compared_settings(settings).items()},
+                        trial_id=_as_text(settings.train.run) or None)
+
+
+def _as_text(value: str) -> str:
+    """The same, but for bytes of a file's name that are no text, which are written as escapes."""
+    return value.encode("utf-8", "backslashreplace").decode()
 
 
 def _charts(settings: Settings) -> dict[str, Mapping[str, list[str]]]:

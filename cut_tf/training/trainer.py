@@ -6,6 +6,7 @@ import contextlib
 import gc
 import logging
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -34,6 +35,8 @@ from cut_tf.training.evaluation import TestSet
 from cut_tf.translators.run import compile_generator
 
 _LOG = logging.getLogger(__name__)
+# In messages of TensorFlow about the files that TensorBoard reads.
+_EVENTS_FILE = "events.out.tfevents"
 
 _PREVIEW_PICTURES = 4
 
@@ -185,6 +188,9 @@ class Run:
             except tf.errors.OpError as error:
                 if self.stream.error is not None:
                     raise InputError(f"step {self._step() + 1}: {self.stream.error}") from error
+                if _EVENTS_FILE in str(error):
+                    raise InputError(f"{self.folder}/events: must be writable, found {type(error).__name__}: "
+                                     f"{next(iter(str(error).splitlines()), '')}") from error
                 raise
             return self._finish(saver, evaluator, test_set)
 
@@ -213,6 +219,9 @@ class Run:
             self.method.fit(batches, initial_epoch=epoch, epochs=epoch + 1 if done else self.epochs,
                             steps_per_epoch=self.steps_per_epoch - done, shuffle=False, callbacks=observers,
                             verbose=int(verbose == 1))  # lines are written by OverallProgress
+        except BaseException as error:
+            _release_frames(error)  # which hold the batches
+            raise
         finally:
             # The threads that read ahead end here. At the end of the process, where Python stops all threads at any
             # place, TensorFlow would wait for them: for seconds, or for ever.
@@ -294,3 +303,17 @@ def summary(run: Run, outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
+def _release_frames(error: BaseException | None) -> None:
+    """Lets go of the local variables of the calls that an error, and those behind it, came through.
+
+    Keras leaves its own calls out of the traceback, but the calls that they made still lead to them.
+    """
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            while frame is not None:
+                try:
+                    frame.clear()
+                except RuntimeError:  # this call still runs, and so do those above it
+                    break
+                frame = frame.f_back
+        error = error.__cause__ or error.__context__

@@ -47,6 +47,12 @@ def test_mean_metrics_of_known_error():
     assert metrics["psnr"] == pytest.approx((20 * np.log10(255 / 10) + 20 * np.log10(255 / 20)) / 2, abs=1e-4)
 
 
+def test_a_pair_that_is_equal_does_not_make_the_mean_infinite():
+    metrics = evaluation.mean_metrics(_flat(110, 100), _flat(120, 100))
+    assert metrics["psnr"] == pytest.approx(10 * np.log10(255**2 / 10**2), abs=1e-4)
+    assert evaluation.mean_metrics(_flat(100), _flat(100))["psnr"] == np.inf
+
+
 def test_a_distance_whose_targets_are_looked_at_once():
     """Features are the means of red, green and blue, so two sets of flat grey pictures are three equal numbers."""
     seen = []

@@ -80,7 +80,7 @@ def test_a_continued_run_says_it_once(tmp_path, tiny_settings, monkeypatch):
 
 
 def test_values_that_markdown_or_hparams_cannot_have_are_written_otherwise(tmp_path):
-    settings = Settings.of(dataset="a|b,c")
+    settings = Settings.of(dataset="a|b,c", run="run\udcff")  # a byte that is no text
     assert "| `--dataset` | a\\|b,c |" in overview.settings_table(settings)
     assert not [name for name, value in overview.compared_settings(settings).items() if value is None]
     writer = make_writer(tmp_path)

@@ -185,6 +185,20 @@ def test_no_thread_reads_ahead_of_a_run_that_was_stopped(tmp_path, tiny_settings
         gc.enable()
 
 
+def test_no_thread_reads_ahead_of_a_run_that_failed(tmp_path, tiny_settings, monkeypatch):
+    """The error's traceback, which is printed at the end of the process, would keep it."""
+    def fail(self, step):
+        raise tf.errors.ResourceExhaustedError(None, None, "events.out.tfevents.1.v2; No space left on device")
+
+    monkeypatch.setattr(callbacks.NonFiniteStop, "at_step", fail)
+    gc.collect()
+    before = _named("OwnedIterator")  # of earlier tests
+    run = trainer.Run(_quick(tiny_settings, tmp_path / "run"))
+    with pytest.raises(InputError, match=f"^{tmp_path}/run/events: must be writable, found Resource.* No space"):
+        run.train(verbose=0)
+    assert not _named("OwnedIterator", before)
+
+
 def test_no_iterator_stands_between_the_input_and_its_replica(tmp_path, tiny_settings, monkeypatch):
     """The thread of such an iterator would hold up the end of most runs, by up to a minute."""
     found = []
