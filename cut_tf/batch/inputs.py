@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from cut_tf.batch.translation import result_name
-from cut_tf.common import places
+from cut_tf.common import globs, places
 from cut_tf.common.errors import InputError
 from cut_tf.data.image_files import IMAGE_SUFFIXES
 
@@ -88,21 +88,38 @@ def is_safe(key: str) -> bool:
 
 
 def _listed(spec: str) -> list[Item]:
-    spec = spec if places.is_remote(spec) else os.path.abspath(os.path.expanduser(spec))
-    if places.is_folder(spec):
-        return [Item(name, places.join(spec, name)) for name in places.names_in(spec)
+    typed = spec if places.is_remote(spec) else os.path.expanduser(spec)
+    place = _absolute(typed)
+    if places.is_folder(place):
+        return [Item(name, places.join(place, name)) for name in places.names_in(place)
                 if not name.startswith(".") and not name.endswith("/") and kind_of(name)
-                and not places.is_folder(places.join(spec, name))]
-    if places.has_wildcard(spec) and not places.exists(spec):
-        root = places.fixed_part(spec).rstrip("/")
-        keys = [(place[len(root):].lstrip("/"), place) for place in places.matching(spec)]
-        return [Item(key, place) for key, place in keys
-                if kind_of(key) and not any(part.startswith(".") for part in key.split("/"))]
-    if spec.lower().endswith(_MANIFEST):
-        return _manifest(spec)
-    if not places.exists(spec):
-        raise InputError(f"--input must be {_FORMS}, found no such file: {spec}")
-    return [Item(PurePosixPath(spec).name, spec)]
+                and not places.is_folder(places.join(place, name))]
+    # Wildcards count in what was typed, not in the name of the folder in which it was.
+    if globs.has_wildcard(typed) and not places.exists(place):
+        return _found(typed)
+    if place.lower().endswith(_MANIFEST):
+        return _manifest(place)
+    if not places.exists(place):
+        raise InputError(f"--input must be {_FORMS}, found no such file: {place}")
+    return [Item(PurePosixPath(place).name, place)]
+
+
+def _absolute(place: str) -> str:
+    return place if places.is_remote(place) else os.path.abspath(place)
+
+
+def _found(pattern: str) -> list[Item]:
+    """What a glob finds, but for hidden files and folders."""
+    root, rest = globs.split(pattern)
+    root = _absolute(root)
+    if not places.is_remote(root):
+        rest = "/".join(part for part in rest.split("/") if part not in ("", "."))
+    if ".." in rest.split("/"):
+        raise InputError(f"--input={pattern} must have no '..' after its first wildcard, found {rest}")
+    start = len(places.join(root, ""))
+    keys = [(place[start:], place) for place in globs.matching(root, rest)]
+    return [Item(key, place) for key, place in keys
+            if kind_of(key) and not any(part.startswith(".") for part in key.split("/"))]
 
 
 def _manifest(place: str) -> list[Item]:

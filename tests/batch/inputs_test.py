@@ -31,6 +31,20 @@ def test_a_file_whose_name_looks_like_a_glob(tmp_path):
     assert _keys(tmp_path / "a[1].jpg") == ["a[1].jpg"]
 
 
+def test_wildcards_count_in_what_was_typed_alone(tmp_path, monkeypatch):
+    for name in ("set[1]/t1/mine.png", "set1/t1/others.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path / "set[1]")
+    for pattern in ("t*/*.png", "./t*/.//*.png"):
+        assert dict(find_inputs(pattern).items) == {"t1/mine.png": f"{tmp_path}/set[1]/t1/mine.png"}
+    monkeypatch.chdir(tmp_path / "set[1]" / "t1")
+    with pytest.raises(InputError, match="--input must be .* found no such file"):
+        find_inputs("missing.png")
+    with pytest.raises(InputError, match=r"must have no '..' after its first wildcard, found t\*/../x.png"):
+        find_inputs("t*/../x.png")
+
+
 def test_a_manifest_names_places(folder):
     manifest = folder / "list.txt"
     manifest.write_text(f"sub/a.jpg\n\n  b.jpg  \n{folder}/a.PNG\nram://bucket/x/y.jpg\n", encoding="utf-8")
