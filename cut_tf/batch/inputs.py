@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -42,18 +43,23 @@ class Inputs(NamedTuple):
     items: tuple[Item, ...]
 
 
-def find_inputs(spec: str) -> Inputs:
+def find_inputs(spec: str, is_result: Callable[[str], bool] = lambda _: False) -> Inputs:
     """What --input names.
 
     Args:
       spec: a picture or a shard; a folder of either, without its subfolders and hidden files; a glob, whose keys are
         relative to the folder before its first wildcard; or a manifest, whose lines are absolute places, or places
         relative to its own folder. Keys of absolute lines are all behind the scheme or the first slash.
+      is_result: whether a place is a result of the same job, which is left out.
 
     Raises:
       InputError: if there is nothing, pictures and shards are mixed, or two pictures would have one result.
     """
-    items = _listed(spec)
+    listed = _listed(spec)
+    items = [item for item in listed if not is_result(item.place)]
+    if listed and not items:
+        raise InputError(f"--output must be another folder than that of --input, found that all of --input={spec} is "
+                         f"what the job in it writes, such as {listed[0].place}")
     kinds = {item.key: kind_of(item.key) for item in items}
     unknown = [key for key, kind in kinds.items() if kind is None]
     if unknown:

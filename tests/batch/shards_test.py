@@ -40,6 +40,15 @@ def test_shards_in_and_out_stopped_in_the_middle_of_one(tmp_path):
         jobs.settled(tmp_path / "in", tmp_path / "out", "tar", retry_failed=True)
 
 
+@pytest.mark.parametrize("kind", ["files", "tar", "tfrecord"])
+def test_shards_among_their_own_results(tmp_path, kind):
+    _tar(tmp_path / "a.tgz", {"0.png": jobs.picture(0), "1.png": jobs.picture(1)})
+    source = tmp_path / "**" / "*" if kind == "files" else tmp_path
+    for _ in range(3):
+        totals = jobs.done(jobs.settled(source, tmp_path, kind, per_shard=1), most_parts=1)
+    assert totals.pictures == 2 and len(jobs.results(tmp_path)) == 2
+
+
 def test_a_shard_that_is_cut_short_gives_what_can_be_read_and_a_failure(tmp_path):
     pictures = {f"{number}.png": jobs.picture(number) for number in range(3)}
     _tar(tmp_path / "a.tar", pictures)
