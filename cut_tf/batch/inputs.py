@@ -25,6 +25,7 @@ _KINDS = (
 )
 _SHARD_SUFFIX = re.compile(r"(?i)\.(?:tfrecords?|tar|tar\.gz|tgz)(-\d+-of-\d+)?$")
 _MANIFEST = ".txt"
+_LEADING_DOTS = re.compile(r"(?:\./+)*")  # as find writes them
 _FORMS = (f"a picture, a folder, a glob, a manifest (*{_MANIFEST}, one place a line), or shards (*.tfrecord, *.tar), "
           "on this machine or as URLs")
 
@@ -130,18 +131,20 @@ def _found(pattern: str) -> list[Item]:
 
 def _manifest(place: str) -> list[Item]:
     try:
-        lines = places.read_bytes(place).decode("utf-8").splitlines()
+        # Other ends of lines that Unicode knows may be within names.
+        lines = places.read_bytes(place).decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise InputError(f"--input={place} must be text in UTF-8, found {error}") from error
     folder, items = place.rpartition("/")[0], []
-    for number, line in enumerate(map(str.strip, lines), 1):
-        if not line:
+    for number, typed in enumerate((line.strip(" \t\r") for line in lines), 1):
+        line = typed[_LEADING_DOTS.match(typed).end():]
+        if not typed:
             continue
         absolute = places.is_remote(line) or line.startswith("/")
         key = line.partition("://")[2] if places.is_remote(line) else line.lstrip("/")
         if not is_safe(key):
             raise InputError(f"--input={place} must have places without '..' and hidden folders in its lines, found "
-                             f"{line!r} in line {number}")
+                             f"{typed!r} in line {number}")
         items.append(Item(key, line if absolute else places.join(folder, line)))
     return items
 

@@ -55,6 +55,17 @@ def test_a_manifest_names_places(folder):
         f"{folder}/a.PNG".lstrip("/"): f"{folder}/a.PNG", "bucket/x/y.jpg": "ram://bucket/x/y.jpg"}
 
 
+def test_a_manifest_as_other_programs_write_it(tmp_path):
+    text = "\ufeff./a.png\r\n././/sub/b.png\r\nc\u2028d.png\ne\u0085f\fg.png"
+    (tmp_path / "list.txt").write_bytes(text.encode())
+    assert dict(find_inputs(str(tmp_path / "list.txt")).items) == {
+        name: f"{tmp_path}/{name}" for name in ("a.png", "sub/b.png", "c\u2028d.png", "e\u0085f\fg.png")}
+    for line in ("./", "./../up.png", "./.hidden.png"):
+        (tmp_path / "list.txt").write_text(line, encoding="utf-8")
+        with pytest.raises(InputError, match=f"found '{line}' in line 1"):
+            find_inputs(str(tmp_path / "list.txt"))
+
+
 @pytest.mark.parametrize("names, kind", [
     (["x.tar", "y.tgz", "z.tar.gz"], TAR), (["x.tfrecord", "x.tfrecord-00001-of-00002", "x.tfrecords"], TFRECORD)])
 def test_shards(tmp_path, names, kind):
