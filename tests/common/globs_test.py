@@ -5,6 +5,7 @@ import glob
 import pytest
 
 from cut_tf.common import globs, places
+from cut_tf.common.errors import InputError
 
 NAMES = ("a.jpg", "b.png", "sub/a.jpg", "sub/deep/c.jpg", "sub/.hidden.jpg", "other/d[1].jpg")
 
@@ -60,6 +61,21 @@ def test_the_folder_that_a_glob_searches_is_no_pattern(tmp_path):
     for name in ("set[1]/a.jpg", "set1/b.jpg"):
         places.write_bytes(str(tmp_path / name), b"")
     assert globs.matching(str(tmp_path / "set[1]"), "*.jpg") == [str(tmp_path / "set[1]" / "a.jpg")]
+
+
+@pytest.mark.parametrize("pattern, names", [
+    ("[!].png", ["[!].png"]), ("[^].png", ["[^].png"]), ("[]].png", ["].png"]), ("[!]].png", ["!.png", "a.png"]),
+    ("[!!].png", ["].png", "a.png"]), ("[!", ["[!"]), ("[", []), ("d[a/b]c", ["d[a/b]c"]), ("**/d[!x]c", ["d-c"])])
+def test_brackets(tmp_path, pattern, names):
+    for name in ("[!].png", "[^].png", "].png", "!.png", "a.png", "[!", "d[a/b]c", "d-c", "d/c"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert globs.matching(str(tmp_path), pattern) == [str(tmp_path / name) for name in names]
+
+
+def test_a_range_that_goes_down_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"x\*/\[z-a\].png: ranges of a glob must go up, .* found \[z-a\]"):
+        globs.matching(str(tmp_path), "x*/[z-a].png")
 
 
 def test_what_is_a_glob():
