@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from cut_tf.common import places
@@ -31,7 +32,8 @@ def matching(root: str, rest: str) -> list[str]:
     fits = re.compile(_regex(rest))
     start = len(places.join(root, ""))
     with places.named(places.join(root, rest), "must be a glob of readable files"):
-        found = [places.join(folder, name) for folder, names in places.walk(root, "/" in rest) for name in names]
+        depth = math.inf if "**/" in rest else rest.count("/")
+        found = [places.join(folder, name) for folder, names in places.walk(root, depth) for name in names]
         return sorted(place for place in found if fits.fullmatch(place[start:]))
 
 

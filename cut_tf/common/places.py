@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -152,16 +153,28 @@ def names_in(folder: str) -> list[str]:
 def files_below(folder: str) -> list[str]:
     """Sorted files in a folder and in all below it; none if there is no such folder."""
     with named(folder, "must be a readable folder"):
-        return sorted(join(inside, name) for inside, names in walk(folder.rstrip("/") or "/", True) for name in names)
+        return sorted(join(inside, name) for inside, names in walk(folder.rstrip("/") or "/") for name in names)
 
 
-def walk(root: str, deep: bool) -> Iterator[tuple[str, list[str]]]:
-    """A folder and, if `deep`, all below it, each with the names of its files."""
-    found = _gfile().walk(root) if is_remote(root) else os.walk(root, followlinks=True)
-    for folder, _, names in found:
-        yield folder, names
-        if not deep:
+def walk(root: str, depth: float = math.inf, above: frozenset[tuple[int, int]] = frozenset()
+         ) -> Iterator[tuple[str, list[str]]]:
+    """A folder and those below it, each with the names of its files. Links to folders are followed.
+
+    Args:
+      root: the folder.
+      depth: steps down at most.
+      above: device and number of each folder of this machine to which no link may lead back.
+    """
+    if not is_remote(root) and os.path.isdir(root):
+        found = os.stat(root)
+        own = (found.st_dev, found.st_ino)
+        if own in above:
             return
+        above = above | {own} if found.st_ino else above
+    _, folders, names = next(iter(_gfile().walk(root) if is_remote(root) else os.walk(root)), (root, [], []))
+    yield root, names
+    for name in folders if depth > 0 else ():
+        yield from walk(join(root, name), depth - 1, above)
 
 
 def read_bytes(place: str) -> bytes:

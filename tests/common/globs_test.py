@@ -78,5 +78,29 @@ def test_a_range_that_goes_down_is_refused(tmp_path):
         globs.matching(str(tmp_path), "x*/[z-a].png")
 
 
+def test_links_are_followed_but_lead_in_no_circle(tmp_path):
+    for name in ("in/a/1.png", "in/b/2.png", "far/3.png"):
+        places.write_bytes(str(tmp_path / name), b"")
+    for link, folder in (("in/a/up", "in"), ("in/b/other", "far"), ("in/a/b", "in/b")):
+        (tmp_path / link).symlink_to(tmp_path / folder)
+    expected = ["a/1.png", "a/b/2.png", "a/b/other/3.png", "b/2.png", "b/other/3.png"]
+    assert globs.matching(str(tmp_path / "in"), "**/*.png") == [str(tmp_path / "in" / name) for name in expected]
+    assert places.files_below(str(tmp_path / "in")) == [str(tmp_path / "in" / name) for name in expected]
+
+
+def test_a_glob_walks_no_deeper_than_its_names(folder, monkeypatch):
+    walked, walk = [], places.walk
+
+    def noted(root, *others):
+        walked.append(root[len(folder):])
+        return walk(root, *others)
+
+    monkeypatch.setattr(places, "walk", noted)
+    for pattern, below in (("*.jpg", 0), ("*/*.jpg", 2), ("*/*/*.jpg", 3), ("**/*.jpg", 3)):
+        walked.clear()
+        globs.matching(folder, pattern)
+        assert len(walked) == 1 + below
+
+
 def test_what_is_a_glob():
     assert globs.has_wildcard("a*") and globs.has_wildcard("a[b]") and not globs.has_wildcard("gs://a/b.jpg")
