@@ -203,7 +203,8 @@ def _units(items: list[Item], kind: str, output: str, pictures_per_shard: int, f
     plan = uuid.uuid4().hex[:8]
     if kind != FILES:
         return [Unit(unit_name(first + number, plan), kind, (item,), pictures_per_shard, places.size_bytes(item.place),
-                     shard_stem(item.key) if output == FILES else "") for number, item in enumerate(items)]
+                     shard_stem(item.key) if output == FILES else "", reads_links=True)
+                for number, item in enumerate(items)]
     groups = [items[start:start + pictures_per_shard] for start in range(0, len(items), pictures_per_shard)]
     return [Unit(unit_name(first + number, plan), kind, tuple(group), pictures_per_shard)
             for number, group in enumerate(groups)]

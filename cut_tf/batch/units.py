@@ -30,6 +30,8 @@ class Unit(NamedTuple):
       pictures_per_part: most samples of a part.
       num_bytes: of the shard when it was planned.
       folder: of the output, for results of a shard that are files; empty for others.
+      reads_links: whether links of a tar count as its members. Plans of earlier versions leave them out, and their
+        parts are counted so.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Unit(NamedTuple):
     pictures_per_part: int
     num_bytes: int = 0
     folder: str = ""
+    reads_links: bool = False
 
     def parts(self, done: frozenset[str]) -> Iterator[Part]:
         """Its parts that are not done, in order. Shards are read as far as needed, in bounded memory.
@@ -72,7 +75,7 @@ class Unit(NamedTuple):
 
     def _samples(self) -> Iterator[Sample]:
         (item,) = self.items
-        samples = (sample for sample in read_samples(self.kind, item.place) if sample.pictures)
+        samples = (sample for sample in read_samples(self.kind, item.place, self.reads_links) if sample.pictures)
         return self._in_folder(samples) if self.folder else samples
 
     def _in_folder(self, samples: Iterable[Sample]) -> Iterator[Sample]:
@@ -86,7 +89,7 @@ class Unit(NamedTuple):
                 problem = (f"{key}: names of results must differ, upper and lower case aside, found {result} twice"
                            if result.lower() in seen else "")
                 seen.add(result.lower())
-                pictures.append(dataclasses.replace(picture, key=key, problem=problem))
+                pictures.append(dataclasses.replace(picture, key=key, problem=picture.problem or problem))
             yield dataclasses.replace(sample, pictures=tuple(pictures))
 
     def check_unchanged(self) -> None:

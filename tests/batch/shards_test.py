@@ -1,5 +1,6 @@
 """Plans of shards: read in parts, damaged, out of reach for a moment, with names that meet."""
 
+import json
 import tarfile
 
 import pytest
@@ -153,6 +154,43 @@ def test_two_pictures_of_a_shard_with_one_result_are_told(tmp_path):
         ("a/A.png", "refused", "a/A.png: names of results must differ, upper and lower case aside, found a/A.png "
                                "twice")]
     jobs.assert_results(tmp_path / "out", jobs.all_inverted({"a/a.png": jobs.picture(0), "a/b.png": jobs.picture(1)}))
+
+
+def _linked(path):
+    _tar(path, {"a.png": jobs.picture(0)})
+    with tarfile.open(path, "a") as archive:
+        for name, kind in (("b.png", tarfile.LNKTYPE), ("c.png", tarfile.SYMTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "a.png"
+            archive.addfile(member)
+        for number in range(2):
+            member, data = tarfile.TarInfo(f"d{number}.png"), jobs.encoded(jobs.picture(1 + number))
+            member.size = len(data)
+            archive.addfile(member, jobs.io.BytesIO(data))
+    return jobs.all_inverted({"a.png": jobs.picture(0), "b.png": jobs.picture(0), "d0.png": jobs.picture(1),
+                              "d1.png": jobs.picture(2)})
+
+
+@pytest.mark.parametrize("kind", ["files", "tar"])
+def test_links_in_a_shard_are_translated_or_told(tmp_path, kind):
+    expected = _linked(tmp_path / "a.tar")
+    totals = jobs.done(jobs.settled(tmp_path / "a.tar", tmp_path / "out", kind))
+    assert [failure["message"].partition(": ")[2] for failure in totals.failures] == [
+        "must be a file, or a hard link to an earlier file of its tar, found a symbolic link to a.png"]
+    jobs.assert_results(tmp_path / "out", {f"a/{name}" if kind == "files" else name: pixels
+                                           for name, pixels in expected.items()})
+
+
+def test_a_job_that_began_without_links_goes_on_without_them(tmp_path):
+    expected = _linked(tmp_path / "a.tar")
+    jobs.settled(tmp_path / "a.tar", tmp_path / "out", "tar")
+    (place,) = (tmp_path / "out" / ".batch").glob("plan-*.json")
+    plan = json.loads(place.read_text())
+    del plan["units"][0]["reads_links"]  # as earlier versions wrote it
+    place.write_text(json.dumps(plan))
+    totals = jobs.done(jobs.settled(tmp_path / "a.tar", tmp_path / "out", "tar"))
+    assert totals.failures == []
+    jobs.assert_results(tmp_path / "out", {name: pixels for name, pixels in expected.items() if name != "b.png"})
 
 
 @pytest.mark.parametrize("name, kind", [("../../up.png", "files"), ("/tmp/absolute.png", "files"),
