@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from cut_tf.batch.inputs import FILES, Inputs, Item, shard_stem
+from cut_tf.batch.inputs import FILES, TFRECORD, Inputs, Item, shard_stem
 from cut_tf.batch.records import SUFFIX_OF
 from cut_tf.batch.translation import TranslatorChoice, result_name
 from cut_tf.batch.units import FORMAT, Unit, identity, json_bytes, load, place_of, unit_from, unit_name, unit_of
@@ -203,7 +203,7 @@ def _units(items: list[Item], kind: str, output: str, pictures_per_shard: int, f
     plan = uuid.uuid4().hex[:8]
     if kind != FILES:
         return [Unit(unit_name(first + number, plan), kind, (item,), pictures_per_shard, places.size_bytes(item.place),
-                     shard_stem(item.key) if output == FILES else "", reads_links=True)
+                     shard_stem(item.key) if output == FILES else "", reads_links=True, names_differ=output != TFRECORD)
                 for number, item in enumerate(items)]
     groups = [items[start:start + pictures_per_shard] for start in range(0, len(items), pictures_per_shard)]
     return [Unit(unit_name(first + number, plan), kind, tuple(group), pictures_per_shard)

@@ -32,6 +32,8 @@ class Unit(NamedTuple):
       folder: of the output, for results of a shard that are files; empty for others.
       reads_links: whether links of a tar count as its members. Plans of earlier versions leave them out, and their
         parts are counted so.
+      names_differ: whether two pictures of a shard must not have one result, as in a folder, and in a tar. Those of
+        `folder` must not anyway; plans of earlier versions do not ask it of a tar.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Unit(NamedTuple):
     num_bytes: int = 0
     folder: str = ""
     reads_links: bool = False
+    names_differ: bool = False
 
     def parts(self, done: frozenset[str]) -> Iterator[Part]:
         """Its parts that are not done, in order. Shards are read as far as needed, in bounded memory.
@@ -76,15 +79,15 @@ class Unit(NamedTuple):
     def _samples(self) -> Iterator[Sample]:
         (item,) = self.items
         samples = (sample for sample in read_samples(self.kind, item.place, self.reads_links) if sample.pictures)
-        return self._in_folder(samples) if self.folder else samples
+        return self._checked(samples) if self.folder or self.names_differ else samples
 
-    def _in_folder(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+    def _checked(self, samples: Iterable[Sample]) -> Iterator[Sample]:
         """The samples with their pictures in the unit's folder. Those whose result has been there already say so."""
         seen: set[str] = set()
         for sample in samples:
             pictures = []
             for picture in sample.pictures:
-                key = f"{self.folder}/{picture.key}"
+                key = f"{self.folder}/{picture.key}" if self.folder else picture.key
                 result = result_name(key)
                 problem = (f"{key}: names of results must differ, upper and lower case aside, found {result} twice"
                            if result.lower() in seen else "")
