@@ -194,19 +194,21 @@ def _translate_with_beam(arguments: list[str]) -> int:
     """Translates with a pipeline, whose own flags are `arguments`. Returns the exit code."""
     choice = _choice()
     choice.check()
-    from cut_tf.batch import inputs, plan
+    from cut_tf.batch import inputs, plan, units
     from cut_tf.batch.worker import Target
 
     command_line.log_to_stdout()
     options = batch.beam_options(_RUNNER.value, arguments)
     from cut_tf.batch import beam
 
-    found = inputs.find_inputs(_INPUT.value)
     folder = _OUTPUT.value if places.is_remote(_OUTPUT.value) else os.path.abspath(_OUTPUT.value)
+    # What beginning anew would remove stays in the input, and is refused.
+    own = {} if _OVERWRITE.value else {"is_result": units.results_in(folder)}
+    found = inputs.find_inputs(_INPUT.value, **own)
     settled = plan.settle(found, Target(folder, _OUTPUT_FORMAT.value or found.kind), choice, _PICTURES_PER_SHARD.value,
                           _OVERWRITE.value, _RETRY_FAILED.value)
-    units, _ = settled.pending()
-    print(f"{len(settled.units)} units of work, {len(settled.units) - len(units)} done before", flush=True)
+    pending, _ = settled.pending()
+    print(f"{len(settled.units)} units of work, {len(settled.units) - len(pending)} done before", flush=True)
     try:
         counters = beam.translate(settled, options, _PIXELS_IN_FLIGHT.value, _BATCH_SIZE.value)
     except Exception as error:  # of a runner; what is done by then stays done

@@ -16,8 +16,9 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from cut_tf.batch.plan import Plan, Unit
+from cut_tf.batch.plan import Plan
 from cut_tf.batch.translation import TranslatorChoice
+from cut_tf.batch.units import Unit
 from cut_tf.batch.worker import Part, Target, Worker
 from cut_tf.common.errors import InputError
 

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cut_tf.batch.plan import json_bytes
 from cut_tf.batch.translation import failure
+from cut_tf.batch.units import json_bytes
 from cut_tf.batch.worker import PixelBudget
 from cut_tf.common import places
 from cut_tf.common.errors import InputError

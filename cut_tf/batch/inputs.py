@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from cut_tf.batch.translation import result_name
-from cut_tf.common import places
+from cut_tf.common import globs, places
 from cut_tf.common.errors import InputError
 from cut_tf.data.image_files import IMAGE_SUFFIXES
 
@@ -24,6 +25,7 @@ _KINDS = (
 )
 _SHARD_SUFFIX = re.compile(r"(?i)\.(?:tfrecords?|tar|tar\.gz|tgz)(-\d+-of-\d+)?$")
 _MANIFEST = ".txt"
+_LEADING_DOTS = re.compile(r"(?:\./+)*")  # as find writes them
 _FORMS = (f"a picture, a folder, a glob, a manifest (*{_MANIFEST}, one place a line), or shards (*.tfrecord, *.tar), "
           "on this machine or as URLs")
 
@@ -42,18 +44,23 @@ class Inputs(NamedTuple):
     items: tuple[Item, ...]
 
 
-def find_inputs(spec: str) -> Inputs:
+def find_inputs(spec: str, is_result: Callable[[str], bool] = lambda _: False) -> Inputs:
     """What --input names.
 
     Args:
       spec: a picture or a shard; a folder of either, without its subfolders and hidden files; a glob, whose keys are
         relative to the folder before its first wildcard; or a manifest, whose lines are absolute places, or places
         relative to its own folder. Keys of absolute lines are all behind the scheme or the first slash.
+      is_result: whether a place is a result of the same job, which is left out.
 
     Raises:
       InputError: if there is nothing, pictures and shards are mixed, or two pictures would have one result.
     """
-    items = _listed(spec)
+    listed = _listed(spec)
+    items = [item for item in listed if not is_result(item.place)]
+    if listed and not items:
+        raise InputError(f"--output must be another folder than that of --input, found that all of --input={spec} is "
+                         f"what the job in it writes, such as {listed[0].place}")
     kinds = {item.key: kind_of(item.key) for item in items}
     unknown = [key for key, kind in kinds.items() if kind is None]
     if unknown:
@@ -88,37 +95,56 @@ def is_safe(key: str) -> bool:
 
 
 def _listed(spec: str) -> list[Item]:
-    spec = spec if places.is_remote(spec) else os.path.abspath(os.path.expanduser(spec))
-    if places.is_folder(spec):
-        return [Item(name, places.join(spec, name)) for name in places.names_in(spec)
+    typed = spec if places.is_remote(spec) else os.path.expanduser(spec)
+    place = _absolute(typed)
+    if places.is_folder(place):
+        return [Item(name, places.join(place, name)) for name in places.names_in(place)
                 if not name.startswith(".") and not name.endswith("/") and kind_of(name)
-                and not places.is_folder(places.join(spec, name))]
-    if places.has_wildcard(spec) and not places.exists(spec):
-        root = places.fixed_part(spec).rstrip("/")
-        keys = [(place[len(root):].lstrip("/"), place) for place in places.matching(spec)]
-        return [Item(key, place) for key, place in keys
-                if kind_of(key) and not any(part.startswith(".") for part in key.split("/"))]
-    if spec.lower().endswith(_MANIFEST):
-        return _manifest(spec)
-    if not places.exists(spec):
-        raise InputError(f"--input must be {_FORMS}, found no such file: {spec}")
-    return [Item(PurePosixPath(spec).name, spec)]
+                and not places.is_folder(places.join(place, name))]
+    # Wildcards count in what was typed, not in the name of the folder in which it was.
+    if globs.has_wildcard(typed) and not places.exists(place):
+        return _found(typed)
+    if place.lower().endswith(_MANIFEST):
+        return _manifest(place)
+    if not places.exists(place):
+        raise InputError(f"--input must be {_FORMS}, found no such file: {place}")
+    return [Item(PurePosixPath(place).name, place)]
+
+
+def _absolute(place: str) -> str:
+    return place if places.is_remote(place) else os.path.abspath(place)
+
+
+def _found(pattern: str) -> list[Item]:
+    """What a glob finds, but for hidden files and folders."""
+    root, rest = globs.split(pattern)
+    root = _absolute(root)
+    if not places.is_remote(root):
+        rest = "/".join(part for part in rest.split("/") if part not in ("", "."))
+    if ".." in rest.split("/"):
+        raise InputError(f"--input={pattern} must have no '..' after its first wildcard, found {rest}")
+    start = len(places.join(root, ""))
+    keys = [(place[start:], place) for place in globs.matching(root, rest)]
+    return [Item(key, place) for key, place in keys
+            if kind_of(key) and not any(part.startswith(".") for part in key.split("/"))]
 
 
 def _manifest(place: str) -> list[Item]:
     try:
-        lines = places.read_bytes(place).decode("utf-8").splitlines()
+        # Other ends of lines that Unicode knows may be within names.
+        lines = places.read_bytes(place).decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise InputError(f"--input={place} must be text in UTF-8, found {error}") from error
     folder, items = place.rpartition("/")[0], []
-    for number, line in enumerate(map(str.strip, lines), 1):
-        if not line:
+    for number, typed in enumerate((line.strip(" \t\r") for line in lines), 1):
+        line = typed[_LEADING_DOTS.match(typed).end():]
+        if not typed:
             continue
         absolute = places.is_remote(line) or line.startswith("/")
         key = line.partition("://")[2] if places.is_remote(line) else line.lstrip("/")
         if not is_safe(key):
             raise InputError(f"--input={place} must have places without '..' and hidden folders in its lines, found "
-                             f"{line!r} in line {number}")
+                             f"{typed!r} in line {number}")
         items.append(Item(key, line if absolute else places.join(folder, line)))
     return items
 

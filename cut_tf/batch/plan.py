@@ -8,103 +8,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from cut_tf.batch.inputs import FILES, Inputs, Item, shard_stem
-from cut_tf.batch.records import SUFFIX_OF, DamagedError, Picture, Sample, read_samples
+from cut_tf.batch.inputs import FILES, TFRECORD, Inputs, Item, shard_stem
+from cut_tf.batch.records import SUFFIX_OF
 from cut_tf.batch.translation import TranslatorChoice, result_name
-from cut_tf.batch.worker import STATE, Part, PartReport, Target, reported_parts
+from cut_tf.batch.units import FORMAT, Unit, identity, json_bytes, load, place_of, unit_from, unit_name, unit_of
+from cut_tf.batch.worker import PartReport, Target, reported_parts
 from cut_tf.common import places
 from cut_tf.common.errors import InputError
 
-_FORMAT = 1
-_CONTENTS = {"translator", "output", "input", "pictures_per_shard", "pinned", "units"}
-MOST_PART_BYTES = 2**26
 FAILURES, SUMMARY = "failures.jsonl", "summary.json"
-
-
-class Unit(NamedTuple):
-    """Pictures, or one shard of them, that belong together for good.
-
-    Attributes:
-      name: shard-NUMBER-PLAN, where PLAN is random, so that workers of a job that was begun anew report to no other.
-      kind: FILES, TFRECORD or TAR.
-      items: the pictures, or the one shard.
-      pictures_per_part: most samples of a part.
-      num_bytes: of the shard when it was planned.
-      folder: of the output, for results of a shard that are files; empty for others.
-    """
-
-    name: str
-    kind: str
-    items: tuple[Item, ...]
-    pictures_per_part: int
-    num_bytes: int = 0
-    folder: str = ""
-
-    def parts(self, done: frozenset[str]) -> Iterator[Part]:
-        """Its parts that are not done, in order. Shards are read as far as needed, in bounded memory.
-
-        Raises:
-          InputError: if a shard cannot be read now. What a damaged one lacks is the problem of its last part.
-        """
-        if self.kind == FILES:
-            name = f"{self.name}-{0:05d}"
-            if name not in done:
-                yield Part(name, tuple(Sample((Picture(item.key, place=item.place),)) for item in self.items), True)
-            return
-        held: list[Sample] = []
-        number, num_bytes, problem = 0, 0, ""
-        try:
-            for sample in self._samples():
-                size = sum(len(picture.data or b"") for picture in sample.pictures)
-                if held and (len(held) == self.pictures_per_part or num_bytes + size > MOST_PART_BYTES):
-                    part = Part(f"{self.name}-{number:05d}", tuple(held), False)
-                    held, number, num_bytes = [], number + 1, 0
-                    if part.name not in done:
-                        yield part
-                held.append(sample)
-                num_bytes += size
-        except DamagedError as error:
-            problem = str(error)
-        name = f"{self.name}-{number:05d}"
-        if name not in done:
-            yield Part(name, tuple(held), True, problem)
-        elif problem:  # where reading went well at an earlier start
-            raise DamagedError(problem)
-
-    def _samples(self) -> Iterator[Sample]:
-        (item,) = self.items
-        samples = (sample for sample in read_samples(self.kind, item.place) if sample.pictures)
-        return self._in_folder(samples) if self.folder else samples
-
-    def _in_folder(self, samples: Iterable[Sample]) -> Iterator[Sample]:
-        """The samples with their pictures in the unit's folder. Those whose result has been there already say so."""
-        seen: set[str] = set()
-        for sample in samples:
-            pictures = []
-            for picture in sample.pictures:
-                key = f"{self.folder}/{picture.key}"
-                result = result_name(key)
-                problem = (f"{key}: names of results must differ, upper and lower case aside, found {result} twice"
-                           if result.lower() in seen else "")
-                seen.add(result.lower())
-                pictures.append(dataclasses.replace(picture, key=key, problem=problem))
-            yield dataclasses.replace(sample, pictures=tuple(pictures))
-
-    def check_unchanged(self) -> None:
-        """Raises InputError if a shard has another length than when it was planned: its parts would be others."""
-        if self.kind == FILES:
-            return
-        found = places.size_bytes(self.items[0].place)
-        if found != self.num_bytes:
-            raise InputError(f"{self.items[0].place}: must stay as it was when the work began, found {found} bytes "
-                             f"instead of {self.num_bytes}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,9 +72,9 @@ def settle(inputs: Inputs, target: Target, choice: TranslatorChoice, pictures_pe
       InputError: if the output holds results of something else, or would replace one of the pictures. Nothing has
         changed then.
     """
-    found = _load(target.folder)
+    found = load(target.folder)
     earlier = [] if overwrite else found
-    head = {"format": _FORMAT, "translator": choice.fingerprint(), "output": target.kind, "input": inputs.kind,
+    head = {"format": FORMAT, "translator": choice.fingerprint(), "output": target.kind, "input": inputs.kind,
             "pictures_per_shard": pictures_per_shard}
     for plan in earlier:
         _check_same(head, plan, target)
@@ -166,7 +83,7 @@ def settle(inputs: Inputs, target: Target, choice: TranslatorChoice, pictures_pe
     if earlier and earlier[0].get("checkpoint", head["checkpoint"]) != head["checkpoint"]:
         raise InputError(f"--run={pinned.run} must have the weights with which --output={target.folder} began, found "
                          "others. --overwrite begins anew")
-    units = [_unit(values) for plan in earlier for values in plan["units"]]
+    units = [unit_from(values) for plan in earlier for values in plan["units"]]
     added = _new_items(inputs, units, target)
     again = _failed_items(inputs, units, target) if retry_failed else []
     _check_results_differ([item for unit in units for item in unit.items], added, inputs.kind, target)
@@ -179,7 +96,7 @@ def settle(inputs: Inputs, target: Target, choice: TranslatorChoice, pictures_pe
     if added or again:
         new = _units(sorted(added + again), inputs.kind, target.kind, pictures_per_shard, len(units))
         values = {**head, "pinned": dataclasses.asdict(pinned), "units": [unit._asdict() for unit in new]}
-        place = _place(target.folder, len(earlier))
+        place = place_of(target.folder, len(earlier))
         if not places.write_new(place, json_bytes(values)):
             raise InputError(f"{place}: must be written by one start alone, found that of another start, which adds "
                              "pictures now. The same command, given again, goes on from there")
@@ -190,39 +107,11 @@ def settle(inputs: Inputs, target: Target, choice: TranslatorChoice, pictures_pe
     return plan
 
 
-def json_bytes(values: object) -> bytes:
-    """One line of JSON. Names of files that are not UTF-8 keep their bytes."""
-    return json.dumps(values, ensure_ascii=False).encode("utf-8", errors="surrogatepass")
-
-
-def _place(folder: str, number: int) -> str:
-    return places.join(folder, f"{STATE}/plan-{number:04d}.json")
-
-
-def _load(folder: str) -> list[dict]:
-    plans = []
-    while places.exists(place := _place(folder, len(plans))):
-        rule = f"{place}: must be a plan as cut_tf.translate writes it"
-        try:
-            plan = json.loads(places.read_bytes(place).decode("utf-8", errors="surrogatepass"))
-        except ValueError as error:
-            raise InputError(f"{rule}, found {error}") from error
-        # Those of other versions have other contents, and are refused by their format.
-        if not isinstance(plan, dict) or plan.get("format") == _FORMAT and _CONTENTS - plan.keys():
-            raise InputError(f"{rule}, found {str(plan)[:60]}")
-        plans.append(plan)
-    return plans
-
-
-def _unit(values: dict) -> Unit:
-    return Unit(**{**values, "items": tuple(Item(*item) for item in values["items"])})
-
-
 def _check_same(head: dict, plan: dict, target: Target) -> None:
     """Raises InputError if the plan is of another job than the flags say."""
     flags = {"translator": "what translates", "output": "--output_format", "input": "the kind of --input",
              "pictures_per_shard": "--pictures_per_shard"}
-    if plan.get("format") != _FORMAT:
+    if plan.get("format") != FORMAT:
         raise InputError(f"--output={target.folder} must be a new folder, found the plan of another version of cut_tf")
     for name, title in flags.items():
         if head[name] != plan[name]:
@@ -251,9 +140,9 @@ def _check_sources_stay(inputs: Inputs, units: list[Unit], target: Target, resul
                         ) -> None:
     """Raises InputError if a file of the input is among the results, or among what is removed to begin anew."""
     items = [*inputs.items, *(item for unit in units for item in unit.items)]
-    sources = {_identity(item.place) for item in items}
+    sources = {identity(item.place) for item in items}
     for names, fate in ((results, "replaced"), (removed, "removed")):
-        lost = [place for place in (places.join(target.folder, name) for name in names) if _identity(place) in sources]
+        lost = [place for place in (places.join(target.folder, name) for name in names) if identity(place) in sources]
         if lost:
             raise InputError(f"--output must be another folder than that of --input, found that {lost[0]}, which is in "
                              f"the input, would be {fate}")
@@ -272,10 +161,6 @@ def _check_free(target: Target, results: list[str], is_first: bool) -> None:
                          "another folder or give --overwrite")
 
 
-def _identity(place: str) -> str:
-    return place if places.is_remote(place) else os.path.realpath(place)
-
-
 def _written(folder: str) -> list[str]:
     """Names of all results in the output folder that a report tells of."""
     return [name for part in sorted(reported_parts(folder)) for name in PartReport.load(folder, part).written]
@@ -288,7 +173,7 @@ def _remove(folder: str, plans: int) -> None:
             places.remove(places.join(folder, name))
         PartReport.remove(folder, part)
     for number in reversed(range(plans)):
-        places.remove(_place(folder, number))
+        places.remove(place_of(folder, number))
 
 
 def _new_items(inputs: Inputs, units: list[Unit], target: Target) -> list[Item]:
@@ -317,20 +202,12 @@ def _failed_items(inputs: Inputs, units: list[Unit], target: Target) -> list[Ite
 def _units(items: list[Item], kind: str, output: str, pictures_per_shard: int, first: int) -> list[Unit]:
     plan = uuid.uuid4().hex[:8]
     if kind != FILES:
-        return [Unit(_unit_name(first + number, plan), kind, (item,), pictures_per_shard, places.size_bytes(item.place),
-                     shard_stem(item.key) if output == FILES else "") for number, item in enumerate(items)]
+        return [Unit(unit_name(first + number, plan), kind, (item,), pictures_per_shard, places.size_bytes(item.place),
+                     shard_stem(item.key) if output == FILES else "", reads_links=True, names_differ=output != TFRECORD)
+                for number, item in enumerate(items)]
     groups = [items[start:start + pictures_per_shard] for start in range(0, len(items), pictures_per_shard)]
-    return [Unit(_unit_name(first + number, plan), kind, tuple(group), pictures_per_shard)
+    return [Unit(unit_name(first + number, plan), kind, tuple(group), pictures_per_shard)
             for number, group in enumerate(groups)]
-
-
-def _unit_name(number: int, plan: str) -> str:
-    return f"shard-{number:05d}-{plan}"
-
-
-def unit_of(part: str) -> str:
-    """Name of the unit that a part belongs to."""
-    return part.rpartition("-")[0]
 
 
 def failures(units: list[Unit], reports: list[PartReport]) -> list[dict[str, str]]:

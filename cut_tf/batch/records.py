@@ -83,23 +83,29 @@ class DamagedError(InputError):
     """A shard that is damaged, and will be at every start."""
 
 
-def read_samples(kind: str, place: str) -> Iterator[Sample]:
+def read_samples(kind: str, place: str, links: bool = True) -> Iterator[Sample]:
     """The samples of a shard, in its order, one at a time.
+
+    Args:
+      kind: TFRECORD or TAR.
+      place: of the shard.
+      links: whether members of a tar that are no files, but have the name of a picture, are told; else they are left
+        out. A hard link to an earlier member is that picture, all others have a problem.
 
     Raises:
       DamagedError: where it is damaged.
       InputError: if it cannot be read now; the next start may go on.
     """
-    return (_read_tar if kind == TAR else _read_tfrecord)(place)
+    return _read_tar(place, links) if kind == TAR else _read_tfrecord(place)
 
 
-def _read_tar(place: str) -> Iterator[Sample]:
+def _read_tar(place: str, links: bool) -> Iterator[Sample]:
     try:
-        with places.named(place, _READABLE), places.opened(place) as file, tarfile.open(
-                fileobj=file, mode="r|*", tarinfo=_Member) as archive:
-            stem, members = None, []
+        with contextlib.ExitStack() as opening, places.named(place, _READABLE), places.opened(place) as file, (
+                tarfile.open(fileobj=file, mode="r|*", tarinfo=_Member)) as archive:
+            stem, members, linked = None, [], opening.enter_context(_Linked(place))
             for member in archive:
-                if not member.isfile():
+                if not member.isfile() and not (links and not member.isdir() and kind_of(member.name) == FILES):
                     continue
                 if member.size > MOST_MEMBER_BYTES:
                     raise DamagedError(f"{place}: members must have at most {MOST_MEMBER_BYTES} bytes, found "
@@ -108,7 +114,7 @@ def _read_tar(place: str) -> Iterator[Sample]:
                     yield _tar_sample(members)
                     members = []
                 stem = _sample_name(member.name)
-                members.append((member.name, archive.extractfile(member).read()))
+                members.append(linked.read(archive, member))
             if members:
                 yield _tar_sample(members)
     except (EOFError, tarfile.TarError) as error:
@@ -132,9 +138,48 @@ def _sample_name(member: str) -> str:
     return f"{folder}{slash}{name.partition('.')[0]}"
 
 
-def _tar_sample(members: Sequence[tuple[str, bytes]]) -> Sample:
-    pictures = tuple(Picture(_plain(name), data) for name, data in members if kind_of(name) == FILES)
-    return Sample(pictures, tuple((_plain(name), data) for name, data in members if kind_of(name) != FILES))
+class _Linked:
+    """Reads members of a tar, and for hard links those that they name, which have gone by, from the file opened anew.
+
+    Args:
+      place: of the tar.
+    """
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._files: dict[str, tarfile.TarInfo] = {}
+        self._again: tarfile.TarFile | None = None
+        self._opening = contextlib.ExitStack()
+
+    def __enter__(self) -> _Linked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opening.close()
+
+    def read(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[str, bytes, str]:
+        """Name and bytes of the member that the archive is at, and why there are none."""
+        if member.isfile():
+            self._files[_plain(member.name)] = member
+            return member.name, archive.extractfile(member).read(), ""
+        target = self._files.get(_plain(member.linkname)) if member.islnk() else None
+        if target is None:
+            found = (f"a hard link to {member.linkname}, which is none" if member.islnk() else
+                     f"a symbolic link to {member.linkname}" if member.issym() else "another special file")
+            return member.name, b"", (f"{member.name}: must be a file, or a hard link to an earlier file of its tar, "
+                                      f"found {found}")
+        self._files[_plain(member.name)] = target
+        if self._again is None:
+            file = self._opening.enter_context(places.opened(self._place))
+            again = tarfile.open(fileobj=file, mode="r:*")  # noqa: SIM115 (closed by __exit__)
+            self._again = self._opening.enter_context(again)
+        return member.name, self._again.extractfile(target).read(), ""
+
+
+def _tar_sample(members: Sequence[tuple[str, bytes, str]]) -> Sample:
+    pictures = tuple(Picture(_plain(name), data, problem=problem) for name, data, problem in members
+                     if kind_of(name) == FILES)
+    return Sample(pictures, tuple((_plain(name), data) for name, data, _ in members if kind_of(name) != FILES))
 
 
 def _plain(name: str) -> str:

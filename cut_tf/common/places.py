@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -20,7 +21,6 @@ from typing import BinaryIO, Union
 from cut_tf.common.errors import InputError
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_WILDCARD = re.compile(r"[*?\[]")
 _READERS_WILDCARDS = ("[", "\\")
 
 
@@ -102,11 +102,6 @@ def is_remote(place: str) -> bool:
     return _SCHEME.match(place) is not None
 
 
-def has_wildcard(place: str) -> bool:
-    """Whether it is a glob: holds `*`, `?` or `[`."""
-    return _WILDCARD.search(place) is not None
-
-
 def check_tensorflow_can_read(folder: Path, flag: str) -> None:
     """Refuses a folder in which TensorFlow can write variables, but not read them again.
 
@@ -126,13 +121,6 @@ def check_tensorflow_can_read(folder: Path, flag: str) -> None:
 def join(folder: str, name: str) -> str:
     """The place of a file, by its relative name with slashes, in a folder."""
     return f"{folder.rstrip('/')}/{name}" if folder.rstrip("/") else f"/{name}"
-
-
-def fixed_part(pattern: str) -> str:
-    """The folder that a glob searches: all before the first part with a wildcard; "." if that is nothing."""
-    start = _WILDCARD.search(pattern).start()
-    head, slash, _ = pattern[:start].rpartition("/")
-    return head or ("/" if slash else ".")
 
 
 def exists(place: str) -> bool:
@@ -162,50 +150,31 @@ def names_in(folder: str) -> list[str]:
         return sorted(_gfile().listdir(folder)) if _gfile().isdir(folder) else []
 
 
-def matching(pattern: str) -> list[str]:
-    """Sorted files that a glob finds. `*` and `?` stay within a name, `**/` is any number of folders, none too."""
-    root = fixed_part(pattern)
-    fits = re.compile(_regex(pattern if root != "." or pattern.startswith("./") else f"./{pattern}"))
-    with named(pattern, "must be a glob of readable files"):
-        found = [join(folder, name) for folder, names in _walk(root, "/" in pattern[len(root):].lstrip("/"))
-                 for name in names if fits.fullmatch(join(folder, name))]
-    return sorted(found)
-
-
 def files_below(folder: str) -> list[str]:
     """Sorted files in a folder and in all below it; none if there is no such folder."""
     with named(folder, "must be a readable folder"):
-        return sorted(join(inside, name) for inside, names in _walk(folder.rstrip("/") or "/", True) for name in names)
+        return sorted(join(inside, name) for inside, names in walk(folder.rstrip("/") or "/") for name in names)
 
 
-def _walk(root: str, deep: bool) -> Iterator[tuple[str, list[str]]]:
-    walk = _gfile().walk(root) if is_remote(root) else os.walk(root, followlinks=True)
-    for folder, _, names in walk:
-        yield folder, names
-        if not deep:
+def walk(root: str, depth: float = math.inf, above: frozenset[tuple[int, int]] = frozenset()
+         ) -> Iterator[tuple[str, list[str]]]:
+    """A folder and those below it, each with the names of its files. Links to folders are followed.
+
+    Args:
+      root: the folder.
+      depth: steps down at most.
+      above: device and number of each folder of this machine to which no link may lead back.
+    """
+    if not is_remote(root) and os.path.isdir(root):
+        found = os.stat(root)
+        own = (found.st_dev, found.st_ino)
+        if own in above:
             return
-
-
-def _regex(pattern: str) -> str:
-    """The regular expression of a glob over whole places."""
-    parts, at = [], 0
-    while at < len(pattern):
-        character = pattern[at]
-        closing = pattern.find("]", at + 2) if character == "[" else -1
-        if pattern.startswith("**/", at):
-            parts.append("(?:[^/]+/)*")
-            at += 2
-        elif character in "*?":
-            parts.append("[^/]*" if character == "*" else "[^/]")
-        elif closing > 0:
-            inner = pattern[at + 1:closing]
-            parts.append("[" + ("^" if inner[0] in "!^" else "") + re.escape(inner.lstrip("!^")).replace(r"\-", "-")
-                         + "]")
-            at = closing
-        else:
-            parts.append(re.escape(character))
-        at += 1
-    return "".join(parts)
+        above = above | {own} if found.st_ino else above
+    _, folders, names = next(iter(_gfile().walk(root) if is_remote(root) else os.walk(root)), (root, [], []))
+    yield root, names
+    for name in folders if depth > 0 else ():
+        yield from walk(join(root, name), depth - 1, above)
 
 
 def read_bytes(place: str) -> bytes:

@@ -31,6 +31,20 @@ def test_a_file_whose_name_looks_like_a_glob(tmp_path):
     assert _keys(tmp_path / "a[1].jpg") == ["a[1].jpg"]
 
 
+def test_wildcards_count_in_what_was_typed_alone(tmp_path, monkeypatch):
+    for name in ("set[1]/t1/mine.png", "set1/t1/others.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path / "set[1]")
+    for pattern in ("t*/*.png", "./t*/.//*.png"):
+        assert dict(find_inputs(pattern).items) == {"t1/mine.png": f"{tmp_path}/set[1]/t1/mine.png"}
+    monkeypatch.chdir(tmp_path / "set[1]" / "t1")
+    with pytest.raises(InputError, match="--input must be .* found no such file"):
+        find_inputs("missing.png")
+    with pytest.raises(InputError, match=r"must have no '..' after its first wildcard, found t\*/../x.png"):
+        find_inputs("t*/../x.png")
+
+
 def test_a_manifest_names_places(folder):
     manifest = folder / "list.txt"
     manifest.write_text(f"sub/a.jpg\n\n  b.jpg  \n{folder}/a.PNG\nram://bucket/x/y.jpg\n", encoding="utf-8")
@@ -39,6 +53,17 @@ def test_a_manifest_names_places(folder):
     assert dict(found.items) == {
         "sub/a.jpg": f"{folder}/sub/a.jpg", "b.jpg": f"{folder}/b.jpg",
         f"{folder}/a.PNG".lstrip("/"): f"{folder}/a.PNG", "bucket/x/y.jpg": "ram://bucket/x/y.jpg"}
+
+
+def test_a_manifest_as_other_programs_write_it(tmp_path):
+    text = "\ufeff./a.png\r\n././/sub/b.png\r\nc\u2028d.png\ne\u0085f\fg.png"
+    (tmp_path / "list.txt").write_bytes(text.encode())
+    assert dict(find_inputs(str(tmp_path / "list.txt")).items) == {
+        name: f"{tmp_path}/{name}" for name in ("a.png", "sub/b.png", "c\u2028d.png", "e\u0085f\fg.png")}
+    for line in ("./", "./../up.png", "./.hidden.png"):
+        (tmp_path / "list.txt").write_text(line, encoding="utf-8")
+        with pytest.raises(InputError, match=f"found '{line}' in line 1"):
+            find_inputs(str(tmp_path / "list.txt"))
 
 
 @pytest.mark.parametrize("names, kind", [

@@ -14,6 +14,7 @@ from PIL import Image
 from cut_tf.batch.inputs import find_inputs
 from cut_tf.batch.plan import Plan, Totals, conclude, settle
 from cut_tf.batch.translation import TranslatorChoice
+from cut_tf.batch.units import results_in
 from cut_tf.batch.worker import Target, Worker
 
 PRIOR = TranslatorChoice(method="dark_channel_prior")
@@ -53,7 +54,8 @@ def all_inverted(pictures: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def settled(source: Path, output: Path, kind: str = "files", per_shard: int = 2, **keywords: bool) -> Plan:
     """The plan of a job of the dark channel prior, which `done` replaces by `inverted`."""
-    return settle(find_inputs(str(source)), Target(str(output), kind), PRIOR, per_shard, **keywords)
+    inputs = find_inputs(str(source), **({} if keywords.get("overwrite") else {"is_result": results_in(str(output))}))
+    return settle(inputs, Target(str(output), kind), PRIOR, per_shard, **keywords)
 
 
 def done(plan: Plan, translate: Callable = inverted, most_parts: int = 10**9, batch_size: int = 1) -> Totals:

@@ -172,6 +172,32 @@ def test_beginning_anew_does_not_remove_what_is_in_the_input(tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_results_inside_the_input_are_not_translated_again(tmp_path, kind):
+    pictures = {f"in/{name}": pixels for name, pixels in jobs.save(tmp_path / "in", 3).items()}
+    source, output = tmp_path / "**" / "*", tmp_path / "out"
+    jobs.done(jobs.settled(source, output, kind), most_parts=1)
+    for _ in range(2):
+        assert jobs.done(jobs.settled(source, output, kind)).pictures == len(pictures)
+        jobs.assert_results(output, jobs.all_inverted(pictures))
+    Image.fromarray(jobs.picture(9)).save(output / "mine.png")  # no result of the job
+    assert jobs.done(jobs.settled(tmp_path / "*" / "*", output, kind)).pictures == len(pictures) + 1
+    with pytest.raises(InputError, match="--output must be another folder than that of --input, found that all of"):
+        jobs.settled(output / "shard-*" if kind != "files" else output / "in" / "*", output, kind)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png"])
+def test_pictures_in_the_output_stay_inputs(tmp_path, suffix):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(jobs.picture(0)).save(tmp_path / "in" / f"0.{suffix}")
+    if suffix == "png":
+        with pytest.raises(InputError, match="0.png, which is in the input, would be replaced"):
+            jobs.settled(tmp_path / "in", tmp_path / "in")
+        return
+    for _ in range(2):
+        assert jobs.done(jobs.settled(tmp_path / "in", tmp_path / "in")).pictures == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_overwrite_begins_anew(tmp_path, kind):
     jobs.save(tmp_path / "in", 5)
     jobs.done(jobs.settled(tmp_path / "in", tmp_path / "out", kind))

@@ -43,6 +43,36 @@ def test_a_sample_of_a_tar_is_what_agrees_up_to_the_first_dot(tmp_path, name):
         (("a/0001.json", b"{}"),), (), (("b/0002.txt", b"alone"),), (("b/0003.cls", b"3"),)]
 
 
+def _linked_tar(path):
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
+        for name, kind, found in (("./a.png", tarfile.REGTYPE, b"first"), ("b.png", tarfile.REGTYPE, b"second"),
+                                  ("c.png", tarfile.LNKTYPE, "./a.png"), ("d.png", tarfile.LNKTYPE, "c.png"),
+                                  ("e.png", tarfile.LNKTYPE, "b.png"), ("f.png", tarfile.SYMTYPE, "a.png"),
+                                  ("g.png", tarfile.LNKTYPE, "later.png"), ("h.png", tarfile.FIFOTYPE, ""),
+                                  ("h.txt", tarfile.SYMTYPE, "a.png"), ("later.png", tarfile.REGTYPE, b"last")):
+            member = tarfile.TarInfo(name)
+            member.type = kind
+            if kind == tarfile.REGTYPE:
+                member.size = len(found)
+            else:
+                member.linkname = found
+            archive.addfile(member, io.BytesIO(found) if kind == tarfile.REGTYPE else None)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.tar.gz"])
+def test_links_of_a_tar_are_pictures_or_have_a_problem(tmp_path, name):
+    place = _linked_tar(tmp_path / name)
+    pictures = [picture for sample in read_samples(TAR, place) for picture in sample.pictures]
+    assert {picture.key: picture.data for picture in pictures if not picture.problem} == {
+        "a.png": b"first", "b.png": b"second", "c.png": b"first", "d.png": b"first", "e.png": b"second",
+        "later.png": b"last"}
+    assert [picture.problem.rpartition("found ")[2] for picture in pictures if picture.problem] == [
+        "a symbolic link to a.png", "a hard link to later.png, which is none", "another special file"]
+    files = [picture.key for sample in read_samples(TAR, place, links=False) for picture in sample.pictures]
+    assert files == ["a.png", "b.png", "later.png"]
+
+
 def test_a_written_tar_is_the_same_each_time_and_keeps_the_rest(tmp_path):
     sample = Sample((Picture("a/1.png", b"x"),), (("a/1.json", b"{}"),))
     for name in ("one.tar", "two.tar"):

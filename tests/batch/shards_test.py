@@ -1,5 +1,6 @@
 """Plans of shards: read in parts, damaged, out of reach for a moment, with names that meet."""
 
+import json
 import tarfile
 
 import pytest
@@ -38,6 +39,15 @@ def test_shards_in_and_out_stopped_in_the_middle_of_one(tmp_path):
         assert archive.getnames() == ["b/0.png", "b/0.json", "b/1.png", "b/1.json"]
     with pytest.raises(InputError, match="--retry_failed must not be given with shards"):
         jobs.settled(tmp_path / "in", tmp_path / "out", "tar", retry_failed=True)
+
+
+@pytest.mark.parametrize("kind", ["files", "tar", "tfrecord"])
+def test_shards_among_their_own_results(tmp_path, kind):
+    _tar(tmp_path / "a.tgz", {"0.png": jobs.picture(0), "1.png": jobs.picture(1)})
+    source = tmp_path / "**" / "*" if kind == "files" else tmp_path
+    for _ in range(3):
+        totals = jobs.done(jobs.settled(source, tmp_path, kind, per_shard=1), most_parts=1)
+    assert totals.pictures == 2 and len(jobs.results(tmp_path)) == 2
 
 
 def test_a_shard_that_is_cut_short_gives_what_can_be_read_and_a_failure(tmp_path):
@@ -137,13 +147,64 @@ def test_files_of_a_shard_replace_nothing_that_was_there(tmp_path):
     assert len(jobs.settled(tmp_path / "a.*", tmp_path / "new", "tar").units) == 2
 
 
-def test_two_pictures_of_a_shard_with_one_result_are_told(tmp_path):
+@pytest.mark.parametrize("kind, folder", [("files", "a/"), ("tar", "")])
+def test_two_pictures_of_a_shard_with_one_result_are_told(tmp_path, kind, folder):
     _tar(tmp_path / "a.tar", {"a.png": jobs.picture(0), "b.png": jobs.picture(1), "A.png": jobs.picture(2)})
-    totals = jobs.done(jobs.settled(tmp_path / "a.tar", tmp_path / "out", per_shard=1))
+    totals = jobs.done(jobs.settled(tmp_path / "a.tar", tmp_path / "out", kind, per_shard=1))
     assert [(failure["picture"], failure["kind"], failure["message"]) for failure in totals.failures] == [
-        ("a/A.png", "refused", "a/A.png: names of results must differ, upper and lower case aside, found a/A.png "
-                               "twice")]
-    jobs.assert_results(tmp_path / "out", jobs.all_inverted({"a/a.png": jobs.picture(0), "a/b.png": jobs.picture(1)}))
+        (f"{folder}A.png", "refused", f"{folder}A.png: names of results must differ, upper and lower case aside, found "
+                                      f"{folder}A.png twice")]
+    jobs.assert_results(tmp_path / "out", jobs.all_inverted({f"{folder}a.png": jobs.picture(0),
+                                                             f"{folder}b.png": jobs.picture(1)}))
+
+
+def test_records_may_have_one_name_twice(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for seed in range(2):
+            member, data = tarfile.TarInfo("a.png"), jobs.encoded(jobs.picture(seed))
+            member.size = len(data)
+            archive.addfile(member, jobs.io.BytesIO(data))
+            archive.addfile(tarfile.TarInfo(f"{seed}.txt"))
+    assert jobs.done(jobs.settled(tmp_path / "a.tar", tmp_path / "records", "tfrecord")).pictures == 2
+    assert jobs.done(jobs.settled(tmp_path / "a.tar", tmp_path / "tar", "tar")).pictures == 1
+
+
+def _linked(path):
+    _tar(path, {"a.png": jobs.picture(0)})
+    with tarfile.open(path, "a") as archive:
+        for name, kind in (("b.png", tarfile.LNKTYPE), ("c.png", tarfile.SYMTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "a.png"
+            archive.addfile(member)
+        for number in range(2):
+            member, data = tarfile.TarInfo(f"d{number}.png"), jobs.encoded(jobs.picture(1 + number))
+            member.size = len(data)
+            archive.addfile(member, jobs.io.BytesIO(data))
+    return jobs.all_inverted({"a.png": jobs.picture(0), "b.png": jobs.picture(0), "d0.png": jobs.picture(1),
+                              "d1.png": jobs.picture(2)})
+
+
+@pytest.mark.parametrize("kind", ["files", "tar"])
+def test_links_in_a_shard_are_translated_or_told(tmp_path, kind):
+    expected = _linked(tmp_path / "a.tar")
+    totals = jobs.done(jobs.settled(tmp_path / "a.tar", tmp_path / "out", kind))
+    assert [failure["message"].partition(": ")[2] for failure in totals.failures] == [
+        "must be a file, or a hard link to an earlier file of its tar, found a symbolic link to a.png"]
+    jobs.assert_results(tmp_path / "out", {f"a/{name}" if kind == "files" else name: pixels
+                                           for name, pixels in expected.items()})
+
+
+def test_a_job_that_began_without_links_goes_on_without_them(tmp_path):
+    expected = _linked(tmp_path / "a.tar")
+    jobs.settled(tmp_path / "a.tar", tmp_path / "out", "tar")
+    (place,) = (tmp_path / "out" / ".batch").glob("plan-*.json")
+    plan = json.loads(place.read_text())
+    for name in ("reads_links", "names_differ"):
+        del plan["units"][0][name]  # as earlier versions wrote it
+    place.write_text(json.dumps(plan))
+    totals = jobs.done(jobs.settled(tmp_path / "a.tar", tmp_path / "out", "tar"))
+    assert totals.failures == []
+    jobs.assert_results(tmp_path / "out", {name: pixels for name, pixels in expected.items() if name != "b.png"})
 
 
 @pytest.mark.parametrize("name, kind", [("../../up.png", "files"), ("/tmp/absolute.png", "files"),

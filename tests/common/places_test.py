@@ -1,6 +1,5 @@
 """Files of this machine and URLs: TensorFlow's `ram://` stands for a remote file system."""
 
-import glob
 import os
 import subprocess
 import sys
@@ -22,34 +21,6 @@ def folder(request, tmp_path):
     for name in NAMES:
         places.write_bytes(places.join(root, name), name.encode())
     return root
-
-
-@pytest.mark.parametrize("pattern, expected", [
-    ("*.jpg", ["a.jpg"]),
-    ("?.[jp][pn]g", ["a.jpg", "b.png"]),
-    ("**/*.jpg", ["a.jpg", "other/d[1].jpg", "sub/.hidden.jpg", "sub/a.jpg", "sub/deep/c.jpg"]),
-    ("sub/**/[!.]*.jpg", ["sub/a.jpg", "sub/deep/c.jpg"]),
-    ("*/a.jpg", ["sub/a.jpg"]),
-    ("other/d[[]1].jpg", ["other/d[1].jpg"]),
-    ("none/*.jpg", []),
-])
-def test_globs(folder, pattern, expected):
-    assert places.matching(places.join(folder, pattern)) == [places.join(folder, name) for name in expected]
-
-
-@pytest.mark.parametrize("pattern", ["*.jpg", "*/*.jpg", "**/*.jpg", "s*/d*/c.jpg", "sub/?.jpg", "[ab].*"])
-def test_globs_of_names_that_are_not_hidden_are_pythons(tmp_path, pattern):
-    for name in NAMES:
-        if not name.rpartition("/")[2].startswith("."):
-            places.write_bytes(str(tmp_path / name), b"")
-    expected = sorted(name for name in glob.glob(str(tmp_path / pattern), recursive=True))
-    assert places.matching(str(tmp_path / pattern)) == expected
-
-
-def test_a_relative_glob(tmp_path, monkeypatch):
-    (tmp_path / "a.jpg").write_bytes(b"")
-    monkeypatch.chdir(tmp_path)
-    assert places.matching("*.jpg") == ["./a.jpg"]
 
 
 def test_files_are_read_copied_listed_and_removed(folder):
@@ -133,15 +104,8 @@ def test_a_remote_folder_that_is_missing_is_named():
     assert tf.io.gfile.isdir("ram://missing") is False
 
 
-@pytest.mark.parametrize("pattern, root", [("/a/b/*.jpg", "/a/b"), ("gs://x/y/**/z?.png", "gs://x/y"), ("*.jpg", "."),
-                                           ("/*.jpg", "/"), ("a/b*/c", "a")])
-def test_the_folder_that_a_glob_searches(pattern, root):
-    assert places.fixed_part(pattern) == root
-
-
-def test_places_and_globs_are_told_apart():
+def test_places_are_told_apart():
     assert places.is_remote("gs://bucket/x") and places.is_remote("s3://b") and not places.is_remote("/a/b://c")
-    assert places.has_wildcard("a*") and places.has_wildcard("a[b]") and not places.has_wildcard("gs://a/b.jpg")
 
 
 def test_remote_paths_have_the_parts_of_local_ones():
