@@ -8,7 +8,6 @@ many machines with Apache Beam.
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -201,7 +200,7 @@ def _translate_with_beam(arguments: list[str]) -> int:
     options = batch.beam_options(_RUNNER.value, arguments)
     from cut_tf.batch import beam
 
-    folder = _OUTPUT.value if places.is_remote(_OUTPUT.value) else os.path.abspath(_OUTPUT.value)
+    folder = places.absolute(_OUTPUT.value)
     # What beginning anew would remove stays in the input, and is refused.
     own = {} if _OVERWRITE.value else {"is_result": units.results_in(folder)}
     found = inputs.find_inputs(_INPUT.value, **own)

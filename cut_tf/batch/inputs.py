@@ -96,7 +96,7 @@ def is_safe(key: str) -> bool:
 
 def _listed(spec: str) -> list[Item]:
     typed = spec if places.is_remote(spec) else os.path.expanduser(spec)
-    place = _absolute(typed)
+    place = places.absolute(typed)
     if places.is_folder(place):
         return [Item(name, places.join(place, name)) for name in places.names_in(place)
                 if not name.startswith(".") and not name.endswith("/") and kind_of(name)
@@ -111,14 +111,10 @@ def _listed(spec: str) -> list[Item]:
     return [Item(PurePosixPath(place).name, place)]
 
 
-def _absolute(place: str) -> str:
-    return place if places.is_remote(place) else os.path.abspath(place)
-
-
 def _found(pattern: str) -> list[Item]:
     """What a glob finds, but for hidden files and folders."""
     root, rest = globs.split(pattern)
-    root = _absolute(root)
+    root = places.absolute(root)
     if not places.is_remote(root):
         rest = "/".join(part for part in rest.split("/") if part not in ("", "."))
     if ".." in rest.split("/"):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from cut_tf.batch.inputs import FILES, TFRECORD, Inputs, Item, shard_stem
 from cut_tf.batch.records import SUFFIX_OF
-from cut_tf.batch.translation import TranslatorChoice, result_name
+from cut_tf.batch.translation import TranslatorChoice, result_name, same_results
 from cut_tf.batch.units import FORMAT, Unit, identity, json_bytes, load, place_of, unit_from, unit_name, unit_of
 from cut_tf.batch.worker import PartReport, Target, reported_parts
 from cut_tf.common import places
@@ -78,7 +78,7 @@ def settle(inputs: Inputs, target: Target, choice: TranslatorChoice, pictures_pe
             "pictures_per_shard": pictures_per_shard}
     for plan in earlier:
         _check_same(head, plan, target)
-    pinned = (TranslatorChoice(**earlier[0]["pinned"]) if earlier else choice).pinned()
+    pinned = (TranslatorChoice(**earlier[0]["pinned"]).at_places_of(choice) if earlier else choice).pinned()
     head["checkpoint"] = pinned.checkpoint_digest()
     if earlier and earlier[0].get("checkpoint", head["checkpoint"]) != head["checkpoint"]:
         raise InputError(f"--run={pinned.run} must have the weights with which --output={target.folder} began, found "
@@ -114,7 +114,8 @@ def _check_same(head: dict, plan: dict, target: Target) -> None:
     if plan.get("format") != FORMAT:
         raise InputError(f"--output={target.folder} must be a new folder, found the plan of another version of cut_tf")
     for name, title in flags.items():
-        if head[name] != plan[name]:
+        same = same_results(head[name], plan[name]) if name == "translator" else head[name] == plan[name]
+        if not same:
             raise InputError(f"--output={target.folder} must be a new folder or that of the same job, found results "
                              f"with another value of {title}: {plan[name]} there, {head[name]} here. --overwrite "
                              "begins anew")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 RUN_METHOD = "run"
 _SETTINGS = "settings.json"
+_MODEL_FLAGS = ("saved_model", "tflite")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +135,10 @@ class TranslatorChoice:
             del values["strength"]  # plans of earlier versions have none
         return values
 
+    def at_places_of(self, other: TranslatorChoice) -> TranslatorChoice:
+        """The same, with a model's files where another choice of the same fingerprint has them."""
+        return dataclasses.replace(self, **{name: getattr(other, name) for name in _MODEL_FLAGS})
+
     def checkpoint_digest(self) -> str:
         """A digest of a run's weights, once `pinned`; empty for others. Raises InputError if they cannot be read."""
         if not self.run:
@@ -161,6 +166,13 @@ class TranslatorChoice:
 
         folder, step = run_and_step(self.run)
         return str(folder), CheckpointStore(folder, keep=1, writes=False), step
+
+
+def same_results(fingerprint: dict[str, object], other: dict[str, object]) -> bool:
+    """Whether two fingerprints are of one translator, wherever the files of its model are: they have a digest."""
+    one, two = ({**values, **{name: bool(values.get(name)) for name in _MODEL_FLAGS}}
+                for values in (fingerprint, other))
+    return one == two
 
 
 def _digest(files: list[str]) -> str:

@@ -12,7 +12,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,6 +75,14 @@ class PartReport:
         """Notes why a picture has no result."""
         found = failure(where, error)
         self.failures.append({"picture": picture, "kind": found.kind, "message": found.message})
+
+    def add_siblings(self, sample: Sample, lost: Sequence[Picture]) -> None:
+        """Notes that a sample has no results, since those of the pictures `lost` are missing, which are told."""
+        for picture in sample.pictures:
+            if not any(picture is one for one in lost):
+                self.add_failure(picture.key, InputError(
+                    f"{picture.where}: its sample must have results of all of its pictures, found that it lacks "
+                    f"{', '.join(one.key for one in lost)}"), picture.where)
 
     def save(self, folder: str) -> None:
         """Writes it to the target's folder, atomically."""
@@ -194,7 +202,9 @@ class Worker:
             wrong = [(picture, size) for picture, size in zip(sample.pictures, sizes) if isinstance(size, Exception)]
             for picture, error in wrong:
                 report.add_failure(picture.key, error, picture.where)
-            if not wrong:
+            if wrong:
+                report.add_siblings(sample, [picture for picture, _ in wrong])
+            else:
                 found.append(_Sized(tuple(sizes), sample))
         return sorted(found, key=lambda one: one.sizes)
 
@@ -227,7 +237,7 @@ class Worker:
         """Results of each sample; None if a picture of it fails, since without it the others are of no use."""
         owners = [(index, picture) for index, one in enumerate(group) for picture in one.sample.pictures]
         results: list[list[Result]] = [[] for _ in group]
-        failed = set()
+        failed: dict[int, list[Picture]] = {}
         with self._budget.reserved(sum(one.pixels for one in group)):
             decoded = [_attempt(_decoded, picture) for _, picture in owners]
             outputs = self._outputs(decoded, [picture.where for _, picture in owners])
@@ -235,9 +245,11 @@ class Worker:
                 result = output if isinstance(output, Exception) else _attempt(_encoded, picture, output)
                 if isinstance(result, Exception):
                     report.add_failure(picture.key, result, picture.where)
-                    failed.add(index)
+                    failed.setdefault(index, []).append(picture)
                 else:
                     results[index].append(result)
+        for index, lost in failed.items():
+            report.add_siblings(group[index].sample, lost)
         return [None if index in failed else found for index, found in enumerate(results)]
 
     def _outputs(self, pictures: list[np.ndarray | Exception], wheres: list[str]) -> list[np.ndarray | Exception]:

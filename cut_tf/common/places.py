@@ -123,6 +123,23 @@ def join(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}" if folder.rstrip("/") else f"/{name}"
 
 
+def absolute(place: str) -> str:
+    """The place from the root on, without `.` and `..`, as the system finds it. URLs stay as they are.
+
+    `..` after a link leads out of the folder to which it leads. Other links stay as they are.
+    """
+    parts = place.split("/")
+    if is_remote(place) or ".." not in parts:
+        return place if is_remote(place) else os.path.abspath(place)
+    found = "/" if place.startswith("/") else os.getcwd()
+    for part in parts:
+        if part == "..":
+            found = os.path.dirname(os.path.realpath(found) if os.path.islink(found) else found)
+        elif part not in ("", "."):
+            found = join(found, part)
+    return found
+
+
 def exists(place: str) -> bool:
     """Whether there is a file or a folder. Raises InputError for a URL that TensorFlow cannot ask."""
     if not is_remote(place):

@@ -45,6 +45,17 @@ def test_wildcards_count_in_what_was_typed_alone(tmp_path, monkeypatch):
         find_inputs("t*/../x.png")
 
 
+def test_the_folder_above_a_link_is_that_of_its_target(tmp_path, monkeypatch):
+    for name in ("far/deep/c.png", "far/a.png", "near/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "near" / "link").symlink_to(tmp_path / "far" / "deep")
+    monkeypatch.chdir(tmp_path / "near")
+    for spec in ("link/..", "link/../*.png", "link/../a.png", f"{tmp_path}/near/link/.."):
+        assert dict(find_inputs(spec).items) == {"a.png": f"{tmp_path}/far/a.png"}
+    assert dict(find_inputs("link/*.png").items) == {"c.png": f"{tmp_path}/near/link/c.png"}
+
+
 def test_a_manifest_names_places(folder):
     manifest = folder / "list.txt"
     manifest.write_text(f"sub/a.jpg\n\n  b.jpg  \n{folder}/a.PNG\nram://bucket/x/y.jpg\n", encoding="utf-8")

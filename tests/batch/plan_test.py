@@ -264,6 +264,32 @@ def test_a_saved_model_is_there_when_a_job_begins_and_keeps_its_files(tmp_path):
         plans.settle(find_inputs(str(tmp_path / "in")), target, choice, 2, False, False)
 
 
+@pytest.mark.parametrize("flag", ["saved_model", "tflite"])
+def test_a_model_that_was_moved_is_the_same(tmp_path, monkeypatch, flag):
+    jobs.save(tmp_path / "in", 2)
+    source, target = tmp_path / "in", Target(str(tmp_path / "out"), "files")
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "saved_model.pb").write_bytes(b"one")
+
+    def settled(place):
+        place = f"{place}/saved_model.pb" if flag == "tflite" else place
+        return plans.settle(find_inputs(str(source)), target, TranslatorChoice(**{flag: place}), 2), place
+
+    settled(str(model))
+    monkeypatch.chdir(tmp_path)
+    settled("model")
+    model.rename(tmp_path / "moved")
+    jobs.save(source, 1, first=5)
+    plan, place = settled("moved")
+    # Workers open it where it is now, and the plan that is added says so.
+    assert getattr(plan.choice, flag) == place and len(plan.units) == 2
+    other = {"saved_model": "tflite", "tflite": "saved_model"}[flag]
+    with pytest.raises(InputError, match="another value of what translates"):
+        plans.settle(find_inputs(str(source)), target, TranslatorChoice(
+            **{other: "moved" if other == "saved_model" else "moved/saved_model.pb"}), 2)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_workers_of_a_job_that_was_begun_anew_report_to_no_other(tmp_path, kind):
     jobs.save(tmp_path / "in", 5)

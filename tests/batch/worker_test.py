@@ -131,12 +131,23 @@ def test_sizes_follow_each_other(tmp_path):
     assert seen == sorted(sizes)
 
 
-def test_a_sample_without_one_of_its_pictures_is_of_no_use(tmp_path):
+@pytest.mark.parametrize("lost", ["unreadable", "damaged", "not translated"])
+def test_a_sample_without_one_of_its_pictures_is_of_no_use(tmp_path, lost):
     good = jobs.encoded(jobs.picture(0))
-    pair = Sample((Picture("a.left.png", good), Picture("a.right.png", good[:200])), (("a.txt", b"a"),))
+    bad = {"unreadable": b"no picture", "damaged": good[:200],
+           "not translated": jobs.encoded(jobs.picture(1, 30))}[lost]
+    pair = Sample((Picture("a.left.png", good), Picture("a.right.png", bad)), (("a.txt", b"a"),))
     part = Part("p-00000", (pair, Sample((Picture("b.png", good),))), True)
-    report = Worker(jobs.inverted, Target(str(tmp_path), "tar"), 2**20).do(part)
-    assert [failure["picture"] for failure in report.failures] == ["a.right.png"]
+
+    def translate(picture, where):
+        if picture.shape[0] == 30:
+            raise MemoryError
+        return jobs.inverted(picture, where)
+
+    report = Worker(translate, Target(str(tmp_path), "tar"), 2**20).do(part)
+    assert [failure["picture"] for failure in report.failures] == ["a.right.png", "a.left.png"]
+    assert report.failures[1] == {"picture": "a.left.png", "kind": "refused", "message": "a.left.png: its sample must "
+                                  "have results of all of its pictures, found that it lacks a.right.png"}
     jobs.assert_results(tmp_path, {"b.png": 255 - jobs.picture(0)})
 
 

@@ -104,6 +104,19 @@ def test_a_remote_folder_that_is_missing_is_named():
     assert tf.io.gfile.isdir("ram://missing") is False
 
 
+def test_a_place_from_the_root_on_is_what_the_system_finds(tmp_path, monkeypatch):
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (tmp_path / "near").mkdir()
+    (tmp_path / "near" / "link").symlink_to(tmp_path / "far" / "deep")
+    (tmp_path / "home").symlink_to(tmp_path / "near")
+    monkeypatch.chdir(tmp_path / "near")
+    for place, expected in (("link/../x.png", "far/x.png"), ("./link//./x.png", "near/link/x.png"), ("../x", "x"),
+                            (f"{tmp_path}/home/a/../x", "home/x"), (f"{tmp_path}/home/link/../../x", "x"),
+                            ("..", ""), ("missing/../x", "near/x")):
+        assert places.absolute(place) == f"{tmp_path}/{expected}".rstrip("/")
+    assert places.absolute("/../..") == "/" and places.absolute("gs://a/../b") == "gs://a/../b"
+
+
 def test_places_are_told_apart():
     assert places.is_remote("gs://bucket/x") and places.is_remote("s3://b") and not places.is_remote("/a/b://c")
 
