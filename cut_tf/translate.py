@@ -202,8 +202,7 @@ def _translate_with_beam(arguments: list[str]) -> int:
 
     folder = places.absolute(_OUTPUT.value)
     # What beginning anew would remove stays in the input, and is refused.
-    own = {} if _OVERWRITE.value else {"is_result": units.results_in(folder)}
-    found = inputs.find_inputs(_INPUT.value, **own)
+    found = inputs.find_inputs(_INPUT.value, None if _OVERWRITE.value else units.results_in(folder))
     settled = plan.settle(found, Target(folder, _OUTPUT_FORMAT.value or found.kind), choice, _PICTURES_PER_SHARD.value,
                           _OVERWRITE.value, _RETRY_FAILED.value)
     pending, _ = settled.pending()

@@ -44,20 +44,20 @@ class Inputs(NamedTuple):
     items: tuple[Item, ...]
 
 
-def find_inputs(spec: str, is_result: Callable[[str], bool] = lambda _: False) -> Inputs:
+def find_inputs(spec: str, is_result: Callable[[str], bool] | None = None) -> Inputs:
     """What --input names.
 
     Args:
       spec: a picture or a shard; a folder of either, without its subfolders and hidden files; a glob, whose keys are
         relative to the folder before its first wildcard; or a manifest, whose lines are absolute places, or places
         relative to its own folder. Keys of absolute lines are all behind the scheme or the first slash.
-      is_result: whether a place is a result of the same job, which is left out.
+      is_result: whether a place is a result of the same job, which is left out; nothing is if None.
 
     Raises:
       InputError: if there is nothing, pictures and shards are mixed, or two pictures would have one result.
     """
     listed = _listed(spec)
-    items = [item for item in listed if not is_result(item.place)]
+    items = [item for item in listed if is_result is None or not is_result(item.place)]
     if listed and not items:
         raise InputError(f"--output must be another folder than that of --input, found that all of --input={spec} is "
                          f"what the job in it writes, such as {listed[0].place}")

@@ -151,7 +151,7 @@ class Run:
           NonFiniteError: if a term or gradient is not finite; the last checkpoint is from before.
           LostProcessError: if another process of the run is gone; the last checkpoint is whole.
         """
-        with self._lost_processes_named(), self._own_folder():
+        with self._lost_processes_named(), self._own_folder(), self._files_named():
             return self._train(verbose, callbacks)
 
     @contextlib.contextmanager
@@ -167,6 +167,19 @@ class Run:
             self.store.remove_leftovers()
             yield
 
+    @contextlib.contextmanager
+    def _files_named(self) -> Iterator[None]:
+        """A context in which TensorFlow's errors about pictures, and about TensorBoard's files, become InputErrors."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            if self.stream.error is not None:
+                raise InputError(f"step {self._step() + 1}: {self.stream.error}") from error
+            if _EVENTS_FILE in str(error):
+                raise InputError(f"{self.folder}/events: must be writable, found {type(error).__name__}: "
+                                 f"{next(iter(str(error).splitlines()), '')}") from error
+            raise
+
     def _check_unchanged(self) -> None:
         """Raises InputError if another process has written the folder since this one looked into it."""
         check_same_settings(self.folder, self.settings)
@@ -180,18 +193,10 @@ class Run:
         saver, evaluator, observers = self._observers(test_set)
         verbose = (1 if sys.stdout.isatty() else 2) if verbose is None else verbose
         with saver:
-            try:
-                stopped = False
-                while self._step() < self.total_steps and not saver.stop_requested and not stopped:
-                    self._fit([*observers, *extra], verbose if self.devices.is_chief else 0)
-                    stopped = bool(self.method.stop_training)
-            except tf.errors.OpError as error:
-                if self.stream.error is not None:
-                    raise InputError(f"step {self._step() + 1}: {self.stream.error}") from error
-                if _EVENTS_FILE in str(error):
-                    raise InputError(f"{self.folder}/events: must be writable, found {type(error).__name__}: "
-                                     f"{next(iter(str(error).splitlines()), '')}") from error
-                raise
+            stopped = False
+            while self._step() < self.total_steps and not saver.stop_requested and not stopped:
+                self._fit([*observers, *extra], verbose if self.devices.is_chief else 0)
+                stopped = bool(self.method.stop_training)
             return self._finish(saver, evaluator, test_set)
 
     def _finish(self, saver: callbacks.CheckpointSaver, evaluator: callbacks.Evaluator | None,

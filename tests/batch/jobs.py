@@ -54,7 +54,7 @@ def all_inverted(pictures: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def settled(source: Path, output: Path, kind: str = "files", per_shard: int = 2, **keywords: bool) -> Plan:
     """The plan of a job of the dark channel prior, which `done` replaces by `inverted`."""
-    inputs = find_inputs(str(source), **({} if keywords.get("overwrite") else {"is_result": results_in(str(output))}))
+    inputs = find_inputs(str(source), None if keywords.get("overwrite") else results_in(str(output)))
     return settle(inputs, Target(str(output), kind), PRIOR, per_shard, **keywords)
 
 

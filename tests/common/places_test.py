@@ -12,16 +12,6 @@ import tensorflow as tf
 from cut_tf.common import places
 from cut_tf.common.errors import InputError
 
-NAMES = ("a.jpg", "b.png", "sub/a.jpg", "sub/deep/c.jpg", "sub/.hidden.jpg", "other/d[1].jpg")
-
-
-@pytest.fixture(params=["local", "remote"])
-def folder(request, tmp_path):
-    root = str(tmp_path) if request.param == "local" else f"ram://{tmp_path.name}"
-    for name in NAMES:
-        places.write_bytes(places.join(root, name), name.encode())
-    return root
-
 
 def test_files_are_read_copied_listed_and_removed(folder):
     place = places.join(folder, "sub/a.jpg")

@@ -1,10 +1,12 @@
 """Alarms and grids on hand-made pictures."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from cut_tf.metrics.features import FeatureExtractor
-from cut_tf.training import evaluation
+from cut_tf.training import callbacks, evaluation
 
 
 def _flat(*levels):
@@ -67,3 +69,28 @@ def test_a_distance_whose_targets_are_looked_at_once():
     assert measure(_flat(40, 50, 60)) == {"fid": pytest.approx(3 * 30**2 + 3 * (20 - 10) ** 2)}
     assert measure(_flat(0, 20, 40)) == {"fid": pytest.approx(0, abs=1e-9)}
     assert seen == [1, 3, 3, 3]
+
+
+class _Store:
+    """Takes the place of the checkpoints: keeps what is marked."""
+
+    def __init__(self):
+        self.best = None
+
+    def marked(self, name):
+        return self.best
+
+    def save(self, state, step, settings):
+        pass
+
+    def mark(self, name, step, **values):
+        self.best = {"step": step, **values}
+
+
+def test_outputs_that_all_equal_their_targets_are_no_best_for_ever(tiny_settings):
+    store = _Store()
+    method = SimpleNamespace(state=dict)
+    evaluator = callbacks.Evaluator(method, None, tiny_settings(), None, store, {}, [])
+    for step, psnr in enumerate((np.inf, 20.0, np.nan, 21.0), 1):
+        evaluator.mark_if_best(step, {"raw": {"psnr": psnr}})
+    assert store.best == {"step": 4, "metric": "psnr", "value": 21.0, "weights": "raw"}
