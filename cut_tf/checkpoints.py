@@ -29,7 +29,7 @@ _AT_STEP = re.compile(r"(.+)@(\d+)")
 _STEP_FOLDER = re.compile(r"step_(\d{10})")
 # In the folder of a run that was not trained here: where its weights came from.
 IMPORTED = "imported.json"
-_PREFIX, _SETTINGS = "variables", "settings.json"
+_PREFIX, SETTINGS = "variables", "settings.json"
 _STORED_NAME = re.compile(r"state/(.+)/\.ATTRIBUTES/VARIABLE_VALUE")
 _FORMAT = 1
 
@@ -79,7 +79,7 @@ class CheckpointStore:
             if self._writes:
                 contents = {"format": _FORMAT, "step": step, "variables": len(state)}
                 (aside / "checkpoint.json").write_text(json.dumps(contents) + "\n", encoding="utf-8")
-                (aside / _SETTINGS).write_text(settings.to_json(), encoding="utf-8")
+                (aside / SETTINGS).write_text(settings.to_json(), encoding="utf-8")
                 os.replace(aside, path)
         except (OSError, tf.errors.OpError) as error:
             raise InputError(f"{path}: checkpoint cannot be written: {error}. Earlier checkpoints are untouched; "
@@ -212,7 +212,7 @@ def run_folder(run: str | Path) -> Path:
 
 def read_settings(folder: AnyPath, flag: str = "--run") -> Settings:
     """The settings of a run. Raises InputError, naming the flag, if the folder is none or they are damaged."""
-    path = folder / _SETTINGS
+    path = folder / SETTINGS
     with places.named(str(path), "must be a readable file"):
         if not path.is_file():
             raise InputError(f"{flag} must be the folder of a run, found no settings.json in {folder}")
@@ -233,7 +233,7 @@ def _check_same_settings(folder: Path, settings: Settings) -> None:
     if (folder / IMPORTED).is_file():
         raise InputError(f"--run must be a new folder, found {folder}, which holds imported weights; training begins "
                          f"with them by --init_from={folder}")
-    path = folder / _SETTINGS
+    path = folder / SETTINGS
     if not path.exists():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"--run must be a new or empty folder, or that of a run, found other files in {folder}")
@@ -250,6 +250,6 @@ def write_settings(folder: Path, settings: Settings) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--run={folder} cannot be created: {error}") from error
-    path = folder / _SETTINGS
+    path = folder / SETTINGS
     if not path.exists():
         replace_file(path, settings.to_json().encode())

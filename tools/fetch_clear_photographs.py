@@ -27,9 +27,11 @@ from PIL import Image
 
 from cut_tf import command_line
 from cut_tf.common.errors import InputError
+from cut_tf.common.files import whole_folder
 from cut_tf.data.image_files import read_image, write_image
 
 _LEAST_SIDE_PX = 64
+_LICENCES = "LICENCES.md"
 
 
 class Photograph(NamedTuple):
@@ -127,21 +129,13 @@ def make(output: Path, side_px: int, photographs: Sequence[Photograph] = PHOTOGR
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"--output must be an empty folder or a new one, found {output}")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the output, so that moving it there is one step.
-        with tempfile.TemporaryDirectory(prefix=".", dir=output.parent) as work:
-            count = _prepare(Path(work), side_px, photographs)
-            if output.exists():
-                output.rmdir()
-            (Path(work) / "done").replace(output)
+        with whole_folder(output, _LICENCES) as done, tempfile.TemporaryDirectory() as work:
+            return _prepare(Path(work), done, side_px, photographs)
     except OSError as error:
         raise InputError(f"--output must be a folder that can be written, found {error}") from error
-    return count
 
 
-def _prepare(work: Path, side_px: int, photographs: Sequence[Photograph]) -> int:
-    done = work / "done"
-    done.mkdir()
+def _prepare(work: Path, done: Path, side_px: int, photographs: Sequence[Photograph]) -> int:
     lines = ["# Licences", "", "Reduced and cut by cut_tf's tools.fetch_clear_photographs.", "",
              "| files | Debian package | author | licence |", "|---|---|---|---|"]
     for package in dict.fromkeys(photograph.package for photograph in photographs):
@@ -160,7 +154,7 @@ def _prepare(work: Path, side_px: int, photographs: Sequence[Photograph]) -> int
     count = len(lines) - 6
     if not count:
         raise InputError("the packages must have some of the listed photographs, found none")
-    (done / "LICENCES.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (done / _LICENCES).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return count
 
 

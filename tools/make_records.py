@@ -15,8 +15,11 @@ from absl import flags
 from cut_tf import command_line, flags as settings_flags
 from cut_tf.common import places
 from cut_tf.common.errors import InputError
-from cut_tf.settings import Settings
+from cut_tf.data import DATASETS, kinds_of
+from cut_tf.settings import FIELDS, Settings, names_in
 
+# Settings that every dataset with test pairs reads.
+_READ_OF_ALL = ("test_pairs",)
 _INPUT = flags.DEFINE_string("input", None, "what to write: a folder or another form that --dataset of cut_tf.train "
                              "takes, such as haze:RESIDE/ITS,RESIDE/SOTS/indoor or hazed:CLEAR_DIR", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "folder for the shards, also as a URL; made if it is not there",
@@ -42,6 +45,11 @@ def _settings() -> Settings:
         values(["make_records", *(f"--{flag}" for flag in _SET.value)])
     except flags.Error as error:
         raise InputError(f"--set must be flags of cut_tf.train, found {error}") from error
+    uses = [*_READ_OF_ALL, *(name for kind in kinds_of(_INPUT.value) for name in DATASETS[kind].uses)]
+    for name in FIELDS:
+        if values[name].present and name not in names_in(uses):
+            raise InputError(f"--set must be flags that --input reads, found {name}, which --input={_INPUT.value} "
+                             "does not")
     return settings_flags.settings_from(values).having(dataset=_INPUT.value, preprocess="none", batch_size=1)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,6 +43,33 @@ def replace_file(path: AnyPath, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: must be writable, found: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path, last: str) -> Iterator[Path]:
+    """A folder to write into, all of which is moved to `folder` at the end of the block, or, after an error, nothing.
+
+    Args:
+      folder: new, or empty, also under the name of a link to it or as the working folder.
+      last: the file that is moved last if `folder` is there already, so that a killed process leaves none that looks
+        whole.
+
+    Raises:
+      OSError: if the disk refuses.
+    """
+    whole = Path(os.path.realpath(folder))
+    # An empty folder may be all that we may write to, and a file system of its own.
+    aside = (whole if whole.is_dir() else whole.parent) / f".{uuid.uuid4().hex}.tmp"
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        if aside.parent == whole:
+            for path in sorted(aside.iterdir(), key=lambda path: path.name == last):
+                os.replace(path, whole / path.name)
+        else:
+            os.replace(aside, whole)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def check_can_write(folder: AnyPath, name: str) -> None:

@@ -1,20 +1,25 @@
 """Writes the pictures of a dataset as the TFRecord shards of `cut_tf.data.records`. A run that was stopped goes on.
 
 The plan says which picture belongs into which shard. A shard is written aside and then renamed, and after it its index
-of records: a shard that has its index is done. Whatever is killed, the same command writes the same files.
+of records: a shard that has its index is done. Whatever is killed, the same command writes the same files, and removes
+what the killed one had begun.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from cut_tf.common import places
 from cut_tf.common.errors import InputError
+from cut_tf.common.files import only_process
 from cut_tf.data.domain import Domain, TranslationData, encoded_bytes, encoded_picture
 from cut_tf.data.image_files import image_size
 from cut_tf.data.records import (
@@ -34,6 +39,8 @@ from cut_tf.data.records import (
 )
 
 _MIB = 2**20
+# As `places.local_file` names what is not whole yet.
+_BEGUN = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
 
 class Part(NamedTuple):
@@ -86,9 +93,40 @@ def write_records(splits: dict[str, tuple[Domain, ...]], folder: str, dataset: s
       The number of shards written now.
 
     Raises:
-      InputError: if the folder has records of other pictures, naming the first ones, or a picture cannot be read.
+      InputError: if the folder has records of other pictures, naming the first ones, if a picture cannot be read, or
+        if another process writes the folder.
     """
-    parts = _parts(splits, shards, max_mb)
+    with _alone(folder):
+        return _write_missing(splits, folder, dataset, _parts(splits, shards, max_mb), workers, on_shard)
+
+
+@contextlib.contextmanager
+def _alone(folder: str) -> Iterator[None]:
+    """A context in which no other process of this machine writes the folder. What killed ones had begun is removed.
+
+    Raises:
+      InputError: if another process is at work, or the folder cannot be made.
+    """
+    if places.is_remote(folder):  # nothing is begun there: shards are copied whole
+        yield
+        return
+    is_new = not places.exists(folder)
+    with places.named(folder, "must be a folder that can be written"):
+        os.makedirs(folder, exist_ok=True)
+    with only_process(Path(folder), f"--output={folder} must be written"):
+        for name in places.names_in(folder):
+            if _BEGUN.fullmatch(name):
+                places.remove(places.join(folder, name))
+        try:
+            yield
+        finally:
+            if is_new:
+                with contextlib.suppress(OSError):  # it has files
+                    os.rmdir(folder)
+
+
+def _write_missing(splits: dict[str, tuple[Domain, ...]], folder: str, dataset: str, parts: Sequence[Part],
+                   workers: int, on_shard: Callable[[], None]) -> int:
     plan = {"format": INDEX_FORMAT, "dataset": dataset,
             "shards": {part.file: [part.first, part.end] for part in parts},
             "pictures": {name: [_stamps(domain) for domain in domains] for name, domains in splits.items()}}

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +11,10 @@ from typing import NamedTuple
 import keras
 
 from cut_tf import compat, networks
-from cut_tf.checkpoints import IMPORTED, CheckpointStore, write_settings
+from cut_tf.checkpoints import IMPORTED, SETTINGS, CheckpointStore, write_settings
 from cut_tf.common import places
 from cut_tf.common.errors import InputError
-from cut_tf.common.files import replace_file
+from cut_tf.common.files import replace_file, whole_folder
 from cut_tf.networks.heads.patch_projector import PatchProjector
 from cut_tf.official import architectures
 from cut_tf.official.architectures import Found
@@ -137,19 +134,14 @@ def _text(numbers: list[int]) -> str:
 
 
 def _write(folder: Path, settings: Settings, made: Mapping[str, keras.Model], files: Mapping[str, Path]) -> None:
-    """Writes all of the folder aside, then gives it its name."""
-    aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.tmp"
     record = {name: {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
               for name, path in files.items()}
     state = {f"{name}/{key}": variable for name, network in made.items()
              for key, variable in compat.named_weights(network).items()}
     try:
-        aside.mkdir(parents=True)
-        write_settings(aside, settings)
-        CheckpointStore(aside, keep=1).save(state, 0, settings)
-        replace_file(aside / IMPORTED, (json.dumps(record, indent=2) + "\n").encode())
-        os.replace(aside, folder)
+        with whole_folder(folder, SETTINGS) as aside:
+            write_settings(aside, settings)
+            CheckpointStore(aside, keep=1).save(state, 0, settings)
+            replace_file(aside / IMPORTED, (json.dumps(record, indent=2) + "\n").encode())
     except (InputError, OSError) as error:
         raise InputError(f"--output={folder} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

@@ -25,6 +25,8 @@ from cut_tf.training.evaluation import Measure, TestSet, Translation
 
 _LOG = logging.getLogger(__name__)
 
+# Settings that a continued run may change and that change what its metrics are of.
+_MEASURED_WITH = ("test_images", "test_pairs", "crop_border_px", "feature_extractor")
 # Rows of the picture grid; more would be too small to see.
 _GRID_ROWS = 4
 
@@ -181,11 +183,14 @@ class Evaluator(StepCallback):
         value, best = results[weights][metric], self._store.marked("best")
         if not math.isfinite(value):  # of pictures that equal their targets: nothing could ever be better
             return
+        settings = self._settings.flat()
+        measured = {"metric": metric, "with": {name: settings[name] for name in _MEASURED_WITH}}
         sign = 1.0 if IN_TRAINING[metric].better == "higher" else -1.0
-        # A best value of another metric cannot be compared with this one.
-        if best is None or best["metric"] != metric or sign * value > sign * best["value"]:
+        # A best value of another metric, or of other test pictures, cannot be compared with this one.
+        other = best is None or any(best.get(name, here) != here for name, here in measured.items())
+        if other or sign * value > sign * best["value"]:
             self._store.save(self._method.state(), step, self._settings)
-            self._store.mark("best", step, metric=metric, value=value, weights=weights)
+            self._store.mark("best", step, **measured, value=value, weights=weights)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """All measures by kind of weights."""

@@ -11,6 +11,7 @@ import pytest
 
 from cut_tf import networks
 from cut_tf.checkpoints import CheckpointStore
+from cut_tf.common import files
 from cut_tf.common.errors import InputError
 from cut_tf.networks.heads.patch_projector import PatchProjector, normalise
 from cut_tf.official.names import state_dict
@@ -248,16 +249,29 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
             import_run({"generator": _file("dropout_G")}, folder)
 
 
-def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
-    from cut_tf.official import run_folders
+@pytest.mark.parametrize("name", [".", "link", "nowhere"])
+def test_the_working_folder_and_links_to_folders_become_runs(tmp_path, monkeypatch, name):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    (tmp_path / "nowhere").symlink_to("new")
+    monkeypatch.chdir(tmp_path / "empty" if name == "." else tmp_path)
+    import_run({"generator": _file("dropout_G")}, Path(name))
+    assert CheckpointStore(Path(name), keep=1).steps() == [0]
+    run = Path(name).resolve()
+    assert run == tmp_path / ("new" if name == "nowhere" else "empty")
+    assert not list(tmp_path.rglob("*.tmp")) and (run / "settings.json").is_file()
 
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_folders.os, "replace", refuse)
-    with pytest.raises(InputError, match="No space left on device"):
-        import_run({"generator": _file("dropout_G")}, tmp_path / "run")
-    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(files.os, "replace", refuse)
+    (tmp_path / "empty").mkdir()
+    for folder in ("run", "empty"):
+        with pytest.raises(InputError, match="No space left on device"):
+            import_run({"generator": _file("dropout_G")}, tmp_path / folder)
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
 
 
 def test_weights_of_the_golden_files_load_the_same_way(tmp_path):

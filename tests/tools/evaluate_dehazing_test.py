@@ -129,3 +129,12 @@ def test_a_bad_model_is_named_before_anything_is_measured(photographs):
         done = warm_process.run(["-m", "tools.evaluate_dehazing", f"--photographs={photographs}", f"--model={model}"],
                                 ROOT)
         assert done.returncode == 2 and f"error: {finding}" in done.stderr
+
+
+def test_a_damaged_real_picture_is_named_before_anything_is_measured(photographs, tmp_path):
+    data = (photographs / "0.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(data[:len(data) // 2])
+    program = ("import runpy; from tools.evaluate_dehazing import measuring; measuring.of_pairs = None; "
+               "runpy.run_module('tools.evaluate_dehazing', run_name='__main__')")
+    done = warm_process.run(["-c", program, f"--photographs={photographs}", f"--real={tmp_path}"], ROOT)
+    assert done.returncode == 2 and f"error: {tmp_path / 'cut.png'}: " in done.stderr, done.stderr

@@ -80,7 +80,9 @@ def test_a_system_without_apt_is_told(tmp_path, monkeypatch):
 
 def test_a_folder_with_files_is_left_alone(tmp_path):
     (tmp_path / "out").mkdir()
-    tool.make(tmp_path / "out", 100, PHOTOGRAPHS)  # an empty one is no hindrance
+    (tmp_path / "link").symlink_to("out")
+    assert tool.make(tmp_path / "link", 100, PHOTOGRAPHS) == 2  # an empty one is no hindrance
+    assert (tmp_path / "out" / "LICENCES.md").is_file()
     with pytest.raises(InputError, match="--output must be an empty folder or a new one, found"):
         tool.make(tmp_path / "out", 100, PHOTOGRAPHS)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cut_tf.common.files import only_process
 from cut_tf.data import open_dataset
 from cut_tf.settings import Settings
 from tests import warm_process
@@ -52,6 +53,9 @@ def test_a_dataset_of_another_form_with_its_settings(folder):
 
 @pytest.mark.parametrize("flags, message", [
     (["--shards=2", "--max_mb_per_shard=3"], "--max_mb_per_shard must not be given with --shards, found 3"),
+    (["--set=ngf=8"], "--set must be flags that --input reads, found ngf, which --input=photos does not"),
+    (["--set=dataset=other"], "--set must be flags that --input reads, found dataset"),
+    (["--set=haze_variants=2"], "--set must be flags that --input reads, found haze_variants"),
     (["--set=no_such=1"], "--set must be flags of cut_tf.train, found Unknown command line flag 'no_such'"),
     (["--input=nowhere"], "--dataset must be a folder with trainA and trainB, found no folder nowhere"),
     (["left"], "arguments must be flags, found left")])
@@ -59,3 +63,22 @@ def test_bad_flags_are_told_in_one_line(folder, flags, message):
     done = _run(folder, *flags)
     assert done.returncode == 2 and f"error: {message}" in done.stderr, done.stderr
     assert not (folder / "records").exists()
+
+
+def test_what_a_killed_process_had_begun_is_removed_and_files_of_others_stay(folder):
+    begun, other = folder / "records" / f".{'0a' * 16}.tmp", folder / "records" / ".mine.tmp"
+    begun.parent.mkdir()
+    for path in (begun, other):
+        path.write_bytes(b"half")
+    done = _run(folder)
+    assert done.returncode == 0, done.stderr
+    assert not begun.exists() and other.exists()
+
+
+def test_a_second_process_is_refused(folder):
+    (folder / "records").mkdir()
+    with only_process(folder / "records", "it"):
+        done = _run(folder)
+    assert done.returncode == 2
+    assert f"error: --output={folder / 'records'} must be written by one process at a time, found" in done.stderr
+    assert not list((folder / "records").iterdir())

@@ -89,8 +89,29 @@ class _Store:
 
 def test_outputs_that_all_equal_their_targets_are_no_best_for_ever(tiny_settings):
     store = _Store()
-    method = SimpleNamespace(state=dict)
-    evaluator = callbacks.Evaluator(method, None, tiny_settings(), None, store, {}, [])
     for step, psnr in enumerate((np.inf, 20.0, np.nan, 21.0), 1):
-        evaluator.mark_if_best(step, {"raw": {"psnr": psnr}})
-    assert store.best == {"step": 4, "metric": "psnr", "value": 21.0, "weights": "raw"}
+        _evaluator(tiny_settings(), store).mark_if_best(step, {"raw": {"psnr": psnr}})
+    assert (store.best["step"], store.best["value"]) == (4, 21.0)
+
+
+@pytest.mark.parametrize("changed", [{"test_images": 3}, {"test_pairs": False}, {"crop_border_px": 10},
+                                     {"best_metric": "ssim"}])
+def test_what_was_measured_on_other_pictures_is_no_better(tiny_settings, changed):
+    store = _Store()
+    before, now = tiny_settings(), tiny_settings(**changed)
+    _evaluator(before, store).mark_if_best(2, {"raw": {"psnr": 30.0, "ssim": 30.0}})
+    for step, value in ((4, 20.0), (6, 19.0)):
+        _evaluator(now, store).mark_if_best(step, {"raw": {"psnr": value, "ssim": value}})
+    assert (store.best["step"], store.best["value"]) == (4, 20.0)
+
+
+def test_a_mark_of_an_earlier_version_is_compared(tiny_settings):
+    store = _Store()
+    store.best = {"step": 2, "metric": "psnr", "value": 30.0, "weights": "raw"}
+    for step, value in ((4, 20.0), (6, 31.0)):
+        _evaluator(tiny_settings(), store).mark_if_best(step, {"raw": {"psnr": value}})
+        assert store.best["value"] == max(30.0, value)
+
+
+def _evaluator(settings, store):
+    return callbacks.Evaluator(SimpleNamespace(state=dict), None, settings, None, store, {}, [])

@@ -97,8 +97,9 @@ def test_folders_that_could_not_be_read_again_are_refused(tiny_settings, tmp_pat
 def test_the_last_step_may_be_the_best(tiny_settings, tmp_path):
     outcome = trainer.Run(_quick(tiny_settings, tmp_path / "run", eval_steps=100)).train(verbose=0)
     best = json.loads((tmp_path / "run" / "checkpoints" / "best.json").read_text())
+    assert best["with"]["test_images"] == 2
     assert best == {"step": 6, "metric": "psnr", "value": pytest.approx(outcome.metrics["ema"]["psnr"]),
-                    "weights": "ema"}
+                    "weights": "ema", "with": best["with"]}
 
 
 def _quick(tiny_settings, run, **overrides):

@@ -85,7 +85,8 @@ def evaluate() -> tuple[str, dict[str, object], object]:
 
     models, tests = _models(), sets.test_sets(_PHOTOGRAPHS.value, _PAIRS.value, _COUNT.value,
                                                _BORDER.value)
-    real = list_images(Path(_REAL.value)) if _REAL.value else []
+    # Read before any work, since a damaged one would end it.
+    real = {path: read_image(path) for path in list_images(Path(_REAL.value))} if _REAL.value else {}
     counts = {name: len(pairs) for name, pairs in tests.items()}
     scores: dict[str, object] = {"pairs": {name: measuring.of_pairs(pairs, models, counts[name]) for name, pairs in
                                            tests.items()}}
@@ -94,9 +95,9 @@ def evaluate() -> tuple[str, dict[str, object], object]:
     scores["checks"] = {name: measuring.of_clear(checked, hazy, dehaze) for name, dehaze in models.items()}
     tables, page = [report.pair_table(scores["pairs"], counts), report.check_table(scores["checks"])], None
     if real:
-        pictures = [read_image(path) for path in real]
-        outputs = {name: [dehaze(picture) for picture in pictures] for name, dehaze in models.items()}
-        scores["real"] = {name: measuring.without_truth(pictures, found) for name, found in outputs.items()}
+        outputs = {name: [dehaze(picture) for picture in real.values()] for name, dehaze in models.items()}
+        scores["real"] = {name: measuring.without_truth(list(real.values()), found)
+                          for name, found in outputs.items()}
         tables.append(report.check_table(scores["real"]))
         shown = sets.spread([(path.name, dict(zip(outputs, row))) for path, row in zip(real, zip(*outputs.values()))],
                             _SHEET_PICTURES)

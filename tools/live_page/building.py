@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
-import uuid
 from pathlib import Path
 
 from cut_tf.common.errors import InputError
+from cut_tf.common.files import whole_folder
 
 _HERE = Path(__file__).parent
 _LONGEST_SEC = 300
@@ -40,22 +39,17 @@ def build_page(tflite: Path, output: Path) -> None:
     content = _model(tflite)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"--output must be a new or empty folder, found {output}")
-    aside = output.parent / f".{uuid.uuid4().hex}.tmp"
     try:
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(_HERE / "page", aside)
-        (aside / MODEL).write_bytes(content)
-        with tempfile.TemporaryDirectory() as folder:
+        with whole_folder(output, "index.html") as aside, tempfile.TemporaryDirectory() as folder:
+            shutil.copytree(_HERE / "page", aside, dirs_exist_ok=True)
+            (aside / MODEL).write_bytes(content)
             packages = _installed(Path(folder))
             for source, target in _RUNTIME.items():
                 path = aside / "runtime" / target
                 path.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(packages / source, path)
-        os.replace(aside, output)
     except OSError as error:
         raise InputError(f"--output={output} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _model(path: Path) -> bytes:
