@@ -25,7 +25,8 @@ from cut_tf.common.errors import InputError
 from cut_tf.common.files import check_results
 from cut_tf.common.images import Translate
 from cut_tf.common.strength import FLAG_HELP, FULL
-from cut_tf.data.image_files import pictures_at, read_image, read_size, write_image
+from cut_tf.data.color_profiles import color_profile
+from cut_tf.data.image_files import decode_image, pictures_at, read_bytes, read_size, write_image
 from cut_tf.metrics.temporal import TemporalChange
 from cut_tf.settings.training import TF32_HELP
 from cut_tf.translators import SIZES, WEIGHTS
@@ -147,9 +148,9 @@ def translate_all() -> list[str]:
         writing: deque[tuple[Path, Future]] = deque()
         for (path, result, comparison), reading in _read_ahead(plan):
             try:
-                picture = reading.result()
+                picture, profile = reading.result()
                 output = translate(picture, str(path))
-                writing.append((path, writer.submit(_write, result, comparison, picture, output)))
+                writing.append((path, writer.submit(_write, result, comparison, picture, output, profile)))
                 if _TEMPORAL.value:
                     change.add(picture, output)
             except Exception as error:  # for example too large for the memory; the next picture may be fine
@@ -163,20 +164,25 @@ def translate_all() -> list[str]:
 
 
 def _read_ahead(plan: Sequence[Job]) -> Iterator[tuple[Job, Future]]:
-    """Every job with its picture, read while the ones before are translated."""
+    """Every job with its picture and colour profile, read while the ones before are translated."""
     with ThreadPoolExecutor(1) as reader:
         waiting: deque[tuple[Job, Future]] = deque()
         for job in plan:
-            waiting.append((job, reader.submit(read_image, job[0])))
+            waiting.append((job, reader.submit(_read, job[0])))
             if len(waiting) > _AHEAD:
                 yield waiting.popleft()
         yield from waiting
 
 
-def _write(result: Path, comparison: Path, picture: np.ndarray, output: np.ndarray) -> None:
-    write_image(result, output)
+def _read(path: Path) -> tuple[np.ndarray, bytes]:
+    data = read_bytes(path)
+    return decode_image(data, str(path)), color_profile(data, str(path))
+
+
+def _write(result: Path, comparison: Path, picture: np.ndarray, output: np.ndarray, profile: bytes) -> None:
+    write_image(result, output, profile)
     if _COMPARE.value:
-        write_image(comparison, np.concatenate([picture, output], axis=1))
+        write_image(comparison, np.concatenate([picture, output], axis=1), profile)
 
 
 def _finish_writing(writing: deque[tuple[Path, Future]], most: int, failures: dict[Path, str]) -> None:

@@ -23,6 +23,7 @@ from cut_tf.batch.translation import failure, result_name
 from cut_tf.common import places
 from cut_tf.common.errors import InputError
 from cut_tf.common.images import Translate
+from cut_tf.data.color_profiles import color_profile
 from cut_tf.data.image_files import decode_image, encode_image, size_of
 
 _LOG = logging.getLogger(__name__)
@@ -239,10 +240,11 @@ class Worker:
         results: list[list[Result]] = [[] for _ in group]
         failed: dict[int, list[Picture]] = {}
         with self._budget.reserved(sum(one.pixels for one in group)):
-            decoded = [_attempt(_decoded, picture) for _, picture in owners]
+            read = [_attempt(_decoded, picture) for _, picture in owners]
+            decoded = [one if isinstance(one, Exception) else one.pixels for one in read]
             outputs = self._outputs(decoded, [picture.where for _, picture in owners])
-            for (index, picture), output in zip(owners, outputs):
-                result = output if isinstance(output, Exception) else _attempt(_encoded, picture, output)
+            for (index, picture), one, output in zip(owners, read, outputs):
+                result = output if isinstance(output, Exception) else _attempt(_encoded, picture, output, one.profile)
                 if isinstance(result, Exception):
                     report.add_failure(picture.key, result, picture.where)
                     failed.setdefault(index, []).append(picture)
@@ -282,10 +284,18 @@ def _size(picture: Picture) -> tuple[int, int]:
     return height, width
 
 
-def _decoded(picture: Picture) -> np.ndarray:
-    return decode_image(picture.read(), picture.where)
+class _Decoded(NamedTuple):
+    """A picture, uint8 [H, W, 3], and its ICC profile."""
+
+    pixels: np.ndarray
+    profile: bytes
 
 
-def _encoded(picture: Picture, output: np.ndarray) -> Result:
+def _decoded(picture: Picture) -> _Decoded:
+    data = picture.read()
+    return _Decoded(decode_image(data, picture.where), color_profile(data, picture.where))
+
+
+def _encoded(picture: Picture, output: np.ndarray, profile: bytes) -> Result:
     name = result_name(picture.key)
-    return Result(name, encode_image(output, name), *output.shape[:2])
+    return Result(name, encode_image(output, name, profile), *output.shape[:2])

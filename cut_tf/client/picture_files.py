@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import check_results, replace_file
 from cut_tf.common.strength import FULL, blend
-from cut_tf.data.image_files import decode_image, is_upright, open_header, pictures_at, read_bytes
+from cut_tf.data.color_profiles import color_profile
+from cut_tf.data.image_files import decode_image, encode_image, is_upright, open_header, pictures_at, read_bytes
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GIF = (b"GIF87a", b"GIF89a")
@@ -57,7 +57,7 @@ def encoded_picture(path: Path) -> bytes:
     upright = is_upright(data, str(path))
     if data.startswith(_SENT_AS_THEY_ARE) and upright and _read_alike(data, str(path)):
         return data
-    return _png(decode_image(data, str(path)))
+    return _png(decode_image(data, str(path)), color_profile(data, str(path)))
 
 
 def _read_alike(data: bytes, where: str) -> bool:
@@ -67,13 +67,14 @@ def _read_alike(data: bytes, where: str) -> bool:
     return len(data) <= _MOST_GIF_BYTES and "transparency" not in open_header(io.BytesIO(data), where).info
 
 
-def write_answer(job: Job, answer: bytes, sent: bytes = b"", strength: float = FULL) -> None:
-    """Writes the server's PNG atomically: byte for byte, or blended with the picture that was sent.
+def write_answer(job: Job, answer: bytes, sent: bytes, strength: float = FULL) -> None:
+    """Writes the server's PNG atomically: byte for byte, or blended with the picture that was sent, whose ICC profile
+    it gets, if there is one.
 
     Args:
       job: where it goes.
       answer: the server's.
-      sent: the picture as it was sent; not needed at full strength.
+      sent: the picture as it was sent.
       strength: of the answer, for models that do not take it themselves.
 
     Raises:
@@ -83,12 +84,11 @@ def write_answer(job: Job, answer: bytes, sent: bytes = b"", strength: float = F
         raise InputError(f"{job.source}: the server must answer with a PNG, found {len(answer)} bytes starting with "
                          f"{answer[:8]!r}")
     output = decode_image(answer, f"answer for {job.source}")
+    profile = color_profile(sent, str(job.source))
     if strength != FULL:
-        answer = _png(blend(decode_image(sent, str(job.source)), output, strength, str(job.source)))
-    replace_file(job.result, answer)
+        output = blend(decode_image(sent, str(job.source)), output, strength, str(job.source))
+    replace_file(job.result, _png(output, profile) if profile or strength != FULL else answer)
 
 
-def _png(picture: np.ndarray) -> bytes:
-    encoded = io.BytesIO()
-    Image.fromarray(picture).save(encoded, "PNG")
-    return encoded.getvalue()
+def _png(picture: np.ndarray, profile: bytes) -> bytes:
+    return encode_image(picture, "picture.png", profile)

@@ -204,13 +204,14 @@ def read_image(path: AnyPath) -> np.ndarray:
     return decode_image(read_bytes(path), str(path))
 
 
-def encode_image(image: np.ndarray, name: str) -> bytes:
+def encode_image(image: np.ndarray, name: str, profile: bytes = b"") -> bytes:
     """The bytes of a picture's file.
 
     Args:
       image: uint8 [H, W, 3], RGB.
       name: of the file. Its suffix, one of WRITABLE_SUFFIXES, says the format. All are lossless but JPEG, which is
         written with quality 95 and full colour resolution.
+      profile: ICC profile of its values, for formats that have a place for one (not BMP and PPM).
 
     Raises:
       ValueError: if `image` has another type or shape, or `name` another suffix.
@@ -222,7 +223,7 @@ def encode_image(image: np.ndarray, name: str) -> bytes:
         raise ValueError(f"{name}: expected uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
     encoded = io.BytesIO()
     format_name, options = _WRITERS[suffix]
-    Image.fromarray(np.ascontiguousarray(image)).save(encoded, format_name, **options)
+    Image.fromarray(np.ascontiguousarray(image)).save(encoded, format_name, icc_profile=profile or None, **options)
     return encoded.getvalue()
 
 
@@ -231,18 +232,19 @@ def as_png(image: np.ndarray) -> bytes:
     return encode_image(image, "picture.png")
 
 
-def write_image(path: Path, image: np.ndarray) -> None:
+def write_image(path: Path, image: np.ndarray, profile: bytes = b"") -> None:
     """Writes a picture so that `path` holds, at any moment, either what it held before or the whole new picture.
 
     Args:
       path: file to write; its folder must exist. Its suffix says the format, as `encode_image` tells.
       image: uint8 [H, W, 3], RGB.
+      profile: as of `encode_image`.
 
     Raises:
       InputError: naming the file and the reason, if it cannot be written (no permission, disk full, no such folder).
       ValueError: as `encode_image`.
     """
-    replace_file(path, encode_image(image, str(path)))
+    replace_file(path, encode_image(image, str(path), profile))
 
 
 def write_png(path: Path, image: np.ndarray) -> None:

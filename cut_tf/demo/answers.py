@@ -12,7 +12,8 @@ import numpy as np
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import replace_file
 from cut_tf.common.strength import blend
-from cut_tf.data.image_files import WRITABLE_SUFFIXES, encode_image
+from cut_tf.data.color_profiles import color_profile
+from cut_tf.data.image_files import WRITABLE_SUFFIXES, encode_image, read_bytes
 from cut_tf.demo.batch import DONE, Progress, translate_files
 from cut_tf.demo.models import Models
 from cut_tf.demo.pictures import Limits, Translation, read_picture, sentence
@@ -64,8 +65,9 @@ class Answers:
         path = Path(file)
         try:
             source, stored_px = read_picture(path, self._limits, shrinks)
+            profile = color_profile(read_bytes(path), path.name)
             output, seconds = self._models.translate(model, source, path.name)
-            return self.blended(Translation(path.name, source, output, stored_px, seconds), strength)
+            return self.blended(Translation(path.name, source, output, stored_px, seconds, profile), strength)
         except Exception as error:  # a user must get an answer
             return Answer(sentence(path.name, error))
 
@@ -73,12 +75,12 @@ class Answers:
         """The answer at another strength; the generator does not run."""
         if translation is None:
             return Answer(_NOTHING)
-        name, source, output, (width, height), seconds = translation
+        name, source, output, (width, height), seconds, profile = translation
         try:
             mixed = blend(source, output, strength, name)
             suffix = Path(name).suffix if Path(name).suffix.lower() in WRITABLE_SUFFIXES else ".png"
             download = self._new_folder() / f"{Path(name).stem}_translated{suffix}"
-            replace_file(download, encode_image(mixed, download.name))
+            replace_file(download, encode_image(mixed, download.name, profile))
         except Exception as error:  # a disk that is full, say
             return Answer(sentence(name, error))
         size = f"{source.shape[1]}x{source.shape[0]} px"

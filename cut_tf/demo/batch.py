@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cut_tf.common.errors import InputError
 from cut_tf.common.strength import blend
-from cut_tf.data.image_files import WRITABLE_SUFFIXES, encode_image
+from cut_tf.data.color_profiles import color_profile
+from cut_tf.data.image_files import WRITABLE_SUFFIXES, encode_image, read_bytes
 from cut_tf.demo.models import Models
 from cut_tf.demo.pictures import Limits, read_picture, sentence
 
@@ -49,8 +50,8 @@ def translate_files(paths: Sequence[Path], models: Models, model: str, strength:
             try:
                 picture, (width, height) = read_picture(path, limits, shrinks)
                 output, seconds = models.translate(model, picture, path.name)
-                name = _unused(path, names)
-                zipped.writestr(name, encode_image(blend(picture, output, strength, path.name), name))
+                name, profile = _unused(path, names), color_profile(read_bytes(path), path.name)
+                zipped.writestr(name, encode_image(blend(picture, output, strength, path.name), name, profile))
                 rows.append([path.name, f"{width}x{height}", f"{seconds:.2f}", DONE])
             except Exception as error:  # the next picture may well be fine
                 rows.append([path.name, "", "", sentence(path.name, error)])

@@ -44,6 +44,7 @@ class Translation(NamedTuple):
       name: of the user's file.
       stored_px: (width, height) of the file's picture, which may have been larger.
       seconds: that the generator took.
+      profile: ICC profile of the user's file.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Translation(NamedTuple):
     output: np.ndarray
     stored_px: tuple[int, int]
     seconds: float
+    profile: bytes
 
 
 def read_picture(path: Path, limits: Limits, shrinks: bool = False) -> tuple[np.ndarray, tuple[int, int]]:

@@ -134,7 +134,7 @@ def test_two_pictures_with_one_result_are_refused(tmp_path):
 
 def test_answers_are_written_as_they_came(tmp_path):
     png = _encoded(_picture(), "PNG")
-    write_answer(Job(tmp_path / "a.jpg", tmp_path / "a.png"), png)
+    write_answer(Job(tmp_path / "a.jpg", tmp_path / "a.png"), png, _encoded(_picture(), "JPEG"))
     assert (tmp_path / "a.png").read_bytes() == png and [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
@@ -154,5 +154,5 @@ def test_answers_are_blended_with_what_was_sent(tmp_path):
 ], ids=["empty", "jpeg", "cut"])
 def test_answers_that_are_no_png_are_not_written(tmp_path, answer, message):
     with pytest.raises(InputError, match=message):
-        write_answer(Job(tmp_path / "a.jpg", tmp_path / "a.png"), answer)
+        write_answer(Job(tmp_path / "a.jpg", tmp_path / "a.png"), answer, _encoded(_picture(), "JPEG"))
     assert list(tmp_path.iterdir()) == []
