@@ -30,7 +30,7 @@ def psnr_over_steps(rows: Sequence[Evaluation]) -> plt.Figure:
     Raises:
       InputError: if the seeds were not evaluated at the same steps.
     """
-    figure, axes = _axes("training step", "PSNR on 48 held-out scenes, dB")
+    figure, axes = _axes("training step", "PSNR on 48 held-out rooms, dB")
     for weights, colour, label in (("raw", _ORANGE, "weights of the step"), ("ema", _BLUE, "running means (EMA)")):
         steps, values = _by_seed([row for row in rows if row.weights == weights])
         axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
@@ -38,7 +38,7 @@ def psnr_over_steps(rows: Sequence[Evaluation]) -> plt.Figure:
     hazy_db = np.mean([row.psnr_db for row in rows if row.weights == "input"])
     axes.axhline(hazy_db, color=_GREY, linestyle="--", label="hazy input")
     seeds = len({row.seed for row in rows})
-    axes.set_title(f"Quickstart: CUT on rendered scenes, mean and range of {seeds} seeds")
+    axes.set_title(f"Quickstart: CUT on rendered rooms, mean and range of {seeds} seeds")
     axes.set_xlim(0, max(row.step for row in rows))
     axes.legend(loc="center right", bbox_to_anchor=(1.0, 0.35), frameon=False)
     return figure
