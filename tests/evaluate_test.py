@@ -165,6 +165,7 @@ def test_bad_distances_are_refused_before_the_extractor_is_made(sets, tmp_path, 
     pred, target = sets
     (tmp_path / "there.npz").touch()
     (tmp_path / "one").mkdir()
+    (tmp_path / "folder.csv").mkdir()
     write_png(tmp_path / "one" / "a.png", np.zeros([16, 16, 3], np.uint8))
     before = sorted(os.listdir(tmp_path))
     for values, message in (
@@ -174,6 +175,8 @@ def test_bad_distances_are_refused_before_the_extractor_is_made(sets, tmp_path, 
             ({"distribution": "fid", "reference_statistics": tmp_path / "x.npz", "target": ""}, "must be a file"),
             ({"distribution": "fid", "target": tmp_path / "no"}, "no: must be a folder with images"),
             ({"distribution": "fid", "target": tmp_path / "one"}, "one: FID and KID need at least 2 images, found 1"),
+            ({"distribution": "fid", "reference_statistics": tmp_path / "x.json"}, "whose name ends in .npz"),
+            ({"distribution": "fid", "csv": tmp_path / "folder.csv"}, "--csv must be a file, found the folder"),
             ({"distribution": "fid", "input": target}, "--input must be left out with --distribution"),
             ({"distribution": "fid", "csv": tmp_path / "no" / "x.csv"}, "must lie in an existing folder"),
             ({"feature_extractor": "random"}, "--feature_extractor must be left out without --distribution"),
@@ -183,6 +186,18 @@ def test_bad_distances_are_refused_before_the_extractor_is_made(sets, tmp_path, 
         code, error = _main(capsys, pred=pred, **{"target": target, **values})
         assert code == 2 and message in error and error.count("\n") == 1, error
     assert sorted(os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize("values", [{"distribution": "fid", "feature_extractor": "random"}, {"labels": "yes"}])
+def test_what_is_no_picture_is_found_before_any_is_decoded(sets, tmp_path, capsys, monkeypatch, values):
+    pred, target = sets
+    for folder in sets:
+        (folder / "zz.png").write_text("no picture")
+    for module in ("cut_tf.metrics.reports.distances", "cut_tf.metrics.segmentation"):
+        monkeypatch.setattr(f"{module}.read_image", lambda *_: pytest.fail("a picture was decoded"))
+    monkeypatch.setattr("cut_tf.metrics.segmentation.read_labels", lambda *_: pytest.fail("a map was decoded"))
+    code, error = _main(capsys, pred=pred, target=target, **values)
+    assert code == 2 and f"error: {pred / 'zz.png'}: must be a complete JPEG" in error
 
 
 def test_label_maps(tmp_path, capsys):

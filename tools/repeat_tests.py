@@ -33,9 +33,12 @@ _BUSY = flags.DEFINE_integer("busy", 2, "programs that compute meanwhile, one pe
 _ROOT = Path(__file__).parents[1]
 # As in the README, but quiet.
 _DEFAULT = ("-q", "-n", "2", "--dist=loadfile", "-m", "not slow")
-_COMPUTE = "x = 1\nwhile True:\n    x = x * 1103515245 % 2147483648 + 12345"
+# Until its parent, whose number it is given, is gone, however that ended.
+_COMPUTE = ("import os, sys\nx = 1\nwhile os.getppid() == int(sys.argv[1]):\n"
+            "    for _ in range(100000):\n        x = x * 1103515245 % 2147483648 + 12345")
+_KEYS = {"run", "exit_code", "summary", "failed", "sec", "busy", "arguments"}
 _SUMMARY = re.compile(r"^=*\s*(\d+ (?:passed|failed|error).*?) in [\d.]+s", re.MULTILINE)
-_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+(?:\[.*?\])?)", re.MULTILINE)
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?(?:\[.*?\])?)(?: - .*)?$", re.MULTILINE)
 
 
 def main(argv: list[str]) -> int:
@@ -44,7 +47,7 @@ def main(argv: list[str]) -> int:
         if not _OUTPUT.value:
             raise InputError("--output must name the folder of the logs, found nothing")
         results = repeat(Path(_OUTPUT.value), _RUNS.value, _BUSY.value, argv[1:] or _DEFAULT)
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     failed = [result for result in results if result["exit_code"]]
@@ -88,7 +91,9 @@ def _read(path: Path, arguments: Sequence[str], busy: int) -> list[dict[str, Any
     try:
         results = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         found = {(tuple(result["arguments"]), result["busy"]) for result in results}
-    except (ValueError, KeyError, TypeError) as error:
+        if any(_KEYS - result.keys() for result in results):
+            raise KeyError(f"each line must have {', '.join(sorted(_KEYS))}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not the results of this program: {error}") from error
     if found - {(tuple(arguments), busy)}:
         raise InputError("--output must be a new folder for other arguments, found results of "
@@ -111,8 +116,8 @@ def _run(log: Path, run: int, busy: int, arguments: Sequence[str]) -> dict[str, 
 @contextlib.contextmanager
 def _busy(count: int) -> Iterator[list[subprocess.Popen]]:
     """Programs that compute until the end of the context."""
-    programs = [subprocess.Popen([sys.executable, "-c", _COMPUTE], env={**os.environ, "PYTHONPATH": ""})
-                for _ in range(count)]
+    command = [sys.executable, "-c", _COMPUTE, str(os.getpid())]
+    programs = [subprocess.Popen(command, env={**os.environ, "PYTHONPATH": ""}) for _ in range(count)]
     try:
         yield programs
     finally:

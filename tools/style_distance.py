@@ -21,12 +21,14 @@ _OUTPUT = flags.DEFINE_string("output", None, "its translation, of the same size
 _TARGET = flags.DEFINE_string("target", None, "picture whose look the translation should have", required=True)
 
 
-def main(_: list[str]) -> int:
+def main(argv: list[str]) -> int:
     """Exit code 0, or 2 for bad flags or pictures."""
-    command_line.start_tensorflow()
-    from cut_tf.metrics.reports.style import report
-
     try:
+        if len(argv) > 1:
+            raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
+        command_line.start_tensorflow()
+        from cut_tf.metrics.reports.style import report
+
         print(report(*(Path(flag.value) for flag in (_INPUT, _OUTPUT, _TARGET))))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

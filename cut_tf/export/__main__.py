@@ -31,9 +31,9 @@ _PIXEL_LIMIT = flags.DEFINE_integer("pixel_limit", DEFAULTS.pixel_limit, "refuse
 _QUANTIZE = flags.DEFINE_enum("quantize", "none", tuple(QUANTIZATIONS), command_line.choices_help(
     "tflite, hub: numbers in the .tflite file", QUANTIZATIONS))
 _REPRESENTATIVE = flags.DEFINE_string(
-    "representative", DEFAULTS.representative, "tflite, hub, saved_model in bfloat16: typical inputs: scenes, a "
-    "folder, or a dataset such as hazed:CLEAR_DIR; they decide on the quality and on the ranges of int8, and are the "
-    "examples of a hub folder")
+    "representative", "", "tflite, hub, saved_model in bfloat16: typical inputs: scenes, rooms, scenes+rooms, a "
+    "folder, or a dataset such as hazed:CLEAR_DIR; if empty what the run was trained on, if that is rendered, else "
+    "scenes. They decide on the quality and on the ranges of int8, and are the examples of a hub folder")
 _ALLOW_LOSS = flags.DEFINE_bool("allow_quality_loss", False, "tflite, hub, saved_model in bfloat16: write files that "
                               "lose too much quality, too")
 _UNIT_RANGE = flags.DEFINE_bool("unit_range", False, "tflite, hub: float input and output of the .tflite files in "
@@ -73,10 +73,13 @@ def main(argv: list[str]) -> int:
         check_can_write(Path(_OUTPUT.value), f"--output={_OUTPUT.value}")
         command_line.start_tensorflow()
         from cut_tf import devices
+        from cut_tf.export.representative import inputs_of
         from cut_tf.translators.run import Translator
 
         devices.set_up(_TF32.value)
         translator = Translator(_RUN.value, _WEIGHTS.value, precision=options.precision)
+        if not options.representative:
+            options = options._replace(representative=inputs_of(translator.settings))
         path = FORMATS[_FORMAT.value](translator, Path(_OUTPUT.value), options)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

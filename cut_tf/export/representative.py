@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from cut_tf.common import images
 from cut_tf.common.errors import InputError
-from cut_tf.data import open_dataset
+from cut_tf.data import kinds_of, open_dataset
+from cut_tf.data.domain import TranslationData
 from cut_tf.data.image_files import list_images
 from cut_tf.data.kinds.folders import FolderDomain
 from cut_tf.export.options import Size
@@ -20,17 +21,43 @@ from cut_tf.settings import Settings
 _PICTURES = 40
 # Of pictures for models that take any size.
 ANY_SIDE_PX = 256
-_SCENES = "scenes"
+# Datasets that need no files.
+_RENDERED = ("scenes", "rooms")
 # Below float32's rounding; JSON has no infinity for pictures that are equal.
 _LEAST_ERROR = 4e-20
+
+
+def open_inputs(source: str | Path, side_px: int) -> TranslationData:
+    """The dataset of typical inputs.
+
+    Args:
+      source: scenes, rooms or both joined by a +; another dataset as of --dataset, with a colon, such as
+        hazed:CLEAR_DIR; or a folder of pictures.
+      side_px: of what is rendered.
+
+    Raises:
+      InputError: if it is not there, or has no pictures.
+    """
+    if ":" in str(source) or _is_rendered(str(source)):
+        return open_dataset(Settings.of(dataset=str(source), preprocess="none", scenes_size_px=side_px))
+    pictures = FolderDomain(list_images(Path(source)))
+    return TranslationData(pictures, pictures, None, None, False, str(source))
+
+
+def inputs_of(settings: Settings) -> str:
+    """Typical inputs of a run: what it was trained on, if that is rendered, else scenes."""
+    return settings.data.dataset if _is_rendered(settings.data.dataset) else _RENDERED[0]
+
+
+def _is_rendered(source: str) -> bool:
+    return set(kinds_of(source)) <= set(_RENDERED)
 
 
 def representative_pictures(source: str | Path, size: Size | None, count: int = _PICTURES) -> list[np.ndarray]:
     """Typical inputs of one size, cut from the middle of pictures.
 
     Args:
-      source: scenes for rendered hazy ones; a dataset as of --dataset, such as hazed:CLEAR_DIR, whose test or else
-        training inputs are taken; or a folder of pictures.
+      source: as of `open_inputs`; the test split's inputs, or else those of training.
       size: in pixels; 256x256 if None.
       count: at most so many, spread over the pictures.
 
@@ -41,11 +68,8 @@ def representative_pictures(source: str | Path, size: Size | None, count: int = 
       InputError: if there are fewer than two pictures, or one cannot be read.
     """
     size = size or Size(ANY_SIDE_PX, ANY_SIDE_PX)
-    if str(source) == _SCENES or ":" in str(source):
-        data = open_dataset(Settings.of(dataset=str(source), preprocess="none", scenes_size_px=max(size)))
-        domain = data.test_source or data.source
-    else:
-        domain = FolderDomain(list_images(Path(source)))
+    data = open_inputs(source, max(size))
+    domain = data.test_source or data.source
     if len(domain) < 2:
         raise InputError(f"--representative must name two pictures or more, found {len(domain)} in {source}")
     found = [domain.load(index) for index in np.linspace(0, len(domain) - 1, min(count, len(domain)), dtype=int)]

@@ -236,11 +236,14 @@ def _damaged(kind: str, whole: bytes, path) -> bytes:
         np.save(data, np.zeros(3))
     else:
         np.savez(data, **arrays)
+    if kind == "compression":  # a method that zipfile does not know, in the directory at the end
+        start = data.getvalue().index(b"PK\x01\x02") + 10
+        data.getbuffer()[start:start + 2] = b"\x63\0"
     return data.getvalue()
 
 
 @pytest.mark.parametrize("kind", ["pickle", "half", "pickled array", "shape", "count", "nan", "missing",
-                                  "description", "array"])
+                                  "description", "array", "compression"])
 def test_damaged_statistics_are_refused_and_nothing_is_unpickled(tmp_path, kind):
     path = tmp_path / "s.npz"
     statistics_of(_extractor(), _pictures(3), "here").save(path)

@@ -79,6 +79,31 @@ def test_test_split_is_paired(photographs, tmp_path):
         np.testing.assert_array_equal(read_image(tmp_path / "out" / "testB" / name), originals[name[:2]])
 
 
+def test_every_test_picture_gets_haze(photographs, tmp_path):
+    make_haze.make_dataset(photographs, tmp_path / "out", "test", HazeRecipe(clear_probability=1.0))
+    for name in file_names(tmp_path / "out" / "testA"):
+        hazy, clear = (read_image(tmp_path / "out" / f"test{domain}" / name).astype(int) for domain in "AB")
+        assert np.abs(hazy - clear).mean() > 5, name
+
+
+def test_a_file_that_is_no_picture_is_named_before_any_work(photographs, tmp_path):
+    (photographs / "zz.jpg").write_text("no picture")
+    with pytest.raises(InputError, match="zz.jpg: must be a complete JPEG"):
+        make_haze.make_dataset(photographs, tmp_path / "out", "test")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name, target", [("testA", "elsewhere"), ("testB", "nowhere"), ("haze_test.csv", "")])
+def test_links_and_folders_in_the_place_of_results_are_refused_before_any_work(photographs, tmp_path, name, target):
+    out = tmp_path / "out"
+    for folder in (out, tmp_path / "elsewhere"):
+        folder.mkdir()
+    (out / name).symlink_to(tmp_path / target) if target else (out / name).mkdir()
+    with pytest.raises(InputError, match=f"out/{name}: must not exist yet, found a (link|folder)"):
+        make_haze.make_dataset(photographs, out, "test")
+    assert file_names(out) == [name]
+
+
 def test_the_result_opens_as_a_dataset(photographs, tmp_path):
     for split in make_haze.SPLITS:
         make_haze.make_dataset(photographs, tmp_path / "out", split)

@@ -2,12 +2,17 @@
 
 import json
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from cut_tf.common.errors import InputError
 from tools import repeat_tests
 
+ROOT = Path(__file__).parents[2]
 # Passes in the first and in the third run.
 SOMETIMES = """
 from pathlib import Path
@@ -49,11 +54,38 @@ def test_busy_programs_end_with_the_context():
     assert [program.poll() for program in programs] == [-signal.SIGKILL] * 2
 
 
+def test_busy_programs_end_when_the_program_that_began_them_was_killed():
+    program = ("import time; from tools import repeat_tests\n"
+               "with repeat_tests._busy(1) as [one]: print(one.pid, flush=True); time.sleep(600)")
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as begun:
+        status = Path("/proc", begun.stdout.readline().strip(), "status")
+        assert _runs(status)
+        begun.kill()
+    deadline = time.monotonic() + 120
+    while _runs(status):
+        assert time.monotonic() < deadline, "it still computes"
+        time.sleep(0.1)
+
+
+def _runs(status):
+    try:
+        return "State:\tZ" not in status.read_text()
+    except OSError:
+        return False
+
+
+def test_names_of_failed_tests_keep_their_parameters():
+    found = repeat_tests._FAILED.findall("FAILED a_test.py::test_x[a b c] - assert [1] == []\nERROR b_test.py - Err\n"
+                                         "FAILED a_test.py::test_y\nFAILED a_test.py::test_z - no\n")
+    assert found == ["a_test.py::test_x[a b c]", "b_test.py", "a_test.py::test_y", "a_test.py::test_z"]
+
+
 def test_results_of_other_arguments_are_refused(arguments, tmp_path):
     out = tmp_path / "out"
     repeat_tests.repeat(out, 1, 0, arguments)
     with pytest.raises(InputError, match="--output must be a new folder for other arguments"):
         repeat_tests.repeat(out, 1, 0, [*arguments, "-x"])
-    (out / "results.jsonl").write_text("{}\n")
-    with pytest.raises(InputError, match="results.jsonl: not the results of this program"):
-        repeat_tests.repeat(out, 1, 0, arguments)
+    for line in ("{}", "[]", json.dumps({"arguments": arguments, "busy": 0})):
+        (out / "results.jsonl").write_text(f"{line}\n")
+        with pytest.raises(InputError, match="results.jsonl: not the results of this program"):
+            repeat_tests.repeat(out, 1, 0, arguments)

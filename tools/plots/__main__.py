@@ -18,7 +18,7 @@ from absl import flags
 
 from cut_tf import command_line
 from cut_tf.common.errors import InputError
-from cut_tf.common.files import replace_file
+from cut_tf.common.files import check_can_write, replace_file
 from tools.plots.results import Evaluation, Latency, Load, MethodEvaluation, Share, read_rows
 
 _RESULTS = flags.DEFINE_string("results", "docs/results", "folder of the recorded results")
@@ -34,6 +34,7 @@ _SUITES = {"odcr_psnr": ("the quickstart's generator", _SCENES), "odcr_light_psn
 
 def draw_all(results: Path, output: Path) -> list[Path]:
     """Draws all pictures, and returns their paths. Raises InputError for missing or damaged results."""
+    check_can_write(output, f"--output={output}")
     rows = {name: read_rows(results / f"{name}.csv", row_type) for name, row_type in
             (("quickstart_psnr", Evaluation), ("phones", Latency), ("ceiling", Share), ("serving", Load))}
     suites = {name: read_rows(results / f"{name}.csv", MethodEvaluation) for name in _SUITES}
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> int:
         if len(argv) > 1:
             raise InputError(f"arguments must be flags, found {' '.join(argv[1:])}")
         print(*draw_all(Path(_RESULTS.value), Path(_OUTPUT.value)), sep="\n")
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -50,9 +50,9 @@ _INTERRUPTED = 130
 def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines the flags. Not done on import, because the training flags have some of the same names."""
     flags.DEFINE_enum("suite", "dehazing", sorted(SUITES), "what to compare", flag_values=flag_values)
-    flags.DEFINE_string("dataset", "scenes", "scenes (no download); a folder with trainA (source, hazy), trainB "
-                        "(target, clear), testA and testB, with the same names where they are to be pairs; or "
-                        "haze:TRAIN_DIR,TEST_DIR", flag_values=flag_values)
+    flags.DEFINE_string("dataset", "scenes", "scenes or rooms (no download; with rooms give --base); a folder with "
+                        "trainA (source, hazy), trainB (target, clear), testA and testB, with the same names where "
+                        "they are to be pairs; or haze:TRAIN_DIR,TEST_DIR", flag_values=flag_values)
     flags.DEFINE_string("output", "", "folder of the results; made if missing", flag_values=flag_values)
     flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds of the runs of each trained row; with --suite=speed the "
                       "repeats", flag_values=flag_values)

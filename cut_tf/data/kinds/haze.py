@@ -21,7 +21,7 @@ from cut_tf.common.errors import InputError
 from cut_tf.data.checks import NAMED_AT_MOST
 from cut_tf.data.domain import TranslationData
 from cut_tf.data.image_files import IMAGE_SUFFIXES, list_images, read_size
-from cut_tf.data.kinds.folders import FolderDomain, PathsDomain, check_headers
+from cut_tf.data.kinds.folders import FolderDomain, PathsDomain, check_headers, size_problem
 from cut_tf.settings import Settings
 
 _NUMBER = re.compile(r"(?<=.)_\d+(\.\d+)?$")
@@ -124,11 +124,14 @@ def open_haze(settings: Settings) -> TranslationData:
     test = tests[0]
     for paths in (test.hazy, sorted(set(test.partners))):
         check_headers(paths[0].parent, paths, settings.data, training=False)
+    border_px = settings.haze.crop_border_px
+    cut = BorderCutDomain(test.partners, border_px)
     if settings.data.test_pairs:
-        _check_sizes(test, settings.haze.crop_border_px)
+        _check_sizes(test, border_px)
+    else:
+        _check_cut(cut, border_px)
     description += f"{len(test.hazy)} test pairs of {folders[1]} ({test.layout})"
-    return TranslationData(source, target, FolderDomain(test.hazy),
-                           BorderCutDomain(test.partners, settings.haze.crop_border_px), True, description, pairs)
+    return TranslationData(source, target, FolderDomain(test.hazy), cut, True, description, pairs)
 
 
 def find_pairs(folder: Path, split: str) -> HazePairs:
@@ -268,6 +271,16 @@ def _no_partner(hazy: list[Path], clear: list[Path], missing: list[Path], layout
     if len(missing) > NAMED_AT_MOST:
         lines.append(f"  and {len(missing) - NAMED_AT_MOST} more")
     return "\n".join([*lines, f"clear pictures: {_some([path.name for path in clear])}"])
+
+
+def _check_cut(domain: BorderCutDomain, border_px: int) -> None:
+    """Raises InputError if a picture is too small without its border, by headers."""
+    with ThreadPoolExecutor() as pool:
+        sizes = list(pool.map(domain.size, range(len(domain))))
+    for path, size in zip(domain.paths, sizes):
+        problem = size_problem(str(path), *size, None)
+        if problem:
+            raise InputError(f"{problem} without {border_px} px on each side (--crop_border_px)")
 
 
 def _check_sizes(test: HazePairs, border_px: int) -> None:

@@ -14,8 +14,9 @@ from cut_tf.common.errors import InputError
 from cut_tf.data.domain import TranslationData
 from cut_tf.data.image_files import write_image
 from cut_tf.export.hub import texts
-from cut_tf.export.hub.measured import Measured, measure, open_pictures
+from cut_tf.export.hub.measured import Measured, measure
 from cut_tf.export.options import DEFAULTS, ExportOptions
+from cut_tf.export.representative import ANY_SIDE_PX, open_inputs
 from cut_tf.export.saved_model.export import save_version
 from cut_tf.export.saved_model.serving_files import model_name
 from cut_tf.export.saved_model.warm_up import check_warm_up
@@ -48,7 +49,7 @@ def export_hub(translator: Translator, folder: Path, options: ExportOptions = DE
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output must be a folder, found the file {folder}")
     _check_free(folder, [*_fixed_names(name), *file_names(name, options)])
-    pictures = open_pictures(options.representative)
+    pictures = open_inputs(options.representative, ANY_SIDE_PX)
     aside = folder.parent / f".{name}.{uuid.uuid4().hex}.tmp"
     try:
         (aside / name).mkdir(parents=True)

@@ -8,16 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cut_tf.data import open_dataset
 from cut_tf.data.domain import TranslationData
-from cut_tf.data.image_files import list_images
-from cut_tf.data.kinds.folders import FolderDomain
 from cut_tf.metrics import METRICS
-from cut_tf.settings import Settings
 
 _PICTURES, _EXAMPLES = 24, 3
-# Of rendered scenes, which have any size.
-_SCENES_SIDE_PX = 256
 
 
 class Measured(NamedTuple):
@@ -36,27 +30,12 @@ class Measured(NamedTuple):
     examples: list[np.ndarray]
 
 
-def open_pictures(source: str | Path) -> TranslationData:
-    """The pictures that `measure` translates.
-
-    Args:
-      source: scenes, a dataset as of --dataset, whose test split is taken if it has one, or a folder of pictures.
-
-    Raises:
-      InputError: if it is not there, or has no pictures.
-    """
-    if str(source) == "scenes" or ":" in str(source):
-        return open_dataset(Settings.of(dataset=str(source), preprocess="none", scenes_size_px=_SCENES_SIDE_PX))
-    pictures = FolderDomain(list_images(Path(source)))
-    return TranslationData(pictures, pictures, None, None, False, str(source))
-
-
 def measure(translate: Callable[[np.ndarray], np.ndarray], data: TranslationData, source: str | Path) -> Measured:
     """Translates pictures, at most _PICTURES of them, spread over all.
 
     Args:
       translate: uint8 [H, W, 3] to the same.
-      data: of `open_pictures`.
+      data: of `representative.open_inputs`.
       source: its name.
 
     Raises:

@@ -24,6 +24,7 @@ from cut_tf.metrics.distances import (
     subset_size,
 )
 from cut_tf.metrics.features import FeatureExtractor
+from cut_tf.metrics.reports.file_pairs import check_headers
 from cut_tf.metrics.reports.files import check_report_files, finite, with_progress, write_report
 from cut_tf.metrics.reports.protocol import decoder
 
@@ -116,6 +117,8 @@ def check_distribution(pred_dir: AnyPath, target_dir: AnyPath | None, names: Seq
                          f"existing folder, found {found}; without --target it is read")
     if target_dir is None and not reference.is_file():
         raise InputError(f"--reference_statistics={reference} must be a file unless there is a --target, found none")
+    if reference is not None and reference.suffix.lower() != ".npz":
+        raise InputError(f"--reference_statistics must be a file whose name ends in .npz, found {reference}")
     for folder in (pred_dir, target_dir):
         if folder is not None:
             check_count(len(list_images(folder)), str(folder))
@@ -153,15 +156,18 @@ def evaluate_distribution(pred_dir: AnyPath, target_dir: AnyPath | None, names: 
     predictions = list_images(pred_dir)
     target_files = list_images(target_dir) if target_dir is not None else []
 
+    if statistics is None:  # pipelines read headers with the pictures, on their workers
+        check_headers([*predictions, *target_files])
+
     def statistics_here(files: list[AnyPath]) -> FeatureStatistics:
         pictures = with_progress(map(read_image, files), len(files), "looked at", progress)
         return statistics_of(extractor, pictures, str(files[0].parent))
 
     statistics = statistics or statistics_here
     targets = statistics(target_files) if target_files else load_statistics(reference, extractor)
-    outputs = statistics(predictions)
     if target_files and reference is not None:
         targets.save(reference)
+    outputs = statistics(predictions)
     report = DistributionReport({name: DISTANCES[name](outputs, targets) for name in names}, outputs.count,
                                 targets.count, extractor.description)
     write_report(report, csv_path, json_path)

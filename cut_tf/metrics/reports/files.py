@@ -47,6 +47,8 @@ def check_report_files(csv_path: AnyPath | None, json_path: AnyPath | None, read
             raise InputError(f"--{ending[1:]} must be a file whose name ends in {ending}, found {path}")
         if not path.parent.is_dir():
             raise InputError(f"{path}: must lie in an existing folder, found none")
+        if path.is_dir():
+            raise InputError(f"--{ending[1:]} must be a file, found the folder {path}")
         check_can_write(path.parent, f"--{ending[1:]}={path}: its folder")
     if csv_path is not None and read is not None and read.exists() and csv_path.exists() and csv_path.samefile(read):
         raise InputError(f"--csv must be another file than the one that is read, found {csv_path} for both")

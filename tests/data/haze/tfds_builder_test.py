@@ -70,6 +70,12 @@ def test_every_example_is_what_the_recipe_makes(tmp_path, clear):
     assert builder.info.metadata["seed"] == 1 and builder.info.metadata["nonhomogeneous"] == 0.5
 
 
+def test_every_test_picture_gets_haze(tmp_path, clear):
+    builder = _built(tmp_path, clear, clear_probability=1.0)
+    for name, example in _examples(builder, "testA").items():
+        assert np.abs(example["source"].astype(int) - example["target"]).mean() > 5, name
+
+
 def test_given_test_photographs_and_depth_maps(tmp_path):
     clear = tmp_path / "clear"
     _photographs(clear / "train", 3)

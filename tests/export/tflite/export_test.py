@@ -234,6 +234,14 @@ def test_representative_pictures_are_cut_from_the_middle_or_enlarged(tmp_path):
         representative_pictures(tmp_path, Size(30, 50))
 
 
+def test_int8_keeps_the_gate_on_pictures_with_twice_the_range_of_those_that_it_was_made_from(runs):
+    generator, pictures = runs["mobile"].generator, _pictures(10)
+    _, model = conversion.convert(generator, _SIZE, "int8", [0.5 * picture for picture in pictures])
+    runner = TFLiteTranslator(model)
+    found = [runner.translate_floats(picture) for picture in pictures]
+    assert conversion.psnr_db([generator(picture, training=False).numpy() for picture in pictures], found) >= 35
+
+
 def test_metadata_can_be_read_by_field_numbers(runs):
     """By flatbuffers' own reader and the numbers of metadata_schema.fbs."""
     from ai_edge_litert import schema_py_generated as schema
