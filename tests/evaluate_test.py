@@ -196,7 +196,7 @@ def test_what_is_no_picture_is_found_before_any_is_decoded(sets, tmp_path, capsy
     for module in ("cut_tf.metrics.reports.distances", "cut_tf.metrics.segmentation"):
         monkeypatch.setattr(f"{module}.read_image", lambda *_: pytest.fail("a picture was decoded"))
     monkeypatch.setattr("cut_tf.metrics.segmentation.read_labels", lambda *_: pytest.fail("a map was decoded"))
-    code, error = _main(capsys, pred=pred, target=target, **values)
+    code, error = _main(capsys, pred=pred, target=pred if "labels" in values else target, **values)
     assert code == 2 and f"error: {pred / 'zz.png'}: must be a complete JPEG" in error
 
 
