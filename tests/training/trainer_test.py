@@ -305,7 +305,7 @@ def test_distances_of_unpaired_test_pictures_choose_the_best(tmp_path, tiny_sett
     for step in (2, 4, 6):
         evaluator.at_step(step)
     # Raw weights and running means: 9, 8; 6, 7; 7, 5. At the end the inputs, and both again.
-    assert run.store.marked("best") == {"step": 6, "metric": "kid", "value": 5.0, "weights": "ema"}
+    assert run.store.marked("best").items() >= {"step": 6, "metric": "kid", "value": 5.0, "weights": "ema"}.items()
     metrics = run._final_metrics(test_set, evaluator)
     assert metrics == {"input": {"kid": 3.0}, "raw": {"kid": 2.0}, "ema": {"kid": 1.0}}
     assert measured == [(3, 3)] * 9
@@ -326,7 +326,7 @@ def test_a_larger_distance_is_no_better_and_pairs_keep_their_metrics(tmp_path, t
     for step, value in ((1, 5.0), (2, 7.0), (3, 5.0)):
         monkeypatch.setitem(DISTANCES, "fid", lambda *_, value=value: Distance(value, 0.0))
         evaluator.at_step(step)
-    assert store.marked("best") == {"step": 1, "metric": "fid", "value": 5.0, "weights": "raw"}
+    assert store.marked("best").items() >= {"step": 1, "metric": "fid", "value": 5.0, "weights": "raw"}.items()
     evaluator._settings = run.settings.having(best_metric="psnr")  # the same run goes on with another metric
     evaluator.at_step(4)
     best = store.marked("best")
