@@ -114,8 +114,9 @@ def _alone(folder: str) -> Iterator[None]:
     with places.named(folder, "must be a folder that can be written"):
         os.makedirs(folder, exist_ok=True)
     with only_process(Path(folder), f"--output={folder} must be written"):
+        is_ours = places.exists(places.join(folder, PLAN))
         for name in places.names_in(folder):
-            if _BEGUN.fullmatch(name):
+            if is_ours and _BEGUN.fullmatch(name):
                 places.remove(places.join(folder, name))
         try:
             yield
