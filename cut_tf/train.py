@@ -100,7 +100,7 @@ def _used_json(settings: Settings) -> str:
 
 def _first_lines() -> Iterator[str]:
     """What is printed for the command without flags: what to type next."""
-    yield "Trains a method. To begin with, 1 to 2 minutes on two CPU cores:"
+    yield "Trains a method. To begin with, about 2 minutes on two CPU cores:"
     yield "  python -m cut_tf.train --flagfile=quickstart --run=runs/quickstart"
     yield ""
     yield "Flagfiles; a flag behind --flagfile overrides it, and the same command continues a run:"

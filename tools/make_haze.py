@@ -37,7 +37,7 @@ from cut_tf.common.errors import InputError
 from cut_tf.common.files import only_process, replace_file
 from cut_tf.data.haze.depth_maps import find_depth_maps
 from cut_tf.data.haze.recipe import HazeRecipe, clear_photograph, divide, haze_photograph
-from cut_tf.data.image_files import list_images, read_size, write_png
+from cut_tf.data.image_files import list_images, read_sizes, write_png
 from cut_tf.settings.haze import PRESET_HELP, PRESETS, recipe_of
 
 SPLITS = ("train", "test")
@@ -76,8 +76,8 @@ def make_dataset(source: Path, output: Path, split: str, recipe: HazeRecipe | No
         the output has part of a split that was made otherwise. If only after some pictures are done, they are kept.
     """
     recipe = recipe or HazeRecipe()
-    if split == "test":  # a picture without haze would be its own target
-        recipe = dataclasses.replace(recipe, clear_probability=0.0)
+    if split == "test":
+        recipe = recipe.for_test_pairs()
     tasks, header = _plan(source, split, recipe, limit, workers)
     # The pictures to translate come last: without them, no part of the split is used.
     results = [output / name for name in (f"haze_{split}.csv", f"haze_{split}.jsonl", f"{split}B", f"{split}A")]
@@ -134,8 +134,7 @@ def _plan(source: Path, split: str, recipe: HazeRecipe, limit: int, workers: int
     hazy, clear = divide(photographs, split, recipe.seed, limit)
     if not clear:
         raise InputError(f"--split=train must get two photographs or more, one for each domain, found {len(hazy)}")
-    with concurrent.futures.ThreadPoolExecutor() as pool:  # raises for the first whose header cannot be read
-        list(pool.map(read_size, dict.fromkeys([*hazy, *clear])))
+    read_sizes([*dict.fromkeys([*hazy, *clear])])
     if recipe.depth:
         # An overcast day changes the sky of clear pictures too, and depths say where the sky is.
         needed = [*hazy, *clear] if recipe.overcast_probability > 0 else hazy

@@ -22,6 +22,8 @@ from cut_tf.common.errors import InputError
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _READERS_WILDCARDS = ("[", "\\")
+# Names of files that are not whole yet, here and in `files.replace_file`.
+_BEGUN = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
 
 class RemotePath:
@@ -286,6 +288,13 @@ def remove(place: str) -> None:
             Path(place).unlink(missing_ok=True)
         elif _gfile().exists(place):
             _gfile().remove(place)
+
+
+def remove_begun(folder: str) -> None:
+    """Removes the files that killed processes had begun to write into a folder, which nobody else may write now."""
+    for name in names_in(folder):
+        if _BEGUN.fullmatch(name):
+            remove(join(folder, name))
 
 
 def remove_folder(folder: str) -> None:

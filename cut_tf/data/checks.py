@@ -41,7 +41,7 @@ def check_pair_sizes(pairs: tuple[Domain, Domain], settings: DataSettings, split
       advice: last line of the message.
     """
     preprocessing = Preprocessing.of(settings)
-    sizes = [_sizes(domain) for domain in pairs]
+    sizes = [sizes_of(domain) for domain in pairs]
     lines = [f"  {', '.join(f'{domain.origin(index).place} {size[0]}x{size[1]}' for domain, size in zip(pairs, both))}"
              for index, both in enumerate(zip(*sizes))
              if preprocessing.size_after_resize(*both[0]) != preprocessing.size_after_resize(*both[1])]
@@ -63,7 +63,7 @@ def check_least_side(domains: Sequence[Domain], settings: DataSettings, least_px
     """
     preprocessing = Preprocessing.of(settings)
     lines = [f"  {domain.origin(index).place}: {width}x{height}" for domain in domains
-             for index, (width, height) in enumerate(_sizes(domain))
+             for index, (width, height) in enumerate(sizes_of(domain))
              if min(preprocessing.size_of_crop(width, height)) < least_px]
     if lines:
         raise InputError("\n".join([
@@ -71,7 +71,7 @@ def check_least_side(domains: Sequence[Domain], settings: DataSettings, least_px
             f"--preprocess={settings.preprocess} and {reason}, found {len(lines)} smaller ones:", *first_lines(lines)]))
 
 
-def _sizes(domain: Domain) -> list[tuple[int, int]]:
+def sizes_of(domain: Domain) -> list[tuple[int, int]]:
     """(width, height) of every picture. A picture that the domain contains several times is read once."""
     first_of: dict[object, int] = {}
     places = [first_of.setdefault(domain.key(index), index) for index in range(len(domain))]

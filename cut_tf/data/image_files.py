@@ -18,7 +18,8 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -179,6 +180,12 @@ def read_size(path: AnyPath) -> tuple[int, int]:
             return size_of(file, str(path))
     except OSError as error:
         raise _unreadable_file(path, error) from error
+
+
+def read_sizes(paths: Sequence[AnyPath]) -> list[tuple[int, int]]:
+    """`read_size` of each file, several at a time. Raises InputError for the first of them that is no picture."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(read_size, paths))
 
 
 def is_upright(data: bytes, where: str) -> bool:

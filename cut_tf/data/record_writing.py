@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import itertools
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -39,8 +38,6 @@ from cut_tf.data.records import (
 )
 
 _MIB = 2**20
-# As `places.local_file` names what is not whole yet.
-_BEGUN = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
 
 class Part(NamedTuple):
@@ -114,10 +111,8 @@ def _alone(folder: str) -> Iterator[None]:
     with places.named(folder, "must be a folder that can be written"):
         os.makedirs(folder, exist_ok=True)
     with only_process(Path(folder), f"--output={folder} must be written"):
-        is_ours = places.exists(places.join(folder, PLAN))
-        for name in places.names_in(folder):
-            if is_ours and _BEGUN.fullmatch(name):
-                places.remove(places.join(folder, name))
+        if places.exists(places.join(folder, PLAN)):  # else it may be a folder of others
+            places.remove_begun(folder)
         try:
             yield
         finally:

@@ -30,8 +30,8 @@ from PIL import PngImagePlugin
 
 from cut_tf.common.errors import InputError
 from cut_tf.data.haze.depth_maps import resize_nearest
-from cut_tf.data.image_files import image_size, list_images, read_bytes, read_image
-from cut_tf.metrics.reports.file_pairs import check_headers, pair_files
+from cut_tf.data.image_files import image_size, list_images, read_bytes, read_image, read_sizes
+from cut_tf.metrics.reports.file_pairs import pair_files
 from cut_tf.metrics.reports.files import check_report_files, finite, with_progress, write_report
 
 IGNORED = 255
@@ -252,7 +252,7 @@ def evaluate_labels(pred_dir: Path, target_dir: Path, colours: Path | None = Non
     table = read_colour_table(colours) if colours is not None else None
     predictions = list_images(pred_dir)
     targets = pair_files(predictions, list_images(target_dir), shorten=False)
-    check_headers([*predictions, *targets])
+    read_sizes([*predictions, *targets])
     total = np.zeros([IGNORED, _LABELS], np.int64)
     pairs = with_progress(zip(predictions, targets), len(predictions), "compared", progress)
     for prediction_file, target_file in pairs:

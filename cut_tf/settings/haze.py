@@ -117,6 +117,10 @@ class HazeRecipe:
         """Whether the clear version of a picture may differ from the picture itself."""
         return self.gamma_probability > 0 or self.overcast_probability > 0
 
+    def for_test_pairs(self) -> HazeRecipe:
+        """The same with haze in every picture: one without would be its own target, which has no PSNR."""
+        return dataclasses.replace(self, clear_probability=0.0)
+
 
 def _check_value(field: dataclasses.Field, value: Any) -> None:
     name, default = field.name, field.default
@@ -224,6 +228,5 @@ class HazeRecipeSettings(Checked):
         return [dataclasses.replace(recipe, **self._changes()) for recipe in mixed]
 
     def test_recipes(self) -> list[HazeRecipe]:
-        """The hazes that test pictures get in turn, with seed 0. All of them get one: without, there is no PSNR."""
-        return [dataclasses.replace(recipe_of(preset, **self._changes()), clear_probability=0.0)
-                for preset in self.haze_preset.split(",")]
+        """The hazes that test pictures get in turn, with seed 0."""
+        return [recipe_of(preset, **self._changes()).for_test_pairs() for preset in self.haze_preset.split(",")]

@@ -185,3 +185,18 @@ def test_the_lock_file_pins_what_the_page_needs_with_hashes():
     for name, release in wanted.items():
         assert locked[f"node_modules/{name}"]["version"] == release
     assert all(package["integrity"].startswith("sha512-") for path, package in locked.items() if path)
+
+
+def test_an_empty_folder_behind_a_link_gets_the_page(tmp_path, monkeypatch):
+    for source in building._RUNTIME:
+        path = tmp_path / "packages" / source
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    monkeypatch.setattr(building, "_installed", lambda _: tmp_path / "packages")
+    (tmp_path / "page").mkdir()
+    (tmp_path / "link").symlink_to("page")
+    building.build_page(MODEL, tmp_path / "link")
+    assert {path.name for path in (tmp_path / "page").iterdir()} == {"index.html", "live.js", building.MODEL, "runtime"}
+    assert (tmp_path / "page" / building.MODEL).read_bytes() == MODEL.read_bytes()
+    assert (tmp_path / "page" / "runtime" / "core" / "index.js").read_text() == "core/dist/index.js"
+    assert {path.name for path in tmp_path.iterdir()} == {"packages", "page", "link"}

@@ -146,3 +146,11 @@ def test_the_psnr_of_runs_is_recorded(tmp_path):
     assert hazy[:3] == (5, 0, "input") and 5 < hazy.psnr_db < 20
     with pytest.raises(InputError, match="--runs must be folders of runs, found no settings.json in"):
         record.evaluations(tmp_path)
+
+
+@pytest.mark.parametrize("output", ["file", "file/sub"])
+def test_an_output_that_is_no_folder_is_refused_before_anything_is_drawn(tmp_path, output):
+    (tmp_path / "file").write_text("mine")
+    ended = warm_process.run(["-m", "tools.plots", f"--results={RESULTS}", f"--output={output}"], tmp_path)
+    assert ended.returncode == 2 and f"error: --output={output} must be a folder" in ended.stderr, ended.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

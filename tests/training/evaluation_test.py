@@ -87,11 +87,14 @@ class _Store:
         self.best = {"step": step, **values}
 
 
+_WITH = {"test_images": 2, "test_pairs": True, "crop_border_px": 0, "feature_extractor": "inception"}
+
+
 def test_outputs_that_all_equal_their_targets_are_no_best_for_ever(tiny_settings):
     store = _Store()
     for step, psnr in enumerate((np.inf, 20.0, np.nan, 21.0), 1):
         _evaluator(tiny_settings(), store).mark_if_best(step, {"raw": {"psnr": psnr}})
-    assert (store.best["step"], store.best["value"]) == (4, 21.0)
+    assert store.best == {"step": 4, "metric": "psnr", "value": 21.0, "weights": "raw", "with": _WITH}
 
 
 @pytest.mark.parametrize("changed", [{"test_images": 3}, {"test_pairs": False}, {"crop_border_px": 10},

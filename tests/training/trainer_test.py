@@ -94,12 +94,15 @@ def test_folders_that_could_not_be_read_again_are_refused(tiny_settings, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+# What a metric was measured with.
+_WITH = {"test_images": 2, "test_pairs": True, "crop_border_px": 0, "feature_extractor": "inception"}
+
+
 def test_the_last_step_may_be_the_best(tiny_settings, tmp_path):
     outcome = trainer.Run(_quick(tiny_settings, tmp_path / "run", eval_steps=100)).train(verbose=0)
     best = json.loads((tmp_path / "run" / "checkpoints" / "best.json").read_text())
-    assert best["with"]["test_images"] == 2
     assert best == {"step": 6, "metric": "psnr", "value": pytest.approx(outcome.metrics["ema"]["psnr"]),
-                    "weights": "ema", "with": best["with"]}
+                    "weights": "ema", "with": _WITH}
 
 
 def _quick(tiny_settings, run, **overrides):
@@ -305,7 +308,8 @@ def test_distances_of_unpaired_test_pictures_choose_the_best(tmp_path, tiny_sett
     for step in (2, 4, 6):
         evaluator.at_step(step)
     # Raw weights and running means: 9, 8; 6, 7; 7, 5. At the end the inputs, and both again.
-    assert run.store.marked("best").items() >= {"step": 6, "metric": "kid", "value": 5.0, "weights": "ema"}.items()
+    assert run.store.marked("best") == {"step": 6, "metric": "kid", "value": 5.0, "weights": "ema",
+                                        "with": {**_WITH, "test_images": 3, "feature_extractor": "random"}}
     metrics = run._final_metrics(test_set, evaluator)
     assert metrics == {"input": {"kid": 3.0}, "raw": {"kid": 2.0}, "ema": {"kid": 1.0}}
     assert measured == [(3, 3)] * 9
@@ -326,7 +330,8 @@ def test_a_larger_distance_is_no_better_and_pairs_keep_their_metrics(tmp_path, t
     for step, value in ((1, 5.0), (2, 7.0), (3, 5.0)):
         monkeypatch.setitem(DISTANCES, "fid", lambda *_, value=value: Distance(value, 0.0))
         evaluator.at_step(step)
-    assert store.marked("best").items() >= {"step": 1, "metric": "fid", "value": 5.0, "weights": "raw"}.items()
+    assert store.marked("best") == {"step": 1, "metric": "fid", "value": 5.0, "weights": "raw",
+                                    "with": {**_WITH, "feature_extractor": "random"}}
     evaluator._settings = run.settings.having(best_metric="psnr")  # the same run goes on with another metric
     evaluator.at_step(4)
     best = store.marked("best")

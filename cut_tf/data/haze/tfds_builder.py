@@ -129,10 +129,8 @@ class HazePairs(tfds.core.GeneratorBasedBuilder):
             parts = ("", "")
             photographs = _held_out(list_images(folder), self._recipe.seed)
         depth = self._recipe.depth
-        # A test picture without haze would be its own target.
-        shares = (self._recipe.clear_probability, 0.0)
-        recipes = [dataclasses.replace(self._recipe, depth=depth and str(Path(depth, part).absolute()),
-                                       clear_probability=share) for part, share in zip(parts, shares)]
+        recipes = [dataclasses.replace(recipe, depth=depth and str(Path(depth, part).absolute()))
+                   for recipe, part in zip((self._recipe, self._recipe.for_test_pairs()), parts)]
         hazy, clear = divide(photographs[0], "train", self._recipe.seed)
         if not (clear and photographs[1]):
             raise InputError(f"{folder}: haze_pairs needs two photographs for training and one for testing, "

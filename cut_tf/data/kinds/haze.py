@@ -11,16 +11,15 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from cut_tf.common.errors import InputError
-from cut_tf.data.checks import NAMED_AT_MOST
+from cut_tf.data.checks import NAMED_AT_MOST, sizes_of
 from cut_tf.data.domain import TranslationData
-from cut_tf.data.image_files import IMAGE_SUFFIXES, list_images, read_size
+from cut_tf.data.image_files import IMAGE_SUFFIXES, list_images, read_sizes
 from cut_tf.data.kinds.folders import FolderDomain, PathsDomain, check_headers, size_problem
 from cut_tf.settings import Settings
 
@@ -275,9 +274,7 @@ def _no_partner(hazy: list[Path], clear: list[Path], missing: list[Path], layout
 
 def _check_cut(domain: BorderCutDomain, border_px: int) -> None:
     """Raises InputError if a picture is too small without its border, by headers."""
-    with ThreadPoolExecutor() as pool:
-        sizes = list(pool.map(domain.size, range(len(domain))))
-    for path, size in zip(domain.paths, sizes):
+    for path, size in zip(domain.paths, sizes_of(domain)):
         problem = size_problem(str(path), *size, None)
         if problem:
             raise InputError(f"{problem} without {border_px} px on each side (--crop_border_px)")
@@ -286,8 +283,7 @@ def _check_cut(domain: BorderCutDomain, border_px: int) -> None:
 def _check_sizes(test: HazePairs, border_px: int) -> None:
     """Raises InputError if a hazy test picture has not the size of its clear one without the border, by headers."""
     paths = [*test.hazy, *dict.fromkeys(test.partners)]
-    with ThreadPoolExecutor() as pool:
-        sizes = dict(zip(paths, pool.map(read_size, paths)))
+    sizes = dict(zip(paths, read_sizes(paths)))
     differences, lines = set(), []
     for hazy, clear in zip(test.hazy, test.partners):
         (width, height), (clear_width, clear_height) = sizes[hazy], sizes[clear]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from cut_tf.common.errors import InputError
 from cut_tf.common.files import check_can_write
 from cut_tf.common.places import AnyPath
-from cut_tf.data.image_files import list_images, read_image
+from cut_tf.data.image_files import list_images, read_image, read_sizes
 from cut_tf.metrics import DISTANCES
 from cut_tf.metrics.distances import (
     DEFINITIONS,
@@ -24,7 +24,6 @@ from cut_tf.metrics.distances import (
     subset_size,
 )
 from cut_tf.metrics.features import FeatureExtractor
-from cut_tf.metrics.reports.file_pairs import check_headers
 from cut_tf.metrics.reports.files import check_report_files, finite, with_progress, write_report
 from cut_tf.metrics.reports.protocol import decoder
 
@@ -157,7 +156,7 @@ def evaluate_distribution(pred_dir: AnyPath, target_dir: AnyPath | None, names: 
     target_files = list_images(target_dir) if target_dir is not None else []
 
     if statistics is None:  # pipelines read headers with the pictures, on their workers
-        check_headers([*predictions, *target_files])
+        read_sizes([*predictions, *target_files])
 
     def statistics_here(files: list[AnyPath]) -> FeatureStatistics:
         pictures = with_progress(map(read_image, files), len(files), "looked at", progress)

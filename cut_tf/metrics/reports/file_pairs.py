@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from cut_tf.common.errors import InputError
 from cut_tf.common.places import AnyPath
@@ -31,12 +30,6 @@ def pair_files(predictions: list[AnyPath], others: list[AnyPath], shorten: bool)
     _raise_if_any(missing, f"{predictions[0].parent}: every image must have one of the same stem in "
                            f"{others[0].parent}, which has none for {len(missing)} of {len(stems)}")
     return [partner_of[stem] for _, stem in stems if stem is not None]
-
-
-def check_headers(files: Sequence[AnyPath]) -> None:
-    """Reads the headers of all files, and no picture. Raises InputError naming the first that is no image."""
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(read_size, files))
 
 
 def check_sizes(predictions: Sequence[AnyPath], others: Sequence[AnyPath], role: str, border_px: int = 0,

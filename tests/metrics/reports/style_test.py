@@ -10,6 +10,7 @@ from PIL import Image
 
 from cut_tf.common.errors import InputError
 from cut_tf.metrics.reports import style
+from tests import warm_process
 
 
 @pytest.fixture(name="pictures")
@@ -44,3 +45,9 @@ def test_the_table(pictures):
 def test_pictures_that_cannot_be_compared_are_refused(pictures, names, message):
     with pytest.raises(InputError, match=message):
         style.report(*(pictures[name] for name in names))
+
+
+def test_the_command_takes_flags_only(tmp_path):
+    given = ["--input=a", "--output=b", "--target=c", "d", "e"]
+    ended = warm_process.run(["-m", "tools.style_distance", *given], tmp_path)
+    assert ended.returncode == 2 and "error: arguments must be flags, found d e" in ended.stderr, ended.stderr
