@@ -7,7 +7,7 @@ import io
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import keras
@@ -27,9 +27,8 @@ from cut_tf.translators.exported import IMAGE, SIGNATURE, UNIT_SIGNATURE, TFLite
 _INT8_LEAST_DB = 35.0
 # Margin for unseen pictures, in dB.
 _INT8_MARGIN_DB = 3.0
-# Ranges are wider than what was seen, since values beyond them are cut off. That cost single unseen pictures of the
-# quickstart for phones about 20 dB. Steps that are twice as coarse cost the median picture less than 1 dB.
-_INT8_HEADROOM = 2.0
+# A tensor of a model to its least and greatest value.
+_Ranges = Mapping[str, Mapping[str, np.ndarray]]
 # Of the typical pictures, so many judge, without having a part in the ranges: at least one, at most this share.
 _JUDGING_SHARE = 0.3
 
@@ -63,23 +62,39 @@ def _dynamic(model: bytes, folder: str, pictures: Sequence[np.ndarray]) -> bytes
 def _int8(model: bytes, folder: str, pictures: Sequence[np.ndarray]) -> bytes:
     """Convolutions in int8 with ranges found on most of `pictures`; all else, norms above all, stays float32.
 
-    So do the most sensitive convolutions, as few as the gate needs on the other pictures.
+    So do the most sensitive convolutions, as few as the gate needs on the other pictures. Narrow ranges have finer
+    steps, wide ones cut less off: which is better depends on the model. Both are tried; the worst of the other
+    pictures decides.
     """
     static = _StaticInt8(model, pictures)
+    files = [static.quantized(_most_in_int8(static, ranges), ranges) for ranges in static.ranges]
+    return max(files, key=lambda file: min(psnr_db([expected], [found]) for expected, found in static.judged(file)))
+
+
+def _most_in_int8(static: _StaticInt8, ranges: _Ranges) -> Sequence[str]:
+    """As many of the convolutions as the gate allows, the least sensitive first."""
+    def of_all_db(names: Sequence[str]) -> float:
+        return psnr_db(*zip(*static.judged(static.quantized(names, ranges))))
+
     # One at a time first: how much each convolution alone costs.
-    order = sorted(static.convolutions, key=lambda name: static.psnr_db([name]), reverse=True)
+    order = sorted(static.convolutions, key=lambda name: of_all_db([name]), reverse=True)
     best, fewest, most = order[:1], 1, len(order)
     while fewest <= most:
         tried = (fewest + most + 1) // 2
-        if static.psnr_db(order[:tried]) >= _INT8_LEAST_DB + _INT8_MARGIN_DB:
+        if of_all_db(order[:tried]) >= _INT8_LEAST_DB + _INT8_MARGIN_DB:
             best, fewest = order[:tried], tried + 1
         else:
             most = tried - 1
-    return static.quantized(best)
+    return best
 
 
 class _StaticInt8:
-    """Quantises any set of a model's convolutions, with the same ranges each time."""
+    """Quantises any set of a model's convolutions.
+
+    Attributes:
+      convolutions: names of the tensors that they write.
+      ranges: of each tensor, two times: narrow, about the mean of what single pictures need, and wide, what all need.
+    """
 
     def __init__(self, model: bytes, pictures: Sequence[np.ndarray]) -> None:
         try:
@@ -94,12 +109,16 @@ class _StaticInt8:
         self.convolutions = report.outputs_of(model, [kind.value for kind in self._kinds])
         runner = TFLiteTranslator(model)
         self._expected = [runner.translate_floats(picture) for picture in self._pictures]
-        typical = pictures[:-judging] or pictures
-        seen = self._recipe(self.convolutions).calibrate(
-            {UNIT_SIGNATURE: [{IMAGE: images.to_unit(picture)} for picture in typical]} if runner.unit_range else
-            {SIGNATURE: [{IMAGE: picture} for picture in typical]})
-        self._ranges = {tensor: {end: _INT8_HEADROOM * value for end, value in ends.items()}
-                        for tensor, ends in seen.items()}
+        typical = [{IMAGE: images.to_unit(picture) if runner.unit_range else picture}
+                   for picture in pictures[:-judging] or pictures]
+        signature = UNIT_SIGNATURE if runner.unit_range else SIGNATURE
+        recipe = self._recipe(self.convolutions)
+        # Of several pictures, the quantizer takes a running mean of the extremes of each.
+        single = [recipe.calibrate({signature: [picture]}) for picture in typical]
+        self.ranges: tuple[_Ranges, _Ranges] = (
+            recipe.calibrate({signature: typical}),
+            {tensor: {"min": np.min([each[tensor]["min"] for each in single], axis=0),
+                      "max": np.max([each[tensor]["max"] for each in single], axis=0)} for tensor in single[0]})
 
     def _recipe(self, names: Sequence[str]) -> object:
         recipe = self._quantizer(self._model)
@@ -108,15 +127,16 @@ class _StaticInt8:
                 recipe.add_static_config(f"^{re.escape(name)}", kind, activation_num_bits=8, weight_num_bits=8)
         return recipe
 
-    def quantized(self, names: Sequence[str]) -> bytes:
+    def quantized(self, names: Sequence[str], ranges: _Ranges) -> bytes:
         """The model with the convolutions that write these tensors in int8."""
-        result = self._recipe(names).quantize(self._ranges, enable_progress_bar=False, enable_progress_report=False)
+        result = self._recipe(names).quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
         return bytes(result.quantized_model)
 
-    def psnr_db(self, names: Sequence[str]) -> float:
-        """Of `quantized(names)` against the model, on the pictures that judge."""
-        runner = TFLiteTranslator(self.quantized(names))
-        return psnr_db(self._expected, [runner.translate_floats(picture) for picture in self._pictures])
+    def judged(self, file: bytes) -> list[tuple[np.ndarray, np.ndarray]]:
+        """What the model and a quantised one make of the pictures that judge."""
+        runner = TFLiteTranslator(file)
+        return [(expected, runner.translate_floats(picture))
+                for expected, picture in zip(self._expected, self._pictures)]
 
 
 # A key of `options.QUANTIZATIONS` to what it does and what it must keep.
