@@ -84,9 +84,14 @@ def test_scores_of_models_whose_answers_are_known(photographs):
     assert found["hazy"]["psnr"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)
     assert found["one level off"]["psnr"] == pytest.approx(20 * np.log10(255), abs=1e-3)
     assert "| a (1) | " in report.pair_table({"a": found}, {"a": 1})
-    checks = measuring.of_clear([photographs / "0.png"], [pair], lambda picture: np.minimum(picture, 254) + 1)
+    grey = sets.Pair("grey", np.full([64, 64, 3], 100, np.uint8), np.full([64, 64, 3], 50, np.uint8))
+    checks = measuring.of_clear([photographs / "0.png"], [pair], {"rooms": [grey]},
+                                lambda picture: np.minimum(picture, 254) + 1)
     assert checks["clear_psnr"] == checks["clear_psnr_least"] == pytest.approx(20 * np.log10(255), abs=0.2)
     assert checks["twice_psnr"] < checks["once_psnr"] and checks["noise"] == pytest.approx(1.0, abs=0.05)
+    assert checks["noise_rooms"] == pytest.approx(1.0, abs=0.01)
+    doubled = measuring.of_clear([photographs / "0.png"], [pair], {"rooms": [grey]}, lambda picture: 2 * picture)
+    assert doubled["noise_rooms"] == pytest.approx(2.0, abs=0.01)
 
 
 def test_the_sheet_has_a_row_per_picture_and_a_column_per_model():
@@ -109,7 +114,8 @@ def test_the_command_prints_and_writes_its_tables(photographs, tmp_path):
     assert text.strip() in done.stdout and "| hazy | dark channel prior | box |" in text
     assert text.count("\n| ") == 6 + 4 + 4
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
-    assert set(scores) == {"pairs", "checks", "real"} and scores["checks"]["hazy"]["clear_psnr"] == 100.0
+    assert set(scores) == {"pairs", "checks", "real"} and {"noise_scenes", "noise_rooms"} < set(scores["checks"]["box"])
+    assert scores["checks"]["hazy"]["clear_psnr"] == 100.0
     assert Image.open(tmp_path / "out" / "real.jpg").width == 3 * 240
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     again = warm_process.run(arguments, ROOT)

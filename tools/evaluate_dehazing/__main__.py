@@ -92,7 +92,8 @@ def evaluate() -> tuple[str, dict[str, object], object]:
                                            tests.items()}}
     checked = sets.spread(list_images(Path(_PHOTOGRAPHS.value)), _CHECKED.value)
     hazy = list(itertools.islice(next(iter(tests.values())), _CHECKED.value))
-    scores["checks"] = {name: measuring.of_clear(checked, hazy, dehaze) for name, dehaze in models.items()}
+    rendered = {kind: list(itertools.islice(tests[f"rendered {kind}"], _CHECKED.value)) for kind in sets.RENDERED}
+    scores["checks"] = {name: measuring.of_clear(checked, hazy, rendered, dehaze) for name, dehaze in models.items()}
     tables, page = [report.pair_table(scores["pairs"], counts), report.check_table(scores["checks"])], None
     if real:
         outputs = {name: [dehaze(picture) for picture in real.values()] for name, dehaze in models.items()}

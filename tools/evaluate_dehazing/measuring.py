@@ -34,18 +34,21 @@ def of_pairs(pairs: Iterable[Pair], models: Mapping[str, Dehaze], count: int) ->
     return {name: dict(zip(PAIR_METRICS, np.mean(scores, axis=0).tolist())) for name, scores in found.items()}
 
 
-def of_clear(paths: Sequence[Path], pairs: Sequence[Pair], dehaze: Dehaze) -> dict[str, float]:
+def of_clear(paths: Sequence[Path], pairs: Sequence[Pair], rendered: Mapping[str, Sequence[Pair]],
+             dehaze: Dehaze) -> dict[str, float]:
     """What a model does to pictures that need no dehazing, and does when it is used again.
 
     Args:
       paths: photographs without haze.
       pairs: some with haze.
+      rendered: more of them, by the kind of picture, for the noise alone.
       dehaze: the model.
 
     Returns:
       `clear_psnr`, in dB, mean and `clear_psnr_least` of output against input for pictures without haze;
       `once_psnr` and `twice_psnr`, against the truth, of one and of two applications to hazy pictures; `noise`, change
-      of the output of a still picture with sensor noise as a multiple of the input's, the mean over hazy pictures.
+      of the output of a still picture with sensor noise as a multiple of the input's, the mean over hazy pictures, and
+      `noise_KIND` of those of each kind.
     """
     kept = []
     for path in paths:
@@ -55,7 +58,12 @@ def of_clear(paths: Sequence[Path], pairs: Sequence[Pair], dehaze: Dehaze) -> di
     return {"clear_psnr": float(np.mean(kept)), "clear_psnr_least": float(np.min(kept)),
             "once_psnr": float(np.mean([_psnr(output, pair.clear) for output, pair in zip(once, pairs)])),
             "twice_psnr": float(np.mean([_psnr(dehaze(output), pair.clear) for output, pair in zip(once, pairs)])),
-            "noise": float(np.mean([noise_gain(dehaze, pair.hazy, _NOISE_LEVELS) for pair in pairs]))}
+            "noise": _noise(pairs, dehaze), **{f"noise_{kind}": _noise(of_kind, dehaze)
+                                               for kind, of_kind in rendered.items()}}
+
+
+def _noise(pairs: Sequence[Pair], dehaze: Dehaze) -> float:
+    return float(np.mean([noise_gain(dehaze, pair.hazy, _NOISE_LEVELS) for pair in pairs]))
 
 
 def _psnr(output: np.ndarray, target: np.ndarray) -> float:

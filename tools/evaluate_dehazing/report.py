@@ -11,9 +11,11 @@ from PIL import Image, ImageDraw
 from cut_tf.metrics.reports.files import finite
 
 _LABELS = {"clear_psnr": "clear kept, dB", "clear_psnr_least": "least", "once_psnr": "once, dB",
-           "twice_psnr": "twice, dB", "noise": "noise", "sky_colour": "sky: colour", "sky_structure": "sky: structure",
+           "twice_psnr": "twice, dB", "noise": "noise", "noise_scenes": "in scenes", "noise_rooms": "in rooms",
+           "sky_colour": "sky: colour", "sky_structure": "sky: structure",
            "dark_channel": "dark channel", "contrast_gain": "contrast gain", "colourfulness": "colourfulness"}
-_DIGITS = {"noise": 2, "sky_colour": 2, "sky_structure": 3, "dark_channel": 3, "contrast_gain": 2}
+_DIGITS = {"noise": 2, "noise_scenes": 2, "noise_rooms": 2, "sky_colour": 2, "sky_structure": 3, "dark_channel": 3,
+           "contrast_gain": 2}
 _TILE_PX, _CAPTION_PX = 240, 16
 
 

@@ -17,6 +17,8 @@ from cut_tf.settings.haze import PRESETS
 from tools.evaluate_dehazing.unseen_haze import add_unseen_haze
 
 _SIZE_PX = 256
+# What is rendered, and the preset of its haze.
+RENDERED = {"scenes": "mild", "rooms": "reside"}
 _UNSEEN = "photographs, unseen haze and depths"
 
 Item = TypeVar("Item")
@@ -87,7 +89,7 @@ def test_sets(photographs: str, more: Sequence[str], count: int, border_px: int 
     """
     datasets = {f"photographs, {preset}": Settings.of(dataset=f"hazed:{photographs},{photographs}", preprocess="none",
                                                       haze_preset=preset) for preset in PRESETS}
-    for kind, preset in (("scenes", "mild"), ("rooms", "reside")):
+    for kind, preset in RENDERED.items():
         datasets[f"rendered {kind}"] = Settings.of(dataset=kind, preprocess="none", scenes_size_px=_SIZE_PX,
                                                    haze_preset=preset)
     for text in more:
