@@ -27,6 +27,8 @@ from cut_tf.translators.exported import IMAGE, SIGNATURE, UNIT_SIGNATURE, TFLite
 _INT8_LEAST_DB = 35.0
 # Margin for unseen pictures, in dB.
 _INT8_MARGIN_DB = 3.0
+# Wide ranges are so many times what was seen, since unseen pictures may need more, and values beyond are cut off.
+_INT8_HEADROOM = 1.3
 # A tensor of a model to its least and greatest value.
 _Ranges = Mapping[str, Mapping[str, np.ndarray]]
 # Of the typical pictures, so many judge, without having a part in the ranges: at least one, at most this share.
@@ -117,8 +119,9 @@ class _StaticInt8:
         single = [recipe.calibrate({signature: [picture]}) for picture in typical]
         self.ranges: tuple[_Ranges, _Ranges] = (
             recipe.calibrate({signature: typical}),
-            {tensor: {"min": np.min([each[tensor]["min"] for each in single], axis=0),
-                      "max": np.max([each[tensor]["max"] for each in single], axis=0)} for tensor in single[0]})
+            {tensor: {"min": _INT8_HEADROOM * np.min([each[tensor]["min"] for each in single], axis=0),
+                      "max": _INT8_HEADROOM * np.max([each[tensor]["max"] for each in single], axis=0)}
+             for tensor in single[0]})
 
     def _recipe(self, names: Sequence[str]) -> object:
         recipe = self._quantizer(self._model)

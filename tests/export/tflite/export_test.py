@@ -234,6 +234,14 @@ def test_representative_pictures_are_cut_from_the_middle_or_enlarged(tmp_path):
         representative_pictures(tmp_path, Size(30, 50))
 
 
+def test_int8_keeps_the_gate_on_pictures_with_twice_the_range_of_those_that_it_was_made_from(runs):
+    generator, pictures = runs["mobile"].generator, _pictures(10)
+    _, model = conversion.convert(generator, _SIZE, "int8", [0.5 * picture for picture in pictures])
+    runner = TFLiteTranslator(model)
+    found = [runner.translate_floats(picture) for picture in pictures]
+    assert conversion.psnr_db([generator(picture, training=False).numpy() for picture in pictures], found) >= 35
+
+
 @pytest.mark.parametrize("bright", [(0, 9), (0,)], ids=["a judge is bright", "judges are dim"])
 def test_ranges_of_int8_suit_the_worst_of_the_pictures_that_judge(runs, bright):
     """Means of ranges cut single bright pictures off; extremes have coarse steps for dim ones. The last three judge."""
