@@ -95,7 +95,8 @@ class _StaticInt8:
 
     Attributes:
       convolutions: names of the tensors that they write.
-      ranges: of each tensor, two times: narrow, about the mean of what single pictures need, and wide, what all need.
+      ranges: of each tensor, two times: narrow, about the mean of what single pictures need, and wide, what all need,
+        with room for more.
     """
 
     def __init__(self, model: bytes, pictures: Sequence[np.ndarray]) -> None:
